@@ -1,0 +1,61 @@
+"""Stock Keras networks of the pruning literature, for the examples and the tests.
+
+Every builder has the signature `builder(input_shape, num_classes, *, ...)` and returns
+a functional `keras.Model` of stock layers: images of shape `input_shape` with values in
+[0, 1], channels last, go in, and logits (no softmax) come out, so losses want
+`from_logits=True`. Initial weights depend on `keras.utils.set_random_seed` only.
+"""
+
+from scl_keras.architectures.lenet import lenet_5, lenet_300_100
+from scl_keras.architectures.mobilenet import mobilenet
+from scl_keras.architectures.resnet import resnet
+from scl_keras.architectures.vgg import vgg
+
+__all__ = [
+    "ARCHITECTURES",
+    "build_architecture",
+    "lenet_5",
+    "lenet_300_100",
+    "mobilenet",
+    "resnet",
+    "vgg",
+]
+
+ARCHITECTURES = {
+    "lenet_300_100": lenet_300_100,
+    "lenet_5": lenet_5,
+    "vgg": vgg,
+    "resnet": resnet,
+    "mobilenet": mobilenet,
+}
+"""The builders by name."""
+
+
+def build_architecture(name, input_shape, num_classes, **kwargs):
+    """Builds one of `ARCHITECTURES` by name.
+
+    Example:
+    ```python
+    from scl_keras.architectures import build_architecture
+
+    model = build_architecture("vgg", (32, 32, 3), 10, depth=11)
+    assert model.output_shape == (None, 10)
+    ```
+
+    Args:
+        name: A key of `ARCHITECTURES`.
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of classes, i.e. of logits.
+        **kwargs: What the builder takes besides.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        ValueError: If `name` is unknown, or the builder refuses an argument.
+    """
+    if name not in ARCHITECTURES:
+        raise ValueError(
+            f"`name` must be one of {tuple(ARCHITECTURES)}. Received: name={name!r}"
+        )
+    return ARCHITECTURES[name](input_shape, num_classes, **kwargs)

@@ -1,0 +1,68 @@
+"""VGG for small images, with batch normalization."""
+
+from keras import Model, layers
+
+from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
+
+_FILTERS = (64, 128, 256, 512, 512)
+# 3x3 convolutions in each of the five stages.
+_CONVOLUTIONS = {
+    8: (1, 1, 1, 1, 1),
+    11: (1, 1, 2, 2, 2),
+    13: (2, 2, 2, 2, 2),
+    16: (2, 2, 3, 3, 3),
+    19: (2, 2, 4, 4, 4),
+}
+
+
+def vgg(input_shape, num_classes, *, depth=8, width=0.5, name="vgg"):
+    """Builds a VGG as it is used on CIFAR (Simonyan & Zisserman, 2015).
+
+    Five stages of 3x3 convolutions with batch normalization and ReLU, each followed by
+    2x2 max pooling, then one dense layer. `depth=16, width=1.0` is the VGG-16 of the
+    pruning literature, with 14,710,464 connections in 13 convolutions. The default is
+    small enough to train on a CPU. A stage is not pooled where only one pixel is left,
+    so images smaller than 32x32 work, too.
+
+    Example:
+    ```python
+    from scl_keras.architectures import vgg
+
+    assert vgg((32, 32, 3), 10).output_shape == (None, 10)
+    ```
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of classes, i.e. of logits.
+        depth: 8, 11, 13, 16 or 19: as in the paper's names the convolutions plus 3,
+            although here one dense layer stands in for the three.
+        width: Multiplier on the number of filters.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` from images in [0, 1] to logits.
+
+    Raises:
+        ValueError: If there is no such `depth`, or `width` is not positive.
+    """
+    if depth not in _CONVOLUTIONS:
+        raise ValueError(
+            f"`depth` must be one of {tuple(_CONVOLUTIONS)}. Received: depth={depth}"
+        )
+    x = inputs = image_input(input_shape)
+    stages = zip(_FILTERS, _CONVOLUTIONS[depth], strict=True)
+    for stage, (filters, count) in enumerate(stages, start=1):
+        for index in range(1, count + 1):
+            x = layers.Conv2D(
+                scaled(filters, width),
+                3,
+                padding="same",
+                use_bias=False,  # batch normalization adds one
+                kernel_initializer="he_normal",
+                name=f"stage{stage}_conv{index}",
+            )(x)
+            x = normalize(x, f"stage{stage}_bn{index}")
+            x = layers.ReLU(name=f"stage{stage}_relu{index}")(x)
+        if min(x.shape[1:3]) > 1:
+            x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
+    return Model(inputs, logits(x, num_classes), name=name)

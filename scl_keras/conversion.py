@@ -1,0 +1,212 @@
+"""From a stock Keras model to an SCL model, and back."""
+
+import keras
+
+from scl_keras.layers.masked_layer import (
+    DEFAULT_MASK_INITIALIZER,
+    MaskedLayer,
+    masked_class_of,
+)
+from scl_keras.macs import is_graph
+from scl_keras.training import SCLModel
+
+
+def sparsify(
+    model,
+    layers=None,
+    *,
+    mask_initializer=DEFAULT_MASK_INITIALIZER,
+    ste="identity",
+):
+    """Makes an `SCLModel` of a stock model: same weights, outputs and names.
+
+    Layers that can't be masked stay as they are; `unmasked_layers` lists them. Nested
+    models are entered, shared layers stay shared, `model` itself isn't touched.
+
+    Args:
+        model: A built functional or Sequential Keras model.
+        layers: Which layers to mask: a layer, a layer type, a layer's name, a predicate
+            `layer -> bool`, or a list of these. By default all that can be.
+        mask_initializer: Initializer of the mask variables, a number or a name.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+
+    Returns:
+        An `SCLModel`, not compiled.
+
+    Raises:
+        ValueError: If the model is unbuilt or subclassed, or a name in `layers` is not
+            a layer's.
+
+    Example:
+
+    ```python
+    model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    sparse = sparsify(model)
+    sparse.compile("adam", "mse")
+    ```
+    """
+    _check_graph(model, "sparsify")
+    chosen = _selector(layers, model)
+
+    def convert(layer):
+        masked_class = masked_class_of(layer)
+        if masked_class is None or not chosen(layer) or _is_rewired(layer):
+            return _same(layer)
+        config = {"mask_initializer": mask_initializer, "ste": ste}
+        return masked_class.from_config({**layer.get_config(), **config})
+
+    copy = _rebuild(model, convert, {})
+    return SCLModel(copy.input, copy.output, name=model.name)
+
+
+def strip_masks(model):
+    """Makes a stock Keras model of an SCL model, with zeros in its kernels.
+
+    Args:
+        model: A functional or Sequential model with masked layers, trained or not.
+
+    Returns:
+        A functional (or Sequential) Keras model with the same outputs, names and
+        weights `v * H(s)`, which loads without this package. Not compiled.
+
+    Raises:
+        ValueError: If the model is unbuilt or subclassed.
+
+    Example:
+
+    ```python
+    strip_masks(sparse_model).save("stock.keras")
+    ```
+    """
+    _check_graph(model, "strip_masks")
+
+    def convert(layer):
+        if not isinstance(layer, MaskedLayer):
+            return _same(layer)
+        config = layer.stock_class.get_config(layer)
+        return layer.stock_class.from_config(config)
+
+    return _rebuild(model, convert, {})
+
+
+def unmasked_layers(model):
+    """The layers that hold a kernel (a weight of rank two or more) but no mask.
+
+    Args:
+        model: A built Keras model or layer.
+
+    Returns:
+        A list of layers, each once.
+    """
+    if isinstance(model, keras.Model):
+        inner = (layer for child in model.layers for layer in unmasked_layers(child))
+        return list(dict.fromkeys(inner))
+    if isinstance(model, MaskedLayer):
+        return []
+    return [model] if any(len(w.shape) >= 2 for w in model.weights) else []
+
+
+def _check_graph(model, function):
+    if not isinstance(model, keras.Model) or not is_graph(model):
+        kind = type(model).__name__
+        raise ValueError(
+            f"`{function}` needs a built functional or Sequential Keras model. Build a "
+            "Sequential with a `keras.Input`; use masked layers and `SCLModel` directly"
+            f" in a subclassed model. Received: {model!r} (of type {kind})"
+        )
+
+
+def _selector(layers, model):
+    """A predicate from the many ways to name layers."""
+    if layers is None:
+        return lambda layer: True
+    choices = layers if isinstance(layers, (list, tuple, set)) else [layers]
+    names = {layer.name for layer in _leaves(model)}
+    for choice in choices:
+        if isinstance(choice, str) and choice not in names:
+            raise ValueError(
+                f"`layers` names '{choice}', which is no layer of '{model.name}'. Its "
+                f"layers are: {', '.join(sorted(names))}"
+            )
+        if not callable(choice) and not isinstance(choice, str):
+            raise ValueError(
+                "`layers` takes layers, layer types, names and predicates. Received: "
+                f"{choice!r} (of type {type(choice).__name__})"
+            )
+
+    def matches(layer, choice):
+        if isinstance(choice, str):
+            return layer.name == choice
+        if isinstance(choice, type):
+            return isinstance(layer, choice)
+        if isinstance(choice, keras.layers.Layer):
+            return layer is choice
+        return bool(choice(layer))
+
+    return lambda layer: any(matches(layer, choice) for choice in choices)
+
+
+def _leaves(model):
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer)
+        yield layer
+
+
+def _is_rewired(layer):
+    """Whether a layer computes with something else than its plain kernel."""
+    return bool(
+        getattr(layer, "lora_enabled", False)
+        or getattr(layer, "quantization_mode", None)
+    )
+
+
+def _same(layer):
+    return type(layer).from_config(layer.get_config())
+
+
+def _rebuild(model, convert, done):
+    """Clones a graph with each layer converted, and copies the weights over.
+
+    `done` maps the ids of layers to their copies, so that what is shared stays shared.
+    """
+
+    def clone(layer):
+        if id(layer) not in done:
+            if is_graph(layer):
+                done[id(layer)] = _rebuild(layer, convert, done)
+            else:
+                done[id(layer)] = convert(layer)
+                pairs.append((layer, done[id(layer)]))
+        return done[id(layer)]
+
+    pairs = []
+    if isinstance(model, keras.Sequential):
+        (tensor,) = model.inputs
+        inputs = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+        layers = [inputs, *map(clone, model.layers)]
+        copy = keras.Sequential(layers, name=model.name)
+    else:
+        # A new model around the same graph: cloning a compiled one compiles the clone.
+        graph = keras.Model(model.input, model.output, name=model.name)
+        copy = keras.models.clone_model(graph, clone_function=clone)
+    for old, new in pairs:
+        if isinstance(old, keras.layers.Layer):
+            _copy_weights(old, new)
+    return copy
+
+
+def _copy_weights(old, new):
+    def split(layer):
+        masks = [w for w in layer.weights if hasattr(w, "connection_mask")]
+        return [w for w in layer.weights if not hasattr(w, "connection_mask")], masks
+
+    (old_weights, old_masks), (new_weights, new_masks) = split(old), split(new)
+    for source, target in zip(old_weights, new_weights, strict=True):
+        target.assign(source)
+    if new_masks:
+        for source, target in zip(old_masks, new_masks, strict=bool(old_masks)):
+            target.assign(source)
+    elif isinstance(old, MaskedLayer):
+        for name, kernel in old.masked_kernels().items():
+            getattr(new, name).assign(kernel)

@@ -1,0 +1,262 @@
+"""What the model computes on the caller's samples: the truth for a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Several samples at once, to see that the file can be resized, and few enough
+# that the activations of a large network fit into memory.
+LARGE_BATCH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Inputs by name, and what Keras answers to them by name.
+
+    `probe` marks shuffled inputs (see `_probe`), which check the file but do
+    not count in the figures of the report.
+    """
+
+    inputs: Mapping[str, np.ndarray]
+    outputs: Mapping[str, np.ndarray]
+    probe: bool = False
+
+    def __str__(self) -> str:
+        size = len(next(iter(self.inputs.values())))
+        return f"{'shuffled inputs, ' if self.probe else ''}batch of {size}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A model as a flat, named function, and its answers on the samples."""
+
+    model: keras.Model
+    signature: tuple[tf.TensorSpec, ...]
+    serve: Callable[..., dict[str, Any]]
+    batches: tuple[Batch, ...]
+
+
+def build_reference(model: keras.Model, samples: Any) -> Reference:
+    """Checks model and samples, and runs the samples through Keras.
+
+    Args:
+        model: A built Keras model.
+        samples: Array, list or dict of arrays with a leading batch axis.
+
+    Returns:
+        The model as a function of named inputs with its answers.
+
+    Raises:
+        ValueError: If the model is not built, or the samples do not fit it,
+            are empty, or hold (or lead to) NaN.
+    """
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"`model` must be a keras.Model. Received: model={model!r} of type "
+            f"{type(model).__name__}"
+        )
+    if not model.built:
+        raise ValueError(
+            "`model` must be built: give it an Input, or call it on data once. "
+            f"Received: model={model.name!r}, which has no weights yet"
+        )
+    structure, specs = _input_signature(model, samples)
+    arrays = _match_samples(structure, specs, samples)
+    serve = _flat_function(model, structure)
+    batches = tuple(_run(serve, specs, arrays))
+    return Reference(model, specs, serve, batches)
+
+
+def _input_signature(model, samples):
+    """Returns the nested structure the model is called with, and flat specs."""
+    # A subclassed model has no symbolic inputs: the samples show what it takes.
+    symbolic = getattr(model, "inputs", None)
+    if symbolic:
+        structure = model.input
+        leaves = keras.tree.flatten(structure)
+        names = [_clean(leaf.name) for leaf in leaves]
+        specs = [
+            tf.TensorSpec(leaf.shape, leaf.dtype, name)
+            for leaf, name in zip(leaves, names, strict=True)
+        ]
+    else:
+        structure = keras.tree.map_structure(np.asarray, _as_arrays(samples))
+        specs = [
+            tf.TensorSpec((None, *array.shape[1:]), _default_dtype(array), name)
+            for name, array in _named_leaves(structure, "input").items()
+        ]
+    return structure, tuple(specs)
+
+
+def _match_samples(structure, specs, samples) -> list[np.ndarray]:
+    """Returns the samples in the order and dtype of the specs."""
+    arrays = _as_arrays(samples)
+    if isinstance(arrays, Mapping) and not isinstance(structure, Mapping):
+        by_name = {spec.name: spec for spec in specs}
+        if set(arrays) != set(by_name):
+            raise ValueError(
+                f"`samples` must have the model's inputs {sorted(by_name)} as keys. "
+                f"Received: samples with keys {sorted(arrays)}"
+            )
+        flat = [arrays[spec.name] for spec in specs]
+    elif isinstance(arrays, Mapping) and set(arrays) != set(structure):
+        raise ValueError(
+            f"`samples` must have the model's inputs {sorted(structure)} as keys. "
+            f"Received: samples with keys {sorted(arrays)}"
+        )
+    else:
+        flat = keras.tree.flatten(arrays)
+    if len(flat) != len(specs):
+        raise ValueError(
+            f"`samples` must hold one array for each of the model's {len(specs)} "
+            f"inputs. Received: {len(flat)} arrays"
+        )
+    flat = [_check_array(a, s) for a, s in zip(flat, specs, strict=True)]
+    if len({len(array) for array in flat}) != 1:
+        raise ValueError(
+            "All arrays in `samples` must have the same number of samples. "
+            f"Received: {[len(array) for array in flat]}"
+        )
+    return flat
+
+
+def _check_array(array, spec) -> np.ndarray:
+    if array.ndim != spec.shape.rank or not spec.shape[1:].is_compatible_with(
+        array.shape[1:]
+    ):
+        raise ValueError(
+            f"`samples` for input {spec.name!r} must have the shape "
+            f"{tuple(spec.shape)}, batch axis first. Received: shape {array.shape}"
+        )
+    if not len(array):
+        raise ValueError(
+            "`samples` must hold at least one real input to compare the file on. "
+            f"Received: shape {array.shape}"
+        )
+    dtype = spec.dtype.as_numpy_dtype
+    if not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise ValueError(
+            f"`samples` for input {spec.name!r} must be {np.dtype(dtype).name}. "
+            f"Received: dtype {array.dtype}"
+        )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(
+            f"`samples` for input {spec.name!r} must be finite. Received: "
+            f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite values"
+        )
+    return array.astype(dtype)
+
+
+def _flat_function(model, structure):
+    """Returns the model as a function of flat inputs with named outputs.
+
+    Without it, the order of the inputs of a TFLite file is up to the
+    converter, and samples could only be matched to inputs by guessing.
+    """
+
+    def serve(*inputs):
+        nested = keras.tree.pack_sequence_as(structure, list(inputs))
+        return _named_leaves(model(nested, training=False), "output")
+
+    return serve
+
+
+def _run(serve, specs, arrays):
+    """Yields batches of the samples: one alone, then all in larger batches."""
+    count = len(arrays[0])
+    fixed = specs[0].shape[0]
+    if fixed is not None:
+        if count < fixed:
+            raise ValueError(
+                f"`samples` must hold at least one batch of the model's fixed batch "
+                f"size {fixed}. Received: {count} samples"
+            )
+        starts = range(0, count - fixed + 1, fixed)
+        cuts = [slice(start, start + fixed) for start in starts]
+    else:
+        if count == 1:  # a batch of two still shows whether the file can resize
+            arrays = [np.repeat(array, 2, axis=0) for array in arrays]
+        cuts = [slice(0, 1)]
+        starts = range(0, len(arrays[0]), LARGE_BATCH)
+        cuts += [slice(start, start + LARGE_BATCH) for start in starts]
+    for cut in cuts:
+        yield _answer(serve, specs, [array[cut] for array in arrays])
+    probe = _answer(serve, specs, _probe([a[cuts[-1]] for a in arrays]), probe=True)
+    if all(_finite(output) for output in probe.outputs.values()):
+        yield probe
+
+
+def _answer(serve, specs, arrays, probe=False) -> Batch:
+    outputs = {
+        name: keras.ops.convert_to_numpy(output)
+        for name, output in serve(*map(tf.constant, arrays)).items()
+    }
+    for name, output in outputs.items():
+        if not probe and np.isnan(output.astype(np.float64)).any():
+            raise ValueError(
+                "The model must compute numbers on `samples`, to have something to "
+                f"compare the file with. Received: NaN in {name!r}"
+            )
+    names = [spec.name for spec in specs]
+    return Batch(dict(zip(names, arrays, strict=True)), outputs, probe)
+
+
+def _probe(arrays) -> list[np.ndarray]:
+    """Shuffles the values within each floating-point sample.
+
+    Real samples hide wrong weights behind inputs that are always zero (the
+    border of a digit). Shuffled values stay in the range the model expects.
+    """
+    rng = np.random.default_rng(0)
+    shuffled = []
+    for array in arrays:
+        if array.dtype.kind == "f":
+            rows = rng.permuted(array.reshape(len(array), -1), axis=1)
+            array = rows.reshape(array.shape)
+        shuffled.append(array)
+    return shuffled
+
+
+def _finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(array.astype(np.float64)).all())
+
+
+def _as_arrays(samples):
+    """Turns the leaves of `samples` into arrays; a list is one per input."""
+    if isinstance(samples, Mapping):
+        return {key: np.asarray(value) for key, value in samples.items()}
+    if isinstance(samples, list | tuple):
+        return [np.asarray(value) for value in samples]
+    array = np.asarray(samples)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            "`samples` must be an array, or a list or dict of arrays. Received: "
+            f"samples of type {type(samples).__name__}"
+        )
+    return array
+
+
+def _named_leaves(structure, prefix: str) -> dict[str, Any]:
+    """Returns the leaves by their path, or `prefix`_0, `prefix`_1, ..."""
+    named = {}
+    for path, leaf in keras.tree.flatten_with_path(structure):
+        parts = [str(part) for part in path]
+        if not parts or parts[0].isdigit():
+            parts = [prefix, *(parts or ["0"])]
+        named[_clean("_".join(parts))] = leaf
+    return named
+
+
+def _clean(name: str) -> str:
+    """Keeps what a signature may hold, and Python as a keyword argument."""
+    return "".join(c if c.isalnum() or c == "_" else "_" for c in name)
+
+
+def _default_dtype(array: np.ndarray) -> str:
+    return keras.config.floatx() if array.dtype.kind == "f" else array.dtype.name

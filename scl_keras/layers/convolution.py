@@ -1,0 +1,32 @@
+"""Masked convolutions."""
+
+import keras
+
+from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class MaskedConv2D(MaskedLayer, keras.layers.Conv2D):
+    """`keras.layers.Conv2D` with a learned mask over its kernel.
+
+    Forward: `activation(x ⋆ (v * H(s)) + b)`. See `MaskedLayer` for the backward pass.
+
+    Args:
+        *args: Arguments of `keras.layers.Conv2D`, in its order.
+        mask_initializer: Initializer of the mask variables, a number or a name.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        **kwargs: Keyword arguments of `keras.layers.Conv2D`.
+
+    Input shape:
+        `(batch, height, width, channels)`, or channels first with
+        `data_format="channels_first"`. Output shape: as `keras.layers.Conv2D`.
+
+    Example:
+
+    ```python
+    layer = MaskedConv2D(8, 3, padding="same")
+    layer(keras.ops.ones((2, 6, 6, 3))).shape  # (2, 6, 6, 8)
+    ```
+    """
+
+    kernel = MaskedKernel()

@@ -1,0 +1,163 @@
+"""One mask: the trainable variable behind a kernel's kept and cut connections."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from scl_keras import step
+
+BOUND = 1.0
+"""Mask variables live in [-BOUND, BOUND]."""
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class Mask(keras.layers.Layer):
+    """The mask over one kernel: `w = v * H(s)`.
+
+    It holds the mask variable `s` (float32 in every precision policy, since small
+    updates have to add up) of the kernel's shape. A connection is kept where `s > 0`.
+
+    After every optimizer update `s` is put back into [-1, 1], so that no connection
+    drifts so far that it could not come back, and where nothing positive is left, the
+    largest entries are lifted to just above zero: a layer can't lose its last
+    connection while `min_connections` is 1 (see `held_up`).
+
+    Args:
+        initializer: Keras initializer of `s`, a number or a name. Positive values start
+            with the connection kept.
+        ste: Straight-through estimator, see `scl_keras.step.get`.
+        feature_axes: Tuple of axes of the kernel that index its features (output units
+            or filters); `(-1,)` for `Dense` and `Conv` kernels.
+        min_connections: 1 to keep a layer from losing its last connection, 0 to let it.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Example:
+
+    ```python
+    mask = Mask()
+    mask.build((784, 300))
+    mask.kept()  # tensor of ones, shape (784, 300)
+    ```
+    """
+
+    def __init__(
+        self,
+        initializer=0.3,
+        ste="identity",
+        feature_axes=(-1,),
+        min_connections=1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if min_connections not in (0, 1):
+            raise ValueError(
+                "`min_connections` must be 0 or 1. "
+                f"Received: min_connections={min_connections}"
+            )
+        if isinstance(initializer, (int, float)):
+            initializer = keras.initializers.Constant(float(initializer))
+        self.initializer = keras.initializers.get(initializer)
+        self.ste = step.get(ste)
+        self.feature_axes = tuple(feature_axes)
+        self.min_connections = min_connections
+        self.positions = None
+
+    def build(self, kernel_shape):
+        """Creates the mask variable for a kernel of shape `kernel_shape`."""
+        self.variable = self.add_weight(
+            name="mask",
+            shape=kernel_shape,
+            initializer=self.initializer,
+            constraint=MaskConstraint(self.min_connections),
+            dtype="float32",
+            autocast=False,
+        )
+        # The optimizer only sees variables: this is how it finds the way back.
+        self.variable.connection_mask = self
+
+    @property
+    def size(self):
+        """Number of connections, kept or not."""
+        return int(np.prod(self.variable.shape))
+
+    def kept(self, dtype="float32"):
+        """`H(s)`: a 0/1 tensor of the kernel's shape, with the STE's gradient."""
+        return ops.cast(self.ste(self.variable), dtype)
+
+    def mask_kernel(self, kernel):
+        """`v * H(s)` for the kernel values `v`, in the dtype of `kernel`."""
+        kernel = ops.convert_to_tensor(kernel)
+        return ops.multiply(kernel, self.kept(kernel.dtype))
+
+    def count(self):
+        """Number of kept connections, a scalar int32 tensor."""
+        return ops.sum(ops.cast(ops.greater(self.variable, 0), "int32"))
+
+    def held_up(self):
+        """Whether the last connection was about to go, and is held up: a bool."""
+        highest = float(ops.convert_to_numpy(ops.max(self.variable)))
+        return 0 < highest <= _BARELY_KEPT
+
+    def assign(self, kept):
+        """Sets which connections are kept.
+
+        Args:
+            kept: Array of the kernel's shape; non-zero or true where kept.
+
+        Raises:
+            ValueError: If the shape is another one.
+        """
+        kept = np.asarray(kept)
+        if kept.shape != tuple(self.variable.shape):
+            raise ValueError(
+                f"`kept` must have the kernel's shape {tuple(self.variable.shape)}. "
+                f"Received: kept.shape={kept.shape}"
+            )
+        self.variable.assign(np.where(kept != 0, BOUND, -BOUND).astype("float32"))
+
+    def get_config(self):
+        """Constructor arguments, for serialization."""
+        return {
+            **super().get_config(),
+            "initializer": keras.initializers.serialize(self.initializer),
+            "ste": step.serialize(self.ste),
+            "feature_axes": self.feature_axes,
+            "min_connections": self.min_connections,
+        }
+
+
+_BARELY_KEPT = 1e-6
+
+
+class MaskConstraint(keras.constraints.Constraint):
+    """Keeps mask variables in [-1, 1], and holds up a layer's last connection.
+
+    Args:
+        min_connections: 0 or 1, see `Mask`.
+    """
+
+    def __init__(self, min_connections):
+        self.min_connections = min_connections
+
+    def __call__(self, s):
+        """The admissible mask variable nearest to `s`."""
+        s = ops.clip(s, -BOUND, BOUND)
+        if not self.min_connections:
+            return s
+        highest = ops.max(s)
+        lift = ops.logical_and(ops.less_equal(highest, 0), ops.equal(s, highest))
+        return ops.where(lift, _BARELY_KEPT, s)
+
+
+def find_masks(model):
+    """All `Mask` objects in a model or layer, each once, in the order of its layers.
+
+    Example:
+
+    ```python
+    kept = sum(int(mask.count()) for mask in find_masks(model))
+    ```
+    """
+    variables = {id(v): v for v in getattr(model, "variables", [])}
+    found = (getattr(v, "connection_mask", None) for v in variables.values())
+    return [mask for mask in found if mask is not None]

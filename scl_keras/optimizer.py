@@ -1,0 +1,267 @@
+"""The optimizer of an SCL model: one rule for the weights, one for the masks."""
+
+import keras
+from keras import ops
+
+from scl_keras.normalization import GradientNormalization
+
+DEFAULT_CONNECTION_COST = 0.1
+DEFAULT_MASK_LEARNING_RATE = 3e-3
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class SCLOptimizer(keras.optimizers.Optimizer):
+    """Updates weights and masks together, each with an optimizer of its own.
+
+    The weights get their gradients as they are. Mask variables follow
+
+    `ĝ + λ · c · p(s)`
+
+    where `ĝ` is the normalized gradient of the task loss (`GradientNormalization`), `λ`
+    the connection cost, `c` the price of the connection and `p` the proxy derivative
+    of the mask's STE: the gradient of `L_task + λ · Σ c · H(s)` (Tang et al., arXiv
+    2201.05020). Without normalization it is exactly that gradient.
+
+    `SCLModel.compile` makes one; by itself it serves custom training loops, where it is
+    used like any Keras optimizer on `model.trainable_variables`. Its learning rate and
+    iterations are those of the weights' optimizer.
+
+    Args:
+        optimizer: Optimizer of the weights, as for `keras.Model.compile`.
+        mask_optimizer: Optimizer of the mask variables; by default plain SGD with
+            learning rate 0.003.
+        connection_cost: Float `λ >= 0`, the price of keeping one connection, in units
+            of a typical mask gradient. A variable: schedules and callbacks may
+            assign to `optimizer.connection_cost`.
+        cost: `"connections"` (`c = 1`), or `"flops"`: `c` is the connection's number of
+            multiply-accumulates over the network's mean number.
+        normalization: `"feature"`, `"layer"`, None or a `GradientNormalization`.
+        name: Name of the optimizer.
+
+    Raises:
+        ValueError: If an argument is something else.
+
+    Example:
+
+    ```python
+    optimizer = SCLOptimizer("adam", connection_cost=0.1)
+    with tf.GradientTape() as tape:
+        loss = optimizer.scale_loss(loss_function(y, model(x, training=True)))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply(gradients, model.trainable_variables)
+    ```
+    """
+
+    def __init__(
+        self,
+        optimizer="rmsprop",
+        mask_optimizer=None,
+        connection_cost=DEFAULT_CONNECTION_COST,
+        cost="connections",
+        normalization="feature",
+        name="scl_optimizer",
+    ):
+        super().__init__(learning_rate=0.0, name=name)
+        if cost not in ("connections", "flops"):
+            raise ValueError(
+                f"`cost` must be 'connections' or 'flops'. Received: cost={cost!r}"
+            )
+        if not connection_cost >= 0:
+            raise ValueError(
+                "`connection_cost` must be a number >= 0. "
+                f"Received: connection_cost={connection_cost!r}"
+            )
+        self.optimizer = keras.optimizers.get(optimizer)
+        if mask_optimizer is None:
+            mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
+        self.mask_optimizer = keras.optimizers.get(mask_optimizer)
+        if self.mask_optimizer is self.optimizer:
+            raise ValueError(
+                "`optimizer` and `mask_optimizer` must be two objects. Received the "
+                f"same one twice: {self.optimizer}"
+            )
+        self.cost = cost
+        self.normalization = GradientNormalization.get(normalization)
+        self.connection_cost = self.add_variable(
+            (),
+            keras.initializers.Constant(connection_cost),
+            "float32",
+            aggregation="only_first_replica",
+            name="connection_cost",
+        )
+        self.frozen = self.add_variable(
+            (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
+        )
+
+    def build(self, variables):
+        """Creates the state of both optimizers for `variables`, masks and weights."""
+        if self.built:
+            return
+        weights, masks = _partition(variables)
+        self.optimizer.build(weights)
+        self.mask_optimizer.build(masks)
+        self._prices = _prices(masks, self.cost)
+        self._statistics, self._accumulators = {}, {}
+        for variable in masks:
+            shape = self.normalization.state_shape(variable.connection_mask)
+            if shape is not None:
+                self._statistics[variable.path] = self.add_variable(
+                    shape, "zeros", "float32", name="mean_square"
+                )
+            if self.optimizer.gradient_accumulation_steps:
+                self._accumulators[variable.path] = self.add_variable_from_reference(
+                    variable, "accumulated"
+                )
+        super().build(variables)
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates weights and masks.
+
+        Args:
+            grads: Gradients of the (scaled) task loss, a tensor or None a variable.
+            trainable_variables: The variables; by default those of `build`.
+        """
+        # Keras calls it without variables on some backends, and keeps them here.
+        variables = list(trainable_variables or self._trainable_variables)
+        self.build(variables)
+        gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
+        weights, masks = _partition(variables)
+        masks = [v for v in masks if gradient_of[id(v)] is not None]
+        if weights:
+            self.optimizer.apply([gradient_of[id(v)] for v in weights], weights)
+        if masks:
+            scale = self.optimizer.loss_scale_factor or 1
+            self._update_masks([gradient_of[id(v)] / scale for v in masks], masks)
+
+    def _update_masks(self, gradients, masks):
+        micro_steps = self.optimizer.gradient_accumulation_steps
+        if not micro_steps:
+            self._apply_to_masks(gradients, masks)
+            return
+        accumulators = [self._accumulators[v.path] for v in masks]
+        for accumulator, gradient in zip(accumulators, gradients, strict=True):
+            accumulator.assign_add(gradient / micro_steps)
+        seen = super().iterations
+        seen.assign_add(1)
+
+        def update():
+            self._apply_to_masks([a + 0 for a in accumulators], masks)
+            for accumulator in accumulators:
+                accumulator.assign(ops.zeros_like(accumulator))
+
+        ops.cond(ops.equal(seen % micro_steps, 0), update, lambda: None)
+
+    def _apply_to_masks(self, gradients, masks):
+        before = [v + 0 for v in masks]
+        step = self.mask_optimizer.iterations
+        updates = [
+            self.normalization(g, v.connection_mask, self._statistics.get(v.path), step)
+            + self._cost_gradient(v)
+            for g, v in zip(gradients, masks, strict=True)
+        ]
+        self.mask_optimizer.apply(updates, masks)
+        for variable, value in zip(masks, before, strict=True):
+            variable.assign(ops.where(self.frozen, value, variable))
+
+    def _cost_gradient(self, variable):
+        cost = ops.multiply(self.connection_cost, self._prices[variable.path])
+        return cost * variable.connection_mask.ste.derivative(variable + 0)
+
+    def connection_loss(self):
+        """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor."""
+        _, masks = _partition(self._trainable_variables)
+        counts = [
+            self._prices[v.path] * ops.cast(v.connection_mask.count(), "float32")
+            for v in masks
+        ]
+        return self.connection_cost * sum(counts, 0.0)
+
+    def scale_loss(self, loss):
+        """Scales the loss as the weights' optimizer wants it."""
+        return self.optimizer.scale_loss(loss)
+
+    @property
+    def learning_rate(self):
+        """Learning rate of the weights' optimizer."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self):
+        """Number of updates that the weights' optimizer has made."""
+        return self.optimizer.iterations
+
+    @property
+    def variables(self):
+        """Own variables, then those of both optimizers."""
+        both = self.optimizer.variables + self.mask_optimizer.variables
+        return super().variables + both
+
+    def finalize_variable_values(self, var_list):
+        """Lets both optimizers put their averages in place, if they keep any."""
+        weights, masks = _partition(var_list)
+        self.optimizer.finalize_variable_values(weights)
+        self.mask_optimizer.finalize_variable_values(masks)
+
+    def save_own_variables(self, store):
+        """Saves its own variables: Keras visits the two optimizers by itself."""
+        for i, variable in enumerate(super().variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        variables = super().variables
+        if len(store) != len(variables):
+            raise ValueError(
+                f"{self.name} has {len(variables)} variables. Received: a file with "
+                f"{len(store)}. Was it made with another `normalization`?"
+            )
+        for i, variable in enumerate(variables):
+            variable.assign(store[str(i)])
+
+    def get_config(self):
+        """Constructor arguments, for serialization."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "optimizer": serialize(self.optimizer),
+            "mask_optimizer": serialize(self.mask_optimizer),
+            "connection_cost": float(self.connection_cost.numpy()),
+            "cost": self.cost,
+            "normalization": serialize(self.normalization),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer that `get_config` described."""
+        config = dict(config)
+        for key in ("optimizer", "mask_optimizer"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def _partition(variables):
+    """Splits variables into those of weights and those of masks."""
+    masks = [v for v in variables if hasattr(v, "connection_mask")]
+    return [v for v in variables if not hasattr(v, "connection_mask")], masks
+
+
+def _prices(variables, cost):
+    """The price `c` of one connection of each mask variable, by its path."""
+    if cost == "connections":
+        return {v.path: 1.0 for v in variables}
+    masks = [v.connection_mask for v in variables]
+    unknown = [v.path for v in variables if v.connection_mask.positions is None]
+    if unknown:
+        raise ValueError(
+            "`cost='flops'` needs inputs of a known size, to count the positions that "
+            "each connection serves. Received unknown sizes for: " + ", ".join(unknown)
+        )
+    total = sum(mask.positions * mask.size for mask in masks)
+    mean = total / max(sum(mask.size for mask in masks), 1)
+    return {v.path: v.connection_mask.positions / mean for v in variables}

@@ -1,0 +1,168 @@
+"""`SCLModel`: a Keras model whose `fit` learns which connections matter."""
+
+import keras
+from keras import ops
+
+from scl_keras.macs import record_positions
+from scl_keras.masks import find_masks
+from scl_keras.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class SCLModel(keras.Model):
+    """A Keras model that learns its masks together with its weights.
+
+    It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
+    `call` of one's own. `sparsify` makes one of a stock model. Besides the usual
+    metrics, the logs of `fit` hold `connection_loss` (`λ · Σ c · H(s)`), `density`,
+    `sparsity` and `compression` of all masked kernels; `loss` stays the task's, and
+    comparable with the dense model's.
+
+    Example:
+
+    ```python
+    inputs = keras.Input((64,))
+    x = MaskedDense(32, activation="relu")(inputs)
+    model = SCLModel(inputs, MaskedDense(10)(x))
+    model.compile("adam", "mse", connection_cost=0.1)
+    ```
+    """
+
+    def __new__(cls, *args, **kwargs):
+        """Makes a functional model where inputs and outputs are given."""
+        if cls is SCLModel and (len(args) >= 2 or "inputs" in kwargs):
+            cls = FunctionalSCLModel
+        return super().__new__(cls, *args, **kwargs)
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        loss_weights=None,
+        metrics=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        *,
+        mask_optimizer=None,
+        connection_cost=DEFAULT_CONNECTION_COST,
+        cost="connections",
+        normalization="feature",
+    ):
+        """Configures the model for training.
+
+        Args:
+            optimizer: Optimizer of the weights; or an `SCLOptimizer`, which then brings
+                all of the last four arguments.
+            loss: As for `keras.Model.compile`, and so are the next seven.
+            loss_weights: See `loss`.
+            metrics: See `loss`.
+            weighted_metrics: See `loss`.
+            run_eagerly: See `loss`.
+            steps_per_execution: See `loss`.
+            jit_compile: See `loss`.
+            auto_scale_loss: See `loss`.
+            mask_optimizer: Optimizer of the mask variables; by default plain SGD.
+            connection_cost: `λ >= 0`, the price of keeping one connection, in units of
+                a typical mask gradient.
+            cost: `"connections"`, or `"flops"` to weigh each connection by its
+                multiply-accumulates.
+            normalization: `"feature"`, `"layer"`, None or a `GradientNormalization`.
+
+        Raises:
+            ValueError: If an argument is something else.
+        """
+        if not isinstance(optimizer, SCLOptimizer):
+            optimizer = SCLOptimizer(
+                optimizer, mask_optimizer, connection_cost, cost, normalization
+            )
+        if self.built:
+            record_positions(self)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+            auto_scale_loss=auto_scale_loss,
+        )
+
+    def compile_from_config(self, config):
+        """Compiles the model as `get_compile_config` described."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    @property
+    def scl_optimizer(self):
+        """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it."""
+        optimizer = getattr(self, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if optimizer is None:
+            raise ValueError(
+                f"Model '{self.name}' has no optimizer yet: call `model.compile(...)`."
+            )
+        return optimizer
+
+    @property
+    def mask_optimizer(self):
+        """The optimizer of the mask variables."""
+        return self.scl_optimizer.mask_optimizer
+
+    @property
+    def connection_cost(self):
+        """The variable `λ`. Assign to it to change the cost: `.assign(0.2)`."""
+        return self.scl_optimizer.connection_cost
+
+    def train_step(self, data):
+        """One step: gradients of the task loss, then `SCLOptimizer.apply`.
+
+        The optimizer normalizes the mask gradients of each feature, adds the
+        connection cost's and updates masks and weights; doing it there rather than here
+        lets loss scaling, gradient accumulation and custom loops have it too.
+        """
+        logs = super().train_step(data)
+        return {**logs, **self.connection_logs()}
+
+    def connection_logs(self):
+        """What the masks add to the logs: a dict of scalar tensors."""
+        masks = find_masks(self)
+        if not masks:
+            return {}
+        size = float(sum(mask.size for mask in masks))
+        kept = ops.cast(sum(mask.count() for mask in masks), "float32")
+        return {
+            "connection_loss": self.scl_optimizer.connection_loss(),
+            "density": kept / size,
+            "sparsity": 1 - kept / size,
+            "compression": size / kept,
+        }
+
+
+# Keras exports the class of functional models only through its instances. Inheriting
+# from it here keeps Keras from rewriting the bases of `SCLModel` when the first
+# functional one is made, after which subclassing `SCLModel` would fail.
+_Functional = type(keras.Model(*[keras.Input((), name="x")] * 2, name="x"))
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class FunctionalSCLModel(SCLModel, _Functional):
+    """What `SCLModel(inputs, outputs)` makes."""
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class SCLSequential(SCLModel, keras.Sequential):
+    """`keras.Sequential` that learns its masks.
+
+    Example:
+
+    ```python
+    model = SCLSequential([keras.Input((64,)), MaskedDense(10)])
+    model.compile("adam", "mse")
+    ```
+    """
