@@ -1,1 +1,49 @@
-"""Sparse training for Keras 3."""
+"""Sparse training for Keras 3: learn which connections of a network matter.
+
+Only the names listed here are public.
+"""
+
+from scl_keras.callbacks import (
+    ConnectionCostScheduler,
+    FreezeMasks,
+    MaskLogger,
+    TargetSparsity,
+    ramp,
+)
+from scl_keras.conversion import sparsify, strip_masks, unmasked_layers
+from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
+from scl_keras.masks import Mask, find_masks
+from scl_keras.normalization import GradientNormalization
+from scl_keras.optimizer import SCLOptimizer
+from scl_keras.sparsity_summary import SparsitySummary, summary
+from scl_keras.step import STE, Identity, LeakyReLU, Softplus
+from scl_keras.training import SCLModel, SCLSequential
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "STE",
+    "ConnectionCostScheduler",
+    "FreezeMasks",
+    "GradientNormalization",
+    "Identity",
+    "LeakyReLU",
+    "Mask",
+    "MaskLogger",
+    "MaskedConv2D",
+    "MaskedDense",
+    "MaskedKernel",
+    "MaskedLayer",
+    "SCLModel",
+    "SCLOptimizer",
+    "SCLSequential",
+    "Softplus",
+    "SparsitySummary",
+    "TargetSparsity",
+    "find_masks",
+    "ramp",
+    "sparsify",
+    "strip_masks",
+    "summary",
+    "unmasked_layers",
+]

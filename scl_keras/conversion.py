@@ -2,12 +2,12 @@
 
 import keras
 
+from scl_keras.graph import is_graph, walk_layers
 from scl_keras.layers.masked_layer import (
     DEFAULT_MASK_INITIALIZER,
     MaskedLayer,
     masked_class_of,
 )
-from scl_keras.macs import is_graph
 from scl_keras.training import SCLModel
 
 
@@ -98,12 +98,12 @@ def unmasked_layers(model):
     Returns:
         A list of layers, each once.
     """
-    if isinstance(model, keras.Model):
-        inner = (layer for child in model.layers for layer in unmasked_layers(child))
-        return list(dict.fromkeys(inner))
-    if isinstance(model, MaskedLayer):
-        return []
-    return [model] if any(len(w.shape) >= 2 for w in model.weights) else []
+    return [
+        layer
+        for layer in walk_layers(model)
+        if not isinstance(layer, (MaskedLayer, keras.Model))
+        and any(len(weight.shape) >= 2 for weight in getattr(layer, "weights", []))
+    ]
 
 
 def _check_graph(model, function):
@@ -121,7 +121,7 @@ def _selector(layers, model):
     if layers is None:
         return lambda layer: True
     choices = layers if isinstance(layers, (list, tuple, set)) else [layers]
-    names = {layer.name for layer in _leaves(model)}
+    names = {layer.name for layer in walk_layers(model)}
     for choice in choices:
         if isinstance(choice, str) and choice not in names:
             raise ValueError(
@@ -144,13 +144,6 @@ def _selector(layers, model):
         return bool(choice(layer))
 
     return lambda layer: any(matches(layer, choice) for choice in choices)
-
-
-def _leaves(model):
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer)
-        yield layer
 
 
 def _is_rewired(layer):

@@ -132,18 +132,12 @@ def _load_tfds(name, data_dir, download):
         _check_can_download(name, data_dir, download)
         builder.download_and_prepare()
     # `batch_size=-1` is one batch of everything, still uint8.
-    train, test = tfds.as_numpy(
+    (x_train, y_train), (x_test, y_test) = tfds.as_numpy(
         builder.as_dataset(split=["train", "test"], batch_size=-1, as_supervised=True)
     )
     num_classes = builder.info.features["label"].num_classes
-    return Dataset(
-        name,
-        _unit_range(train[0]),
-        train[1],
-        _unit_range(test[0]),
-        test[1],
-        num_classes,
-    )
+    x_train, x_test = _unit_range(x_train), _unit_range(x_test)
+    return Dataset(name, x_train, y_train, x_test, y_test, num_classes)
 
 
 def _unit_range(images):

@@ -2,9 +2,8 @@
 
 import math
 
-import keras
-
-from scl_keras.masks import find_masks
+from scl_keras.graph import output_shapes
+from scl_keras.kernels import prunable_kernels
 
 
 def kernel_positions(kernel_shape, feature_axes, output_shape):
@@ -21,69 +20,39 @@ def kernel_positions(kernel_shape, feature_axes, output_shape):
     Returns:
         An int, or None where the output's size isn't known.
     """
-    if None in output_shape[1:]:
+    if output_shape is None or None in output_shape[1:]:
         return None
     features = math.prod(kernel_shape[axis] for axis in feature_axes)
     return math.prod(output_shape[1:]) // features
 
 
-def output_shapes(model):
-    """Output shapes of the layers of a functional or Sequential model, call by call.
-
-    Nested models are entered, and a shared layer has one entry a call.
+def connection_positions(model):
+    """Number of positions that each layer's connections serve, over all its calls.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built Keras model.
 
     Returns:
-        A list of pairs of a layer and one of its output shapes.
+        A function from a kernel (see `scl_keras.kernels.Kernel`) to that number, or
+        None where a size isn't known.
     """
-    seen = []
-    # A new model around the same graph: cloning a compiled one would compile the clone.
-    graph = keras.Model(model.inputs, model.outputs)
-    keras.models.clone_model(
-        graph,
-        clone_function=lambda layer: _Probe(layer, seen),
-        call_function=lambda probe, *args, **kwargs: probe(*args, **kwargs),
-    )
-    return seen
+    shapes = {}
+    for layer, shape in output_shapes(model):
+        shapes.setdefault(id(layer), []).append(shape)
 
+    def positions(kernel):
+        used = [
+            kernel_positions(kernel.shape, kernel.feature_axes, shape)
+            for shape in shapes.get(id(kernel.layer), [])
+        ]
+        return None if not used or None in used else sum(used)
 
-class _Probe(keras.Operation):
-    """Stands in for a layer and writes its output shape down: it has no weights."""
-
-    def __init__(self, layer, seen):
-        super().__init__(name=layer.name)
-        self.layer, self.seen = layer, seen
-
-    def compute_output_spec(self, *args, **kwargs):
-        outputs = self.layer.compute_output_spec(*args, **kwargs)
-        if is_graph(self.layer):
-            self.seen.extend(output_shapes(self.layer))
-        elif isinstance(outputs, keras.KerasTensor):
-            self.seen.append((self.layer, outputs.shape))
-        return outputs
-
-
-def is_graph(layer):
-    """Whether it is a built functional or Sequential model: a graph to walk."""
-    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+    return positions
 
 
 def record_positions(model):
-    """Writes into each mask how many positions its connections serve, over all calls.
-
-    Layers know that of their last `build`; this adds up the calls of shared layers.
-    Subclassed models have no graph to walk: there, what the layers know stands.
-    """
-    if not is_graph(model):
-        return
-    positions = {}
-    for layer, shape in output_shapes(model):
-        for mask in find_masks(layer):
-            used = kernel_positions(mask.variable.shape, mask.feature_axes, shape)
-            before = positions.setdefault(id(mask), (mask, 0))[1]
-            unknown = used is None or before is None
-            positions[id(mask)] = (mask, None if unknown else before + used)
-    for mask, used in positions.values():
-        mask.positions = used
+    """Writes into each mask how many positions its connections serve."""
+    positions = connection_positions(model)
+    for kernel in prunable_kernels(model):
+        if kernel.mask is not None:
+            kernel.mask.positions = positions(kernel)

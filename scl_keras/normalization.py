@@ -10,23 +10,27 @@ _EPSILON = 1e-12
 class GradientNormalization:
     """Divides mask gradients by their root mean square.
 
-    Mask gradients of different features (output units or filters) differ by orders of
-    magnitude. Dividing each feature's by its root mean square (Tang et al., arXiv
-    2201.05020) puts them all on one scale, so that a connection cost of 0.1 means "a
-    connection must be worth a tenth of a typical mask gradient" in every layer of every
-    network. The paper fixes neither the statistic nor its memory; both are open here:
+    Mask gradients of different networks, layers and features (output units or filters)
+    differ by orders of magnitude. Dividing them by their root mean square puts them on
+    one scale, so that a connection cost of 0.1 means "a connection must be worth a
+    tenth of a typical mask gradient" in every network:
 
-    `m_t = m_{t-1} + max(1 - memory, 1 / t) · (mean_i(g_ij²) - m_{t-1})`
+    `m_t = m_{t-1} + max(1 - memory, 1 / t) · (mean(g²) - m_{t-1})`
 
-    `ĝ_ij = g_ij / (sqrt(m_t) + ε)`, `ε = 1e-12`
+    `ĝ = g / (sqrt(m_t) + ε)`, `ε = 1e-12`
 
-    With `memory=0` this is the RMS of the batch at hand, with `0 < memory < 1` a running
-    mean, with `memory=1` the mean over all steps so far. A gradient normalized batch by
-    batch never fades, so that late in training it is noise of full size; with a memory
-    it fades as the loss does. A feature whose gradients are all zero stays at zero.
+    `per` says over what the mean is taken. `"feature"` is the method of Tang et al.
+    (arXiv 2201.05020): each feature has a scale of its own, and so every feature of
+    every layer keeps a like share of connections. `"network"` is one scale for all
+    masks: λ keeps its meaning, and a connection is weighed against all others of the
+    network. The paper leaves the statistic and its memory open: with `memory=0` it is
+    that of the batch at hand, with `0 < memory < 1` a running mean, with `memory=1` the
+    mean over all steps so far. A gradient normalized batch by batch never fades, so
+    that late in training it is noise of full size; with a memory it fades as the loss
+    does. Where all gradients are zero they stay zero.
 
     Args:
-        per: `"feature"`, `"layer"` (one scale for the whole kernel), or `None` for
+        per: `"network"`, `"layer"` (a scale for each kernel), `"feature"`, or None for
             none at all: then the update is the gradient of the plain objective.
         memory: Float in [0, 1], see above.
 
@@ -36,14 +40,16 @@ class GradientNormalization:
     Example:
 
     ```python
-    model.compile("adam", "mse", normalization=GradientNormalization("layer"))
+    per_batch = GradientNormalization("feature", memory=0)
+    model.compile("adam", "mse", normalization=per_batch)
     ```
     """
 
-    def __init__(self, per="feature", memory=1.0):
-        if per not in ("feature", "layer", None):
+    def __init__(self, per="network", memory=0.999):
+        if per not in ("network", "layer", "feature", None):
             raise ValueError(
-                f"`per` must be 'feature', 'layer' or None. Received: per={per!r}"
+                "A normalization is per 'network', 'layer', 'feature' or None. "
+                f"Received: {per!r}"
             )
         if not 0 <= memory <= 1:
             raise ValueError(f"`memory` must be in [0, 1]. Received: memory={memory}")
@@ -57,44 +63,56 @@ class GradientNormalization:
             identifier = keras.saving.deserialize_keras_object(identifier)
         return identifier if isinstance(identifier, cls) else cls(identifier)
 
-    def state_shape(self, mask):
-        """Shape of the statistic `m` for a mask, or None if it needs none."""
-        if self.per is None or self.memory == 0:
-            return None
-        shape = mask.variable.shape
-        reduced = self._reduced_axes(mask)
-        return tuple(1 if i in reduced else size for i, size in enumerate(shape))
+    def state_shapes(self, masks):
+        """Shapes of the statistics `m` for a list of masks: a dict."""
+        shapes = {}
+        for mask in masks if self.per else []:
+            reduced = _reduced_axes(mask, self.per)
+            shape = [
+                1 if axis in reduced else size
+                for axis, size in enumerate(mask.variable.shape)
+            ]
+            shapes[self._key(mask)] = () if self.per == "network" else tuple(shape)
+        return shapes
 
-    def __call__(self, gradient, mask, state, step):
-        """Normalizes one mask gradient.
+    def _key(self, mask):
+        return "network" if self.per == "network" else id(mask)
+
+    def __call__(self, gradients, masks, states, step):
+        """Normalizes the mask gradients of one step.
 
         Args:
-            gradient: Tensor of the mask's shape.
-            mask: The `Mask` it belongs to.
-            state: Variable of shape `state_shape(mask)`, updated in place, or None.
+            gradients: List of tensors, each of its mask's shape.
+            masks: List of the `Mask` objects they belong to.
+            states: Dict of variables of the shapes `state_shapes(masks)`, updated in
+                place.
             step: Number of mask updates made so far, a scalar tensor.
 
         Returns:
-            Tensor of the shape of `gradient`.
+            List of tensors of the shapes of `gradients`.
         """
         if self.per is None:
-            return gradient
-        mean_square = ops.mean(
-            ops.square(gradient), axis=self._reduced_axes(mask), keepdims=True
-        )
-        if state is not None:
-            share = 1 / (ops.cast(step, state.dtype) + 1)
-            share = ops.maximum(1 - self.memory, share)
-            mean_square = state + share * (mean_square - state)
-            state.assign(mean_square)
-        return gradient / (ops.sqrt(mean_square) + _EPSILON)
+            return gradients
+        share = ops.maximum(1 - self.memory, 1 / (ops.cast(step, "float32") + 1))
+        scales = {}
+        for key, mean in self._mean_squares(gradients, masks).items():
+            mean = states[key] + share * (mean - states[key])
+            states[key].assign(mean)
+            scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
+        return [
+            gradient * scales[self._key(mask)]
+            for gradient, mask in zip(gradients, masks, strict=True)
+        ]
 
-    def _reduced_axes(self, mask):
-        rank = len(mask.variable.shape)
-        if self.per == "layer":
-            return tuple(range(rank))
-        features = {axis % rank for axis in mask.feature_axes}
-        return tuple(axis for axis in range(rank) if axis not in features)
+    def _mean_squares(self, gradients, masks):
+        squares = [ops.square(gradient) for gradient in gradients]
+        if self.per == "network":
+            size = float(sum(mask.size for mask in masks))
+            return {"network": sum(ops.sum(square) for square in squares) / size}
+        return {
+            id(mask): ops.mean(square, _reduced_axes(mask, self.per), keepdims=True)
+            for square, mask in zip(squares, masks, strict=True)
+        }
 
     def get_config(self):
         """Constructor arguments, for serialization."""
@@ -107,3 +125,9 @@ class GradientNormalization:
 
     def __repr__(self):
         return f"GradientNormalization(per={self.per!r}, memory={self.memory})"
+
+
+def _reduced_axes(mask, per):
+    rank = len(mask.variable.shape)
+    features = {axis % rank for axis in mask.feature_axes} if per == "feature" else ()
+    return tuple(axis for axis in range(rank) if axis not in features)

@@ -35,7 +35,8 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             assign to `optimizer.connection_cost`.
         cost: `"connections"` (`c = 1`), or `"flops"`: `c` is the connection's number of
             multiply-accumulates over the network's mean number.
-        normalization: `"feature"`, `"layer"`, None or a `GradientNormalization`.
+        normalization: `"network"`, `"layer"`, `"feature"`, None or a
+            `GradientNormalization`.
         name: Name of the optimizer.
 
     Raises:
@@ -58,7 +59,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         mask_optimizer=None,
         connection_cost=DEFAULT_CONNECTION_COST,
         cost="connections",
-        normalization="feature",
+        normalization="network",
         name="scl_optimizer",
     ):
         super().__init__(learning_rate=0.0, name=name)
@@ -92,6 +93,14 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.frozen = self.add_variable(
             (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
         )
+        # State of `TargetSparsity`, here so that it is saved with the model.
+        self.cost_balance = self.add_variable(
+            (),
+            keras.initializers.Constant(connection_cost),
+            "float32",
+            aggregation="only_first_replica",
+            name="cost_balance",
+        )
 
     def build(self, variables):
         """Creates the state of both optimizers for `variables`, masks and weights."""
@@ -101,17 +110,15 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.optimizer.build(weights)
         self.mask_optimizer.build(masks)
         self._prices = _prices(masks, self.cost)
-        self._statistics, self._accumulators = {}, {}
-        for variable in masks:
-            shape = self.normalization.state_shape(variable.connection_mask)
-            if shape is not None:
-                self._statistics[variable.path] = self.add_variable(
-                    shape, "zeros", "float32", name="mean_square"
-                )
-            if self.optimizer.gradient_accumulation_steps:
-                self._accumulators[variable.path] = self.add_variable_from_reference(
-                    variable, "accumulated"
-                )
+        shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
+        self._mean_squares = {
+            key: self.add_variable(shape, "zeros", "float32", name="mean_square")
+            for key, shape in shapes.items()
+        }
+        self._accumulators = {}
+        if self.optimizer.gradient_accumulation_steps:
+            added = self.add_optimizer_variables(masks, "accumulated")
+            self._accumulators = {id(v): a for v, a in zip(masks, added, strict=True)}
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
@@ -126,19 +133,23 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.build(variables)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = _partition(variables)
-        masks = [v for v in masks if gradient_of[id(v)] is not None]
         if weights:
             self.optimizer.apply([gradient_of[id(v)] for v in weights], weights)
         if masks:
             scale = self.optimizer.loss_scale_factor or 1
-            self._update_masks([gradient_of[id(v)] / scale for v in masks], masks)
+            gradients = [gradient_of[id(v)] for v in masks]
+            gradients = [
+                ops.zeros_like(v) if g is None else g / scale
+                for g, v in zip(gradients, masks, strict=True)
+            ]
+            self._update_masks(gradients, masks)
 
     def _update_masks(self, gradients, masks):
         micro_steps = self.optimizer.gradient_accumulation_steps
         if not micro_steps:
             self._apply_to_masks(gradients, masks)
             return
-        accumulators = [self._accumulators[v.path] for v in masks]
+        accumulators = [self._accumulators[id(v)] for v in masks]
         for accumulator, gradient in zip(accumulators, gradients, strict=True):
             accumulator.assign_add(gradient / micro_steps)
         seen = super().iterations
@@ -153,25 +164,29 @@ class SCLOptimizer(keras.optimizers.Optimizer):
 
     def _apply_to_masks(self, gradients, masks):
         before = [v + 0 for v in masks]
-        step = self.mask_optimizer.iterations
+        gradients = self.normalization(
+            gradients,
+            [v.connection_mask for v in masks],
+            self._mean_squares,
+            self.mask_optimizer.iterations,
+        )
         updates = [
-            self.normalization(g, v.connection_mask, self._statistics.get(v.path), step)
-            + self._cost_gradient(v)
-            for g, v in zip(gradients, masks, strict=True)
+            gradient + self._cost_gradient(variable)
+            for gradient, variable in zip(gradients, masks, strict=True)
         ]
         self.mask_optimizer.apply(updates, masks)
         for variable, value in zip(masks, before, strict=True):
             variable.assign(ops.where(self.frozen, value, variable))
 
     def _cost_gradient(self, variable):
-        cost = ops.multiply(self.connection_cost, self._prices[variable.path])
+        cost = ops.multiply(self.connection_cost, self._prices[id(variable)])
         return cost * variable.connection_mask.ste.derivative(variable + 0)
 
     def connection_loss(self):
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor."""
         _, masks = _partition(self._trainable_variables)
         counts = [
-            self._prices[v.path] * ops.cast(v.connection_mask.count(), "float32")
+            self._prices[id(v)] * ops.cast(v.connection_mask.count(), "float32")
             for v in masks
         ]
         return self.connection_cost * sum(counts, 0.0)
@@ -252,16 +267,17 @@ def _partition(variables):
 
 
 def _prices(variables, cost):
-    """The price `c` of one connection of each mask variable, by its path."""
+    """The price `c` of one connection of each mask variable, by its id."""
     if cost == "connections":
-        return {v.path: 1.0 for v in variables}
+        return {id(v): 1.0 for v in variables}
     masks = [v.connection_mask for v in variables]
     unknown = [v.path for v in variables if v.connection_mask.positions is None]
     if unknown:
         raise ValueError(
-            "`cost='flops'` needs inputs of a known size, to count the positions that "
-            "each connection serves. Received unknown sizes for: " + ", ".join(unknown)
+            "`cost='flops'` needs a model that is built before `compile`, with inputs "
+            "of a known size, to count the positions that each connection serves. "
+            "Received unknown sizes for: " + ", ".join(unknown)
         )
     total = sum(mask.positions * mask.size for mask in masks)
     mean = total / max(sum(mask.size for mask in masks), 1)
-    return {v.path: v.connection_mask.positions / mean for v in variables}
+    return {id(v): v.connection_mask.positions / mean for v in variables}

@@ -49,7 +49,7 @@ class SCLModel(keras.Model):
         mask_optimizer=None,
         connection_cost=DEFAULT_CONNECTION_COST,
         cost="connections",
-        normalization="feature",
+        normalization="network",
     ):
         """Configures the model for training.
 
@@ -69,7 +69,8 @@ class SCLModel(keras.Model):
                 a typical mask gradient.
             cost: `"connections"`, or `"flops"` to weigh each connection by its
                 multiply-accumulates.
-            normalization: `"feature"`, `"layer"`, None or a `GradientNormalization`.
+            normalization: `"network"`, `"layer"`, `"feature"`, None or a
+                `GradientNormalization`.
 
         Raises:
             ValueError: If an argument is something else.
@@ -78,7 +79,7 @@ class SCLModel(keras.Model):
             optimizer = SCLOptimizer(
                 optimizer, mask_optimizer, connection_cost, cost, normalization
             )
-        if self.built:
+        if self.built and optimizer.cost == "flops":
             record_positions(self)
         super().compile(
             optimizer=optimizer,

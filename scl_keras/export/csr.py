@@ -27,8 +27,8 @@ _FILTERED = {
     schema.BuiltinOperator.CONV_2D,
     schema.BuiltinOperator.DEPTHWISE_CONV_2D,
     schema.BuiltinOperator.FULLY_CONNECTED,
+    schema.BuiltinOperator.TRANSPOSE_CONV,
 }
-_TRANSPOSED = schema.BuiltinOperator.TRANSPOSE_CONV
 
 # What a second tensor, its sparsity record and the DENSIFY take in a file.
 _OVERHEAD_BYTES = 320
@@ -69,7 +69,7 @@ def _filters(graph: schema.SubGraphT, model: schema.ModelT) -> list[int]:
     found = []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex].builtinCode
-        if code not in _FILTERED and code != _TRANSPOSED:
+        if code not in _FILTERED:
             continue
         position = int(operator.inputs[1])
         tensor = graph.tensors[position]

@@ -78,7 +78,9 @@ def _input_signature(model, samples):
     # A subclassed model has no symbolic inputs: the samples show what it takes.
     symbolic = getattr(model, "inputs", None)
     if symbolic:
-        structure = model.input
+        # A Sequential has `inputs`, but no `input` before it is called.
+        single = isinstance(model, keras.Sequential)
+        structure = symbolic[0] if single else model.input
         leaves = keras.tree.flatten(structure)
         names = [_clean(leaf.name) for leaf in leaves]
         specs = [

@@ -63,7 +63,7 @@ def read_weights(file: bytes) -> list[Weights]:
         _read(tensor, model.buffers[tensor.buffer].data)
         for graph in model.subgraphs
         for tensor in graph.tensors
-        if is_kernel(tensor, model)
+        if is_kernel(tensor, model) or tensor.sparsity is not None
     ]
 
 
@@ -79,9 +79,10 @@ def is_kernel(tensor: schema.TensorT, model: schema.ModelT) -> bool:
     )
 
 
-def _read(tensor: schema.TensorT, data: np.ndarray) -> Weights:
+def _read(tensor: schema.TensorT, data: np.ndarray | None) -> Weights:
     name = tensor.name.decode()
-    stored = np.frombuffer(bytes(data), "<f4")
+    # The converter stores a kernel without a non-zero as no data at all.
+    stored = np.frombuffer(b"" if data is None else bytes(data), "<f4")
     shape = tuple(int(size) for size in tensor.shape)
     if tensor.sparsity is None:
         return Weights(name, stored.reshape(shape), "dense", stored.nbytes)
@@ -154,7 +155,9 @@ def _values(vector) -> np.ndarray:
 
 
 def _block_map(sparsity: schema.SparsityParametersT) -> list[int]:
-    return [] if sparsity.blockMap is None else [int(axis) for axis in sparsity.blockMap]
+    return (
+        [] if sparsity.blockMap is None else [int(axis) for axis in sparsity.blockMap]
+    )
 
 
 def _describe(sparsity: schema.SparsityParametersT, rank: int) -> str:

@@ -6,7 +6,6 @@ import functools
 import keras
 from keras import ops
 
-from scl_keras.macs import kernel_positions
 from scl_keras.masks import Mask
 
 DEFAULT_MASK_INITIALIZER = 0.3
@@ -99,7 +98,7 @@ class MaskedLayer:
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        for name, kernel in self._masked_kernels().items():
+        for name, kernel in self.declared_kernels().items():
             mask = Mask(mask_initializer, ste, kernel.feature_axes, name=f"{name}_mask")
             setattr(self, f"{name}_mask", mask)
             self.mask_initializer, self.ste = mask.initializer, mask.ste
@@ -107,14 +106,9 @@ class MaskedLayer:
     def build(self, input_shape):
         """Builds the stock layer, then one mask a kernel."""
         super().build(input_shape)
-        for name in self._masked_kernels():
+        for name in self.declared_kernels():
             variable, mask = getattr(self, name), self.mask_of(name)
             mask.build(variable.shape)
-            mask.positions = kernel_positions(
-                variable.shape,
-                mask.feature_axes,
-                self.compute_output_shape(input_shape),
-            )
             if variable.regularizer is not None:
                 variable.regularizer = _OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:
@@ -127,7 +121,7 @@ class MaskedLayer:
     def masked_kernels(self):
         """The kernels as the layer computes with them, by name: tensors `v * H(s)`."""
         with self._applying_masks():
-            return {name: getattr(self, name) for name in self._masked_kernels()}
+            return {name: getattr(self, name) for name in self.declared_kernels()}
 
     def get_config(self):
         """Constructor arguments, for serialization."""
@@ -138,7 +132,8 @@ class MaskedLayer:
         }
 
     @classmethod
-    def _masked_kernels(cls):
+    def declared_kernels(cls):
+        """The class's `MaskedKernel` declarations, by name."""
         return {
             name: attribute
             for base in reversed(cls.__mro__)

@@ -1,0 +1,72 @@
+"""A connection cost that changes over the epochs."""
+
+import keras
+
+
+class ConnectionCostScheduler(keras.callbacks.Callback):
+    """Sets the connection cost at the beginning of every epoch.
+
+    The twin of `keras.callbacks.LearningRateScheduler`. The cost is a variable of the
+    optimizer, saved with the model, so that a resumed run goes on with it.
+
+    Args:
+        schedule: Function `(epoch, connection_cost) -> connection_cost`, with the epoch
+            counted from 0 and the cost as it stands.
+        verbose: 1 to print each change, 0 not to.
+
+    Raises:
+        ValueError: During `fit`, if the schedule gives a negative cost or no number.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=20, callbacks=[ConnectionCostScheduler(ramp(0.2, 10))])
+    ```
+    """
+
+    def __init__(self, schedule, verbose=0):
+        super().__init__()
+        self.schedule = schedule
+        self.verbose = verbose
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Sets the epoch's cost."""
+        variable = self.model.connection_cost
+        cost = self.schedule(epoch, float(variable.numpy()))
+        if not isinstance(cost, (int, float)) or not cost >= 0:
+            raise ValueError(
+                "The schedule of a `ConnectionCostScheduler` must return a number >= 0."
+                f" Received for epoch {epoch}: {cost!r}"
+            )
+        variable.assign(cost)
+        if self.verbose:
+            print(f"Epoch {epoch + 1}: connection cost {cost:.4g}.")
+
+
+def ramp(connection_cost, epochs, begin=0):
+    """A schedule that rises linearly to a connection cost, and stays there.
+
+    Args:
+        connection_cost: The cost it rises to.
+        epochs: Number of epochs that the rise takes.
+        begin: First epoch of the rise; the cost is 0 before.
+
+    Returns:
+        A function for `ConnectionCostScheduler`.
+
+    Example:
+
+    ```python
+    [ramp(0.2, 4)(epoch) for epoch in range(5)]  # [0.05, 0.1, 0.15, 0.2, 0.2]
+    ```
+    """
+    if epochs < 1 or connection_cost < 0:
+        raise ValueError(
+            "`ramp` needs epochs >= 1 and connection_cost >= 0. Received: "
+            f"epochs={epochs}, connection_cost={connection_cost}"
+        )
+
+    def schedule(epoch, _=None):
+        return connection_cost * min(max(epoch - begin + 1, 0) / epochs, 1.0)
+
+    return schedule

@@ -1,0 +1,30 @@
+"""Fine-tuning of the connections that are left."""
+
+import keras
+
+
+class FreezeMasks(keras.callbacks.Callback):
+    """Freezes the masks at an epoch: from there on only weights are trained.
+
+    A mask that is still learned flips connections on and off all the time; the last
+    part of a training belongs to the weights. `TargetSparsity` freezes by itself.
+
+    Args:
+        epoch: First epoch, counted from 0, that is trained with frozen masks.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=30, callbacks=[FreezeMasks(epoch=20)])
+    ```
+    """
+
+    def __init__(self, epoch):
+        super().__init__()
+        if epoch < 0:
+            raise ValueError(f"`epoch` must be >= 0. Received: epoch={epoch}")
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Freezes or unfreezes, by the epoch alone: a resumed run needs no memory."""
+        self.model.scl_optimizer.frozen.assign(epoch >= self.epoch)

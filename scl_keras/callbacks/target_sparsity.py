@@ -1,0 +1,174 @@
+"""Reaching a sparsity that the user names, by steering the connection cost."""
+
+import math
+
+import keras
+import numpy as np
+
+from scl_keras.masks import find_masks
+
+
+class TargetSparsity(keras.callbacks.Callback):
+    """Reaches a sparsity by an epoch, by steering the connection cost.
+
+    No connection cost has to be found, and no sparsity per layer: one price holds for
+    all connections, and this callback moves it so that the number kept follows
+
+    `log N(t) = log N_0 + (1 - (1 - t)³) · (log N_target - log N_0)`
+
+    from the first step (`t = 0`) to the end of epoch `by_epoch` (`t = 1`). It is a
+    proportional-integral controller of the distance by which all mask variables
+    together would have to be shifted to meet the plan. The last such distance
+    is gone in one stroke, which makes the number exact, and the masks are frozen: what
+    epochs are left fine-tune the weights.
+
+    A layer keeps its last connection (see `Mask`). Layers that would have lost it are
+    printed.
+
+    Args:
+        sparsity: Float in [0, 1), the share of masked connections to cut.
+        compression: Instead: number of connections over number kept, at least 1.
+        by_epoch: Number of epochs, from 1, after which it is reached. By default two
+            thirds of the epochs of `fit`.
+        verbose: 1 to print when it is reached, 0 not to.
+
+    Raises:
+        ValueError: If not exactly one target is given or one is out of range; at the
+            start of `fit`, if it ends before `by_epoch` or the target leaves less than
+            a connection a layer.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98, by_epoch=20)])
+    ```
+    """
+
+    def __init__(self, sparsity=None, compression=None, by_epoch=None, verbose=0):
+        super().__init__()
+        if (sparsity is None) == (compression is None):
+            raise ValueError(
+                "`TargetSparsity` takes either `sparsity` or `compression`. Received: "
+                f"sparsity={sparsity}, compression={compression}"
+            )
+        if sparsity is not None and not 0 <= sparsity < 1:
+            raise ValueError(
+                "`sparsity` must be in [0, 1): 0.98 cuts 98 % of the connections. "
+                f"Received: sparsity={sparsity}"
+            )
+        if compression is not None and not compression >= 1:
+            raise ValueError(
+                "`compression` must be at least 1: 50 keeps one connection in 50. "
+                f"Received: compression={compression}"
+            )
+        if by_epoch is not None and by_epoch < 1:
+            raise ValueError(f"`by_epoch` must be >= 1. Received: by_epoch={by_epoch}")
+        self.density = 1 - sparsity if compression is None else 1 / compression
+        self.by_epoch = by_epoch
+        self.verbose = verbose
+
+    def on_train_begin(self, logs=None):
+        """Checks the target against the model and the length of the training."""
+        epochs = self.params["epochs"]
+        self._end = self.by_epoch or max(1, round(epochs * 2 / 3))
+        if self._end > epochs:
+            raise ValueError(
+                f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
+                f"Received: epochs={epochs}"
+            )
+        self._masks = find_masks(self.model)
+        self._size = sum(mask.size for mask in self._masks)
+        self._target = round(self.density * self._size)
+        floor = sum(mask.min_connections for mask in self._masks)
+        if not self._masks or self._target < max(floor, 1):
+            raise ValueError(
+                f"A density of {self.density:.3g} leaves {self._target} of "
+                f"{self._size} connections, less than one for each of "
+                f"{len(self._masks)} masks. Ask for less sparsity."
+            )
+        self._steps = self.params.get("steps") or 1
+        self._total_steps = self._end * self._steps
+        self._interval = max(1, min(20, self._total_steps // 100))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Freezes the masks when the time has come, also in a resumed run."""
+        self._epoch = epoch
+        self.model.scl_optimizer.frozen.assign(epoch >= self._end)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Moves the connection cost, every few steps."""
+        if self._epoch >= self._end or batch % self._interval:
+            return
+        done = self._epoch * self._steps + min(batch + 1, self._steps)
+        horizon = 5 * self._interval
+        planned = self._plan((done + horizon) / self._total_steps)
+        self._steer(self._distance(planned), horizon)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Makes the number exact at the end of epoch `by_epoch`."""
+        if epoch != self._end - 1:
+            return
+        self._close_the_gap()
+        self.model.scl_optimizer.frozen.assign(True)
+        kept = sum(int(mask.count()) for mask in self._masks)
+        if logs is not None:
+            cost = float(self.model.scl_optimizer.connection_loss())
+            figures = (cost, kept / self._size, 1 - kept / self._size, self._size / kept)
+            keys = ("connection_loss", "density", "sparsity", "compression")
+            logs.update(zip(keys, figures, strict=True))
+        if self.verbose:
+            print(f"\n{kept:,} of {self._size:,} connections kept; masks are frozen.")
+
+    def _plan(self, t):
+        """Number of connections planned to be kept at a share `t` of the way."""
+        curve = 1 - (1 - min(t, 1.0)) ** 3
+        return round(self._size * math.exp(math.log(self.density) * curve))
+
+    def _values(self):
+        return [mask.variable.numpy().ravel() for mask in self._masks]
+
+    def _distance(self, count):
+        """How far all mask variables must fall for `count` of them to be positive."""
+        values = np.concatenate(self._values())
+        stride = max(1, values.size // _SAMPLE)
+        values = values[::stride]
+        rank = min(max(round(count / stride), 1), values.size)
+        return float(np.partition(values, -rank)[-rank])
+
+    def _steer(self, distance, horizon):
+        """One step of the controller.
+
+        Mask variables fall by rate · λ a step, so a distance is gone within the horizon
+        when λ exceeds the cost that holds the balance by distance / (rate · horizon).
+        The integral finds that balance; its state is the optimizer's, to be saved.
+        """
+        optimizer = self.model.scl_optimizer
+        rate = max(float(optimizer.mask_optimizer.learning_rate), 1e-12)
+        pull = distance / (rate * horizon)
+        balance = float(optimizer.cost_balance.numpy())
+        balance = max(balance + pull * self._interval / (4 * horizon), 0.0)
+        optimizer.cost_balance.assign(balance)
+        optimizer.connection_cost.assign(max(balance + pull, 0.0))
+
+    def _close_the_gap(self):
+        """Cuts or restores the connections nearest to zero until the count is met."""
+        values = self._values()
+        for mask, value in zip(self._masks, values, strict=True):
+            if mask.min_connections:  # every layer's strongest connection comes first
+                value[np.argmax(value)] = np.inf
+        ranked = np.concatenate(values)
+        threshold = np.argpartition(ranked, -self._target)[-self._target :]
+        kept = np.zeros(ranked.size, bool)
+        kept[threshold] = True
+        start = 0
+        for mask in self._masks:
+            stop = start + mask.size
+            chosen = kept[start:stop].reshape(mask.variable.shape)
+            s = mask.variable.numpy()
+            moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
+            mask.variable.assign(moved)
+            start = stop
+
+
+_SAMPLE = 1_000_000
+_NEAR = 1e-3

@@ -1,0 +1,89 @@
+"""Measure the size and the speed of TFLite files."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from scl_keras.export.verify import open_interpreter
+
+# A round lasts long enough that reading the clock does not count.
+_ROUND_SECONDS = 0.002
+_MIN_ROUNDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+    """Median time of one inference: batch 1, one thread, default delegate.
+
+    Attributes:
+        dense_ms: Milliseconds with the dense file.
+        written_ms: Milliseconds with the file that was written.
+    """
+
+    dense_ms: float
+    written_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """Dense over written: above 1 the written file is faster."""
+        return self.dense_ms / self.written_ms
+
+
+def gzip_bytes(file: bytes) -> int:
+    """Returns the size of a file after gzip, as an app store compresses it."""
+    return len(gzip.compress(file))
+
+
+def measure_latency(
+    dense: bytes, written: bytes, inputs: Mapping[str, np.ndarray], seconds: float
+) -> Latency:
+    """Times two files against each other.
+
+    They take turns in one process, round by round, so that whatever else the
+    machine does meets both alike; the medians leave out what hits one round.
+
+    Args:
+        dense: The bytes of the dense file.
+        written: The bytes of the other file.
+        inputs: One batch of inputs by name.
+        seconds: How long to measure, both files together.
+
+    Returns:
+        The median times.
+    """
+    runs = [_prepare(file, inputs) for file in (dense, written)]
+    slowest = max(_seconds(run, 1) for run in runs)
+    calls = max(1, int(_ROUND_SECONDS / max(slowest, 1e-9)))
+    rounds: list[list[float]] = [[], []]
+    stop = time.perf_counter() + seconds
+    while len(rounds[0]) < _MIN_ROUNDS or time.perf_counter() < stop:
+        for run, times in zip(runs, rounds, strict=True):
+            times.append(_seconds(run, calls))
+    dense_ms, written_ms = (1000 * float(np.median(times)) for times in rounds)
+    return Latency(dense_ms, written_ms)
+
+
+def _prepare(file: bytes, inputs: Mapping[str, np.ndarray]) -> Callable[[], None]:
+    """Returns a call of the bare network, inputs in place and warmed up."""
+    interpreter = open_interpreter(file)
+    details = interpreter.get_signature_runner().get_input_details()
+    for name, values in inputs.items():
+        interpreter.resize_tensor_input(details[name]["index"], values.shape)
+    interpreter.allocate_tensors()
+    for name, values in inputs.items():
+        interpreter.set_tensor(details[name]["index"], values)
+    for _ in range(3):
+        interpreter.invoke()
+    return interpreter.invoke
+
+
+def _seconds(run: Callable[[], None], calls: int) -> float:
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls

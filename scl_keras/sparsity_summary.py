@@ -1,0 +1,214 @@
+"""The table that tells what is left of a network."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scl_keras.conversion import unmasked_layers
+from scl_keras.kernels import prunable_kernels
+from scl_keras.macs import connection_positions
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRow:
+    """What is left of one kernel.
+
+    Attributes:
+        layer: The layer's name and the kernel's, such as `"dense_1/kernel"`.
+        layer_type: Class name of the layer.
+        shape: Shape of the kernel.
+        kept: Number of connections kept.
+        connections: Number of all its connections.
+        features: Number of its features (output units or filters).
+        dead_features: Number of features without a connection.
+        macs: Multiply-accumulates per sample of the dense kernel; None where the
+            layer's output size isn't known.
+        sparse_macs: Those of the kept connections alone.
+        held_up: Whether the mask keeps its last connection only because it must.
+    """
+
+    layer: str
+    layer_type: str
+    shape: tuple
+    kept: int
+    connections: int
+    features: int
+    dead_features: int
+    macs: int | None
+    sparse_macs: int | None
+    held_up: bool
+
+    @property
+    def sparsity(self):
+        """Share of connections that are cut."""
+        return 1 - self.kept / self.connections
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsitySummary:
+    """What is left of a network: rows, totals, and a table as text.
+
+    Attributes:
+        name: Name of the model.
+        rows: A `KernelRow` for each kernel that is masked or could be.
+        unmasked: Names of the layers that hold kernels of another kind.
+    """
+
+    name: str
+    rows: tuple
+    unmasked: tuple
+
+    @property
+    def kept(self):
+        """Number of connections kept, in all rows."""
+        return sum(row.kept for row in self.rows)
+
+    @property
+    def connections(self):
+        """Number of connections, in all rows."""
+        return sum(row.connections for row in self.rows)
+
+    @property
+    def density(self):
+        """Share of connections kept."""
+        return self.kept / self.connections
+
+    @property
+    def sparsity(self):
+        """Share of connections cut."""
+        return 1 - self.density
+
+    @property
+    def compression(self):
+        """Connections over connections kept; infinite where nothing is kept."""
+        return self.connections / self.kept if self.kept else float("inf")
+
+    @property
+    def macs(self):
+        """Multiply-accumulates per sample of all dense kernels, None if unknown."""
+        return _total(row.macs for row in self.rows)
+
+    @property
+    def sparse_macs(self):
+        """Multiply-accumulates per sample of the kept connections, None if unknown."""
+        return _total(row.sparse_macs for row in self.rows)
+
+    def as_dict(self):
+        """Rows and totals as JSON-able data."""
+        rows = [{**dataclasses.asdict(r), "sparsity": r.sparsity} for r in self.rows]
+        totals = ("kept", "connections", "sparsity", "compression")
+        return {
+            "name": self.name,
+            "rows": rows,
+            "unmasked": list(self.unmasked),
+            **{key: getattr(self, key) for key in totals},
+            "macs": self.macs,
+            "sparse_macs": self.sparse_macs,
+        }
+
+    def __str__(self):
+        table = Table(box=box.SQUARE, title=f'Connections of "{self.name}"')
+        table.add_column("Layer (type)")
+        for title in ("Kept / all", "Sparsity", "Dead features", "MACs sparse / dense"):
+            table.add_column(title, justify="right")
+        for row in self.rows:
+            table.add_row(
+                f"{row.layer} ({row.layer_type})" + (" *" if row.held_up else ""),
+                f"{row.kept:,} / {row.connections:,}",
+                f"{row.sparsity:.2%}",
+                f"{row.dead_features:,} / {row.features:,}",
+                _pair(row.sparse_macs, row.macs),
+            )
+        table.add_section()
+        table.add_row(
+            f"Total, compression {self.compression:.1f}x",
+            f"{self.kept:,} / {self.connections:,}",
+            f"{self.sparsity:.2%}",
+            f"{sum(r.dead_features for r in self.rows):,} / "
+            f"{sum(r.features for r in self.rows):,}",
+            _pair(self.sparse_macs, self.macs),
+        )
+        console = Console(width=110, color_system=None, highlight=False)
+        with console.capture() as capture:
+            console.print(table)
+        text = capture.get().rstrip()
+        if any(row.held_up for row in self.rows):
+            text += "\n* held up by its last connection"
+        if self.unmasked:
+            text += "\nNot maskable: " + ", ".join(self.unmasked)
+        return text
+
+
+def summary(model, print_fn=print):
+    """Prints and returns what is left of a network's connections.
+
+    Masked layers are read by their masks, stock layers that could be masked by the
+    zeros in their kernels: a stripped model has the same summary.
+
+    Args:
+        model: A built Keras model.
+        print_fn: Function that takes the table as text; None to print nothing.
+
+    Returns:
+        A `SparsitySummary`.
+
+    Raises:
+        ValueError: If the model is unbuilt or has no kernel that could be masked.
+
+    Example:
+
+    ```python
+    table = summary(model)
+    table.compression, table.as_dict()["rows"][0]["kept"]
+    ```
+    """
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(f"`summary` needs a built Keras model. Received: {model!r}")
+    kernels = prunable_kernels(model)
+    if not kernels:
+        raise ValueError(
+            f"Model '{model.name}' has no layer that could be masked. Its layers are: "
+            + ", ".join(layer.name for layer in model.layers)
+        )
+    positions = connection_positions(model)
+    result = SparsitySummary(
+        name=model.name,
+        rows=tuple(_row(kernel, positions(kernel)) for kernel in kernels),
+        unmasked=tuple(
+            f"{layer.name} ({type(layer).__name__})"
+            for layer in unmasked_layers(model)
+            if not any(kernel.layer is layer for kernel in kernels)
+        ),
+    )
+    if print_fn is not None:
+        print_fn(str(result))
+    return result
+
+
+def _row(kernel, positions):
+    kept, size = int(kernel.kept().sum()), int(np.prod(kernel.shape))
+    return KernelRow(
+        layer=kernel.label,
+        layer_type=type(kernel.layer).__name__,
+        shape=kernel.shape,
+        kept=kept,
+        connections=size,
+        features=kernel.features,
+        dead_features=kernel.dead_features(),
+        macs=None if positions is None else size * positions,
+        sparse_macs=None if positions is None else kept * positions,
+        held_up=kernel.mask is not None and kernel.mask.held_up(),
+    )
+
+
+def _total(numbers):
+    numbers = list(numbers)
+    return None if None in numbers else sum(numbers)
+
+
+def _pair(sparse, dense):
+    return "?" if dense is None else f"{sparse:,} / {dense:,}"

@@ -1,0 +1,132 @@
+"""Our own encoding, and the decoder that checks everybody's."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+from ai_edge_litert.tools import flatbuffer_utils
+from export_models import conv_net, dense_net, put_zeros, samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import Sequential, layers
+
+from scl_keras.export import candidates, export_tflite
+from scl_keras.export.convert import Source
+from scl_keras.export.csr import best_layout, encode_csr
+from scl_keras.export.reference import build_reference
+from scl_keras.export.tensors import read_weights
+
+
+def source_of(model, inputs):
+    return Source(build_reference(model, inputs))
+
+
+def sorted_contents(file):
+    return sorted((w.values.shape, w.values.tobytes()) for w in read_weights(file))
+
+
+def test_decoding_undoes_encoding():
+    with source_of(conv_net(0.9), samples(12, 12, 3)) as source:
+        dense, csr, sparse = source.dense, encode_csr(source.dense), source.sparse
+    assert len(csr) < len(sparse) < len(dense)
+    assert sorted_contents(csr) == sorted_contents(dense)
+    # The decoder reads the converter's encoding too, which nobody here wrote.
+    assert sorted_contents(sparse) == sorted_contents(dense)
+
+
+def test_decoder_reads_blocks():
+    with source_of(dense_net(400, 300, zeros=0.98), samples(400)) as source:
+        sparse = read_weights(source.sparse)
+        assert "block 1x4" in {w.encoding for w in sparse}
+        assert sorted_contents(source.sparse) == sorted_contents(source.dense)
+
+
+def test_encoding_twice_changes_nothing():
+    with source_of(dense_net(100, zeros=0.9), samples(100)) as source:
+        once = encode_csr(source.dense)
+    assert encode_csr(once) == once
+
+
+@pytest.mark.parametrize("inputs", [200, 255, 256, 257, 70_000])
+def test_index_widths(tmp_path, inputs):
+    model = dense_net(inputs, hidden=3, zeros=0.95)
+    kernel = model.layers[0].kernel.numpy()
+    kernel[-1] = 1.0  # the largest index is used
+    model.layers[0].kernel.assign(kernel)
+    report = export_tflite(
+        model, tmp_path / "m.tflite", samples=samples(inputs), latency_seconds=0
+    )
+    assert report.candidate == "csr"
+
+
+def test_layout_is_the_smallest():
+    kernel = np.zeros((16, 3, 3, 3), np.float32)
+    kernel[:, 1, 1, 1] = 1
+    # 27 rows along axis 0; 144 along the last: 28 and 145 starts of a byte.
+    assert best_layout(kernel).axis == 0
+    assert best_layout(kernel).bytes == 16 * 5 + 28
+    # Of equal layouts the converter's.
+    assert best_layout(np.eye(40, dtype=np.float32)).axis == 1
+
+
+def test_a_lost_weight_is_noticed(tmp_path, monkeypatch):
+    """However small it is: no run on samples could tell it from rounding."""
+    model = dense_net(100, zeros=0.9)
+    kernel = model.layers[0].kernel.numpy()
+    kernel[0, 0] = 1e-9
+    model.layers[0].kernel.assign(kernel)
+
+    def drop_it(source):
+        parsed = flatbuffer_utils.convert_bytearray_to_object(encode_csr(source.dense))
+        for buffer in parsed.buffers:
+            if buffer.data is not None and len(buffer.data) % 4 == 0:
+                values = np.frombuffer(bytes(buffer.data), "<f4").copy()
+                if (values == np.float32(1e-9)).any():
+                    values[values == np.float32(1e-9)] = 0
+                    buffer.data = np.frombuffer(values.tobytes(), np.uint8)
+        return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
+
+    monkeypatch.setitem(candidates.CANDIDATES, "csr", drop_it)
+    report = export_tflite(
+        model, tmp_path / "m.tflite", samples=samples(100), latency_seconds=0
+    )
+    assert report.candidate == "sparse"
+    lossy = next(a for a in report.attempts if a.candidate == "csr")
+    assert "does not hold the model's weights" in lossy.outcome
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    kind=st.sampled_from(["dense", "conv", "depthwise"]),
+    width=st.integers(1, 67),
+    units=st.integers(1, 90),
+    zeros=st.sampled_from([0.0, 0.3, 0.7, 0.9, 0.97, 0.99, 1.0]),
+    seed=st.integers(0, 99),
+)
+def test_any_model_comes_out_right(tmp_path, kind, width, units, zeros, seed):
+    if kind == "dense":
+        shape, body = (width,), [layers.Dense(units, "relu")]
+    elif kind == "conv":
+        shape = (5, 5, width)
+        body = [layers.Conv2D(units, 3, activation="relu"), layers.Flatten()]
+    else:
+        shape = (5, 5, width)
+        body = [layers.DepthwiseConv2D(2), layers.Conv2D(units, 1), layers.Flatten()]
+    model = Sequential([keras.Input(shape), *body, layers.Dense(3)])
+    put_zeros(model, zeros, seed)
+    x, path = samples(*shape, count=6, seed=seed), tmp_path / "m.tflite"
+
+    report = export_tflite(model, path, samples=x, latency_seconds=0)
+
+    run = Interpreter(str(path)).get_signature_runner()
+    [name] = run.get_input_details()
+    expected = np.asarray(model(x))
+    np.testing.assert_allclose(
+        run(**{name: x})["output_0"], expected, atol=1e-5 * np.abs(expected).max()
+    )
+    assert report.bytes_written <= report.bytes_dense

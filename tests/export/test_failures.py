@@ -1,0 +1,199 @@
+"""What `export_tflite` refuses, and that it leaves `path` alone."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+from export_models import dense_net, samples
+
+from scl_keras.export import ExportError, candidates, export_tflite
+from scl_keras.export import tflite as tflite_module
+
+
+@pytest.fixture
+def no_conversion(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("converted before the arguments were checked")
+
+    monkeypatch.setattr(tflite_module, "Source", refuse)
+
+
+BAD_SAMPLES = {
+    "wrong width": (np.ones((4, 7)), r"shape \(None, 8\).*Received: shape \(4, 7\)"),
+    "no batch axis": (np.ones(8), r"batch axis first.*Received: shape \(8,\)"),
+    "empty": (np.ones((0, 8)), "at least one.*Received"),
+    "nan": (np.full((4, 8), np.nan), "finite.*Received: 32 NaN"),
+    "complex": (np.ones((4, 8), complex), "must be an array.*Received"),
+    "text": ("images", "must be an array.*Received"),
+    "two arrays": ([np.ones((4, 8)), np.ones((4, 8))], "1 inputs. Received: 2"),
+    "wrong name": ({"nose": np.ones((4, 8))}, "as keys.*Received.*nose"),
+    "nothing": (None, "must be an array.*Received"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SAMPLES)
+def test_bad_samples(tmp_path, no_conversion, case):
+    bad, message = BAD_SAMPLES[case]
+    with pytest.raises(ValueError, match=message):
+        export_tflite(dense_net(8), tmp_path / "model.tflite", samples=bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_samples_of_different_length(tmp_path, no_conversion):
+    one, two = keras.Input((3,), name="one"), keras.Input((3,), name="two")
+    model = keras.Model([one, two], keras.layers.Add()([one, two]))
+    with pytest.raises(ValueError, match=r"same number.*Received: \[4, 5\]"):
+        export_tflite(
+            model,
+            tmp_path / "model.tflite",
+            samples=[np.ones((4, 3)), np.ones((5, 3))],
+        )
+
+
+def test_fewer_samples_than_the_fixed_batch(tmp_path, no_conversion):
+    model = keras.Sequential([keras.Input(batch_shape=(8, 3)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"batch size 8. Received: 5"):
+        export_tflite(model, tmp_path / "model.tflite", samples=samples(3, count=5))
+
+
+def test_float_samples_for_integer_input(tmp_path, no_conversion):
+    tokens = keras.Input((4,), dtype="int32")
+    model = keras.Model(tokens, keras.layers.Embedding(9, 2)(tokens))
+    with pytest.raises(ValueError, match=r"must be int32.*dtype float"):
+        export_tflite(model, tmp_path / "model.tflite", samples=samples(4))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("model.h5", "end in '.tflite'.*Received"),
+        ("model", "end in '.tflite'.*Received"),
+        ("missing/model.tflite", "folder.*must exist.*Received"),
+        ("folder.tflite", "not a folder.*Received"),
+    ],
+)
+def test_bad_path(tmp_path, no_conversion, name, message):
+    (tmp_path / "folder.tflite").mkdir()
+    with pytest.raises(ValueError, match=message):
+        export_tflite(dense_net(8), tmp_path / name, samples=samples(8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"tolerance": 0}, {"tolerance": float("nan")}, {"latency_seconds": -1}],
+)
+def test_bad_options(tmp_path, no_conversion, options):
+    path = tmp_path / "model.tflite"
+    with pytest.raises(ValueError, match="Received: "):
+        export_tflite(dense_net(8), path, samples=samples(8), **options)
+
+
+def test_unbuilt_model(tmp_path, no_conversion):
+    model = keras.Sequential([keras.layers.Dense(3)])
+    with pytest.raises(ValueError, match=r"must be built.*Received"):
+        export_tflite(model, tmp_path / "model.tflite", samples=samples(8))
+
+
+def test_not_a_model(tmp_path, no_conversion):
+    with pytest.raises(ValueError, match=r"keras\.Model. Received"):
+        export_tflite("model.keras", tmp_path / "model.tflite", samples=samples(8))
+
+
+def test_model_that_computes_nan(tmp_path, no_conversion):
+    model = dense_net(8)
+    model.layers[0].bias.assign(np.full(50, np.nan))
+    with pytest.raises(ValueError, match="Received: NaN in 'output_0'"):
+        export_tflite(model, tmp_path / "model.tflite", samples=samples(8))
+
+
+def raises(source):
+    raise OSError("no more space")
+
+
+WRONG = {
+    "garbage": lambda source: b"not a TFLite file at all, not even nearly",
+    "cut off": lambda source: source.dense[: len(source.dense) // 2],
+    "empty": lambda source: b"",
+    "raises": raises,
+}
+
+
+def use_candidates(monkeypatch, **encoders):
+    monkeypatch.setattr(candidates, "CANDIDATES", encoders)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_unusable_files(tmp_path, monkeypatch, wrong):
+    use_candidates(monkeypatch, broken=WRONG[wrong])
+    with pytest.raises(ExportError, match="nothing was written"):
+        export_tflite(
+            dense_net(8, zeros=0.9), tmp_path / "model.tflite", samples=samples(8)
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def other_network(source):
+    """Another network's file: it runs, but computes something else."""
+    from scl_keras.export.convert import Source
+    from scl_keras.export.reference import build_reference
+
+    with Source(build_reference(dense_net(8, seed=9), samples(8))) as other:
+        return other.dense
+
+
+def test_file_that_computes_something_else(tmp_path, monkeypatch):
+    use_candidates(monkeypatch, dense=other_network)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"the file of yesterday")
+    with pytest.raises(ExportError, match=r"dense: computes something else") as caught:
+        export_tflite(dense_net(8), path, samples=samples(8))
+    assert isinstance(caught.value, RuntimeError)
+    assert path.read_bytes() == b"the file of yesterday"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
+
+
+def test_model_the_converter_cannot_take(tmp_path):
+    numbers = keras.Input((4,), dtype="int32")
+    model = keras.Model(numbers, keras.ops.bitwise_and(numbers, 6))
+    with pytest.raises(ExportError, match="cannot convert this model"):
+        export_tflite(
+            model, tmp_path / "model.tflite", samples=np.ones((4, 4), "int32")
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_encoder_beside_a_right_one(tmp_path, monkeypatch):
+    use_candidates(
+        monkeypatch,
+        broken=WRONG["raises"],
+        dense=lambda source: source.dense,
+    )
+    path = tmp_path / "model.tflite"
+    report = export_tflite(dense_net(8), path, samples=samples(8), latency_seconds=0)
+    assert report.candidate == "dense" and path.exists()
+    assert "no more space" in report.attempts[0].outcome
+
+
+def test_existing_file_is_replaced(tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"the file of yesterday")
+    report = export_tflite(dense_net(8), path, samples=samples(8), latency_seconds=0)
+    assert path.stat().st_size == report.bytes_written
+    assert path.read_bytes()[4:8] == b"TFL3"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_crash_while_writing(tmp_path, monkeypatch, step):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(b"the file of yesterday")
+
+    def crash(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, step, crash)
+    with pytest.raises(OSError, match="disk full"):
+        tflite_module._write(path, b"the file of today")
+    monkeypatch.undo()
+    assert path.read_bytes() == b"the file of yesterday"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]
