@@ -3,6 +3,7 @@
 Only the names listed here are public.
 """
 
+from scl_keras._version import __version__
 from scl_keras.callbacks import (
     ConnectionCostScheduler,
     FreezeMasks,
@@ -19,7 +20,7 @@ from scl_keras.sparsity_summary import SparsitySummary, summary
 from scl_keras.step import STE, Identity, LeakyReLU, Softplus
 from scl_keras.training import SCLModel, SCLSequential
 
-__version__ = "0.1.0"
+
 
 __all__ = [
     "STE",
@@ -45,5 +46,6 @@ __all__ = [
     "sparsify",
     "strip_masks",
     "summary",
+    "__version__",
     "unmasked_layers",
 ]

@@ -20,10 +20,6 @@ class Source:
 
     A context manager: the SavedModel behind the conversions is written once,
     to a temporary folder, and is gone afterwards.
-
-    Example:
-        with Source(reference) as source:
-            file = source.dense
     """
 
     def __init__(self, reference: Reference):

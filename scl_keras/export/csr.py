@@ -42,9 +42,6 @@ def encode_csr(file: bytes) -> bytes:
 
     Returns:
         The bytes of the file with encoded kernels. It computes the same.
-
-    Example:
-        smaller = encode_csr(converter.convert())
     """
     model = flatbuffer_utils.convert_bytearray_to_object(file)
     users = np.bincount([t.buffer for g in model.subgraphs for t in g.tensors])

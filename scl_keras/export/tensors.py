@@ -139,7 +139,7 @@ def _decode(
         if shape[axis] % size:
             raise ValueError(
                 f"blocks of {size} do not divide the {shape[axis]} entries of axis "
-                f"{axis}"
+                f"{axis}, so the last ones are lost"
             )
         index[axis] = index[axis] * size + position[inside]
     values = np.zeros(shape, np.float32)

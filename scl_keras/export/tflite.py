@@ -65,10 +65,12 @@ def export_tflite(
         ExportError: If no correct file can be made.
 
     Example:
-        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
-        samples = np.random.default_rng(0).normal(size=(16, 8))
-        report = export_tflite(model, "model.tflite", samples=samples)
-        print(report)
+    ```python
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    samples = np.random.default_rng(0).normal(size=(16, 8))
+    report = export_tflite(model, "model.tflite", samples=samples)
+    print(report)
+    ```
     """
     path = _check_path(path)
     _check_positive("tolerance", tolerance, zero=False)

@@ -6,7 +6,7 @@ from keras import layers
 
 
 def put_zeros(model, share, seed=0):
-    """Cuts random connections of every kernel."""
+    """Cuts random connections of every kernel of a model or layer."""
     rng = np.random.default_rng(seed)
     for variable in model.trainable_variables:
         if len(variable.shape) >= 2:
@@ -19,17 +19,17 @@ def put_zeros(model, share, seed=0):
 
 
 def dense_net(inputs, hidden=50, outputs=10, zeros=0.0, seed=0):
-    return put_zeros(
-        keras.Sequential(
-            [
-                keras.Input((inputs,)),
-                layers.Dense(hidden, activation="relu"),
-                layers.Dense(outputs),
-            ]
-        ),
-        zeros,
-        seed,
+    """Two Dense layers, with zeros in the first: no unit of it is unused."""
+    model = keras.Sequential(
+        [
+            keras.Input((inputs,)),
+            layers.Dense(hidden, activation="relu"),
+            layers.Dense(outputs),
+        ]
     )
+    put_zeros(model.layers[0], zeros, seed)
+    put_zeros(model.layers[1], 0, seed)
+    return model
 
 
 def conv_net(zeros):
