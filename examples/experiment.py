@@ -24,7 +24,7 @@ flags.DEFINE_bool("download", False, "Let TFDS download the data set if it is ab
 flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
 )
-flags.DEFINE_integer("batch_size", 128, "Samples a step.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 64, "Samples a step.", lower_bound=1)
 flags.DEFINE_float("learning_rate", 1e-3, "Adam's first rate; decays by a cosine.")
 flags.DEFINE_integer("seed", 0, "Seed of weights, shuffling and dropout.")
 flags.DEFINE_string(
@@ -50,11 +50,13 @@ def main(run):
 
 def load_data():
     """The data set of the flags; a few samples of it in a smoke run."""
-    data = load_dataset(
-        FLAGS.dataset, data_dir=FLAGS.data_dir, download=FLAGS.download
-    )
+    data = load_dataset(FLAGS.dataset, data_dir=FLAGS.data_dir, download=FLAGS.download)
     n = 512 if FLAGS.smoke else None
-    return data, (data.x_train[:n], data.y_train[:n]), (data.x_test[:n], data.y_test[:n])
+    return (
+        data,
+        (data.x_train[:n], data.y_train[:n]),
+        (data.x_test[:n], data.y_test[:n]),
+    )
 
 
 def build(data):

@@ -24,7 +24,7 @@ import scl_keras
 from scl_keras.plotting import plot_training
 
 FLAGS = flags.FLAGS
-flags.DEFINE_integer("epochs", 60, "Epochs with masks.", lower_bound=2)
+flags.DEFINE_integer("epochs", 150, "Epochs with masks.", lower_bound=2)
 flags.DEFINE_integer(
     "dense_epochs", 20, "Epochs of the dense network before.", lower_bound=1
 )
@@ -97,7 +97,7 @@ def run():
         )
         print(report)
         results["export"] = report.as_dict()
-        line += f"; TFLite {report.dense_bytes:,} -> {report.bytes:,} bytes"
+        line += f"; TFLite {report.bytes_dense:,} -> {report.bytes_written:,} bytes"
     experiment.write_results(folder / "results.json", results)
     print(f"{line}. Saved in {folder}/")
 

@@ -12,6 +12,7 @@ from scl_keras.callbacks import (
     ramp,
 )
 from scl_keras.conversion import sparsify, strip_masks, unmasked_layers
+from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
@@ -20,11 +21,11 @@ from scl_keras.sparsity_summary import SparsitySummary, summary
 from scl_keras.step import STE, Identity, LeakyReLU, Softplus
 from scl_keras.training import SCLModel, SCLSequential
 
-
-
 __all__ = [
     "STE",
     "ConnectionCostScheduler",
+    "ExportError",
+    "ExportReport",
     "FreezeMasks",
     "GradientNormalization",
     "Identity",
@@ -41,11 +42,12 @@ __all__ = [
     "Softplus",
     "SparsitySummary",
     "TargetSparsity",
+    "__version__",
+    "export_tflite",
     "find_masks",
     "ramp",
     "sparsify",
     "strip_masks",
     "summary",
-    "__version__",
     "unmasked_layers",
 ]

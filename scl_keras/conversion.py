@@ -1,5 +1,7 @@
 """From a stock Keras model to an SCL model, and back."""
 
+import tempfile
+
 import keras
 
 from scl_keras.graph import is_graph, walk_layers
@@ -8,6 +10,7 @@ from scl_keras.layers.masked_layer import (
     MaskedLayer,
     masked_class_of,
 )
+from scl_keras.masks import find_masks
 from scl_keras.training import SCLModel
 
 
@@ -26,7 +29,8 @@ def sparsify(
     Args:
         model: A built functional or Sequential Keras model.
         layers: Which layers to mask: a layer, a layer type, a layer's name, a predicate
-            `layer -> bool`, or a list of these. By default all that can be.
+            `layer -> bool`, or a list of these. A nested model or its name stands for
+            all of its layers. By default all that can be.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
 
@@ -34,8 +38,8 @@ def sparsify(
         An `SCLModel`, not compiled.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, or a name in `layers` is not
-            a layer's.
+        ValueError: If the model is unbuilt or subclassed, or `layers` names a layer, or
+            has one, that isn't in it.
 
     Example:
 
@@ -56,6 +60,9 @@ def sparsify(
         return masked_class.from_config({**layer.get_config(), **config})
 
     copy = _rebuild(model, convert, {})
+    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
+        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
+        return SCLModel(copy.inputs[0], outputs, name=model.name)
     return SCLModel(copy.input, copy.output, name=model.name)
 
 
@@ -70,7 +77,8 @@ def strip_masks(model):
         weights `v * H(s)`, which loads without this package. Not compiled.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed.
+        ValueError: If the model is unbuilt or subclassed, or has a masked layer inside
+            of another layer (such as a wrapper), where it can't be replaced.
 
     Example:
 
@@ -84,9 +92,17 @@ def strip_masks(model):
         if not isinstance(layer, MaskedLayer):
             return _same(layer)
         config = layer.stock_class.get_config(layer)
+        for merged in ("lora_rank", "lora_alpha"):  # into the kernel
+            config.pop(merged, None)
         return layer.stock_class.from_config(config)
 
-    return _rebuild(model, convert, {})
+    copy = _rebuild(model, convert, {})
+    if masks := find_masks(copy):
+        raise ValueError(
+            "`strip_masks` can't replace a masked layer inside of another layer. "
+            f"Received: masks {', '.join(mask.path for mask in masks)}"
+        )
+    return copy
 
 
 def unmasked_layers(model):
@@ -121,7 +137,8 @@ def _selector(layers, model):
     if layers is None:
         return lambda layer: True
     choices = layers if isinstance(layers, (list, tuple, set)) else [layers]
-    names = {layer.name for layer in walk_layers(model)}
+    known = list(walk_layers(model))
+    names = {layer.name for layer in known}
     for choice in choices:
         if isinstance(choice, str) and choice not in names:
             raise ValueError(
@@ -133,6 +150,18 @@ def _selector(layers, model):
                 "`layers` takes layers, layer types, names and predicates. Received: "
                 f"{choice!r} (of type {type(choice).__name__})"
             )
+        if isinstance(choice, keras.layers.Layer) and choice not in known:
+            raise ValueError(
+                f"`layers` has a layer that is none of '{model.name}'. "
+                f"Received: {choice!r}"
+            )
+    inside = {  # layers of nested models chosen as a whole
+        id(layer)
+        for nested in known
+        if isinstance(nested, keras.Model)
+        and any(choice is nested or choice == nested.name for choice in choices)
+        for layer in walk_layers(nested)
+    }
 
     def matches(layer, choice):
         if isinstance(choice, str):
@@ -143,7 +172,9 @@ def _selector(layers, model):
             return layer is choice
         return bool(choice(layer))
 
-    return lambda layer: any(matches(layer, choice) for choice in choices)
+    return lambda layer: (
+        id(layer) in inside or any(matches(layer, choice) for choice in choices)
+    )
 
 
 def _is_rewired(layer):
@@ -155,11 +186,18 @@ def _is_rewired(layer):
 
 
 def _same(layer):
-    return type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if type(layer) is keras.layers.Lambda:
+        # The function at hand: made anew from its byte code it would be refused as
+        # unsafe, and miss its globals.
+        config |= {"function": layer.function, "arguments": layer.arguments}
+        config |= {"mask": layer.mask, "output_shape": layer._output_shape}
+        return keras.layers.Lambda(**config)
+    return type(layer).from_config(config)
 
 
 def _rebuild(model, convert, done):
-    """Clones a graph with each layer converted, and copies the weights over.
+    """Clones a graph with each layer converted, and copies weights and state over.
 
     `done` maps the ids of layers to their copies, so that what is shared stays shared.
     """
@@ -176,7 +214,12 @@ def _rebuild(model, convert, done):
     pairs = []
     if isinstance(model, keras.Sequential):
         (tensor,) = model.inputs
-        inputs = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype)
+        inputs = keras.Input(
+            batch_shape=tensor.shape,
+            dtype=tensor.dtype,
+            sparse=tensor.sparse,
+            name=tensor.name,
+        )
         layers = [inputs, *map(clone, model.layers)]
         copy = keras.Sequential(layers, name=model.name)
     else:
@@ -186,6 +229,7 @@ def _rebuild(model, convert, done):
     for old, new in pairs:
         if isinstance(old, keras.layers.Layer):
             _copy_weights(old, new)
+            _copy_adapted(old, new)
     return copy
 
 
@@ -195,6 +239,8 @@ def _copy_weights(old, new):
         return [w for w in layer.weights if not hasattr(w, "connection_mask")], masks
 
     (old_weights, old_masks), (new_weights, new_masks) = split(old), split(new)
+    if getattr(old, "lora_enabled", False) and not getattr(new, "lora_enabled", False):
+        old_weights = old_weights[: len(new_weights)]  # LoRA's own come last
     for source, target in zip(old_weights, new_weights, strict=True):
         target.assign(source)
     if new_masks:
@@ -203,3 +249,13 @@ def _copy_weights(old, new):
     elif isinstance(old, MaskedLayer):
         for name, kernel in old.masked_kernels().items():
             getattr(new, name).assign(kernel)
+
+
+def _copy_adapted(old, new):
+    """Copies what `adapt` found and Keras keeps outside of the weights."""
+    if isinstance(old, keras.layers.Normalization):
+        new.finalize_state()
+    if hasattr(old, "save_assets"):  # vocabularies
+        with tempfile.TemporaryDirectory() as directory:
+            old.save_assets(directory)
+            new.load_assets(directory)

@@ -23,7 +23,7 @@ def walk_layers(model):
     return walk(model.layers if isinstance(model, keras.Model) else [model])
 
 
-def output_shapes(model):
+def output_shapes(model, inputs=None):
     """Output shapes of a model's layers, call by call.
 
     Nested models are entered, and a shared layer has one entry a call. A subclassed
@@ -31,6 +31,7 @@ def output_shapes(model):
 
     Args:
         model: A built Keras model.
+        inputs: List of `keras.Input` to call a graph on; by default its own.
 
     Returns:
         A list of pairs of a layer and one of its output shapes.
@@ -43,6 +44,7 @@ def output_shapes(model):
     graph = keras.Model(model.inputs, model.outputs)
     keras.models.clone_model(
         graph,
+        input_tensors=inputs,
         clone_function=lambda layer: _Probe(layer, seen),
         call_function=lambda probe, *args, **kwargs: probe(*args, **kwargs),
     )
@@ -59,10 +61,20 @@ class _Probe(keras.Operation):
     def compute_output_spec(self, *args, **kwargs):
         outputs = self.layer.compute_output_spec(*args, **kwargs)
         if is_graph(self.layer):
-            self.seen.extend(output_shapes(self.layer))
+            self.seen.extend(output_shapes(self.layer, self._fresh_inputs(args)))
         elif isinstance(outputs, keras.KerasTensor):
             self.seen.append((self.layer, outputs.shape))
         return outputs
+
+    def _fresh_inputs(self, args):
+        """Inputs as this call has them, which may be known better than the graph's."""
+        tensors, own = keras.tree.flatten(args[:1]), self.layer.inputs
+        if [len(x.shape) for x in tensors] != [len(x.shape) for x in own]:
+            return None
+        return [
+            keras.Input(batch_shape=x.shape, dtype=y.dtype, name=y.name)
+            for x, y in zip(tensors, own, strict=True)
+        ]
 
 
 def _built_output_shape(layer):

@@ -18,11 +18,13 @@ def kernel_positions(kernel_shape, feature_axes, output_shape):
         output_shape: Shape of the layer's output, batch axis first.
 
     Returns:
-        An int, or None where the output's size isn't known.
+        An int, or None where the size of the kernel's output isn't known.
     """
     if output_shape is None or None in output_shape[1:]:
         return None
     features = math.prod(kernel_shape[axis] for axis in feature_axes)
+    if features not in (output_shape[1], output_shape[-1]):
+        return None  # an inner kernel: its output isn't the layer's
     return math.prod(output_shape[1:]) // features
 
 

@@ -1,5 +1,7 @@
 """The optimizer of an SCL model: one rule for the weights, one for the masks."""
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -80,6 +82,12 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             raise ValueError(
                 "`optimizer` and `mask_optimizer` must be two objects. Received the "
                 f"same one twice: {self.optimizer}"
+            )
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(
+                "A loss-scaling optimizer has to scale the masks' gradients, too: use "
+                "`LossScaleOptimizer(SCLOptimizer(optimizer, ...))`. "
+                f"Received: optimizer={self.optimizer}"
             )
         self.cost = cost
         self.normalization = GradientNormalization.get(normalization)
@@ -230,10 +238,15 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         """Loads what `save_own_variables` saved."""
         variables = super().variables
         if len(store) != len(variables):
-            raise ValueError(
-                f"{self.name} has {len(variables)} variables. Received: a file with "
-                f"{len(store)}. Was it made with another `normalization`?"
+            # As in Keras: a model not trained yet may take weights alone from a file.
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}', because it "
+                f"has {len(variables)} variables whereas the saved optimizer has "
+                f"{len(store)}. It was not built yet, or made with another "
+                "`normalization`.",
+                stacklevel=2,
             )
+            return
         for i, variable in enumerate(variables):
             variable.assign(store[str(i)])
 

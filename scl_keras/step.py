@@ -127,7 +127,7 @@ class LeakyReLU(STE):
             mask variable moves, relative to a kept one's.
 
     Raises:
-        ValueError: If `alpha` isn't positive.
+        ValueError: If `alpha` isn't positive and finite in float32.
 
     Example:
 
@@ -137,8 +137,10 @@ class LeakyReLU(STE):
     """
 
     def __init__(self, alpha=0.1):
-        if not alpha > 0:
-            raise ValueError(f"`alpha` must be positive. {_THEOREM} Received: {alpha=}")
+        if not 0 < np.float32(alpha) < np.inf:
+            raise ValueError(
+                f"`alpha` must be positive and finite. {_THEOREM} Received: {alpha=}"
+            )
         self.alpha = float(alpha)
 
     def derivative(self, s):
@@ -199,7 +201,8 @@ def get(identifier):
             f"`ste` must be one of {sorted(_BY_NAME)} or an `STE` object. "
             f"Received: ste={identifier!r}"
         )
-    _check_positive(identifier)
+    if type(identifier) not in _BY_NAME.values():
+        _check_positive(identifier)
     return identifier
 
 

@@ -30,9 +30,16 @@ class SCLModel(keras.Model):
 
     def __new__(cls, *args, **kwargs):
         """Makes a functional model where inputs and outputs are given."""
-        if cls is SCLModel and (len(args) >= 2 or "inputs" in kwargs):
+        if cls is SCLModel and _is_functional(args, kwargs):
             cls = FunctionalSCLModel
         return super().__new__(cls, *args, **kwargs)
+
+    def __init__(self, *args, **kwargs):
+        if _is_functional(args, kwargs) and not isinstance(
+            self, (_Functional, keras.Sequential)
+        ):
+            _make_functional(type(self))
+        super().__init__(*args, **kwargs)
 
     def compile(
         self,
@@ -75,12 +82,20 @@ class SCLModel(keras.Model):
         Raises:
             ValueError: If an argument is something else.
         """
+        optimizer = keras.optimizers.get(optimizer)
+        scaler = None
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            scaler, optimizer = optimizer, optimizer.inner_optimizer
         if not isinstance(optimizer, SCLOptimizer):
             optimizer = SCLOptimizer(
                 optimizer, mask_optimizer, connection_cost, cost, normalization
             )
         if self.built and optimizer.cost == "flops":
             record_positions(self)
+        if scaler is not None:  # it has to scale the gradients of masks, too
+            optimizer = keras.optimizers.LossScaleOptimizer(
+                optimizer, scaler.initial_scale, scaler.dynamic_growth_steps
+            )
         super().compile(
             optimizer=optimizer,
             loss=loss,
@@ -145,6 +160,22 @@ class SCLModel(keras.Model):
         }
 
 
+def _is_functional(args, kwargs):
+    """Whether these are the arguments of a functional model, as Keras has it."""
+    given = len(args) + ("inputs" in kwargs) + ("outputs" in kwargs)
+    return len(args) >= 2 or (given == 2 and "outputs" in kwargs)
+
+
+def _make_functional(cls):
+    """Puts `FunctionalSCLModel` under a subclass, in the place of `SCLModel`."""
+    for base in cls.__bases__:
+        if base is not SCLModel and issubclass(base, SCLModel):
+            _make_functional(base)
+    cls.__bases__ = tuple(
+        FunctionalSCLModel if base is SCLModel else base for base in cls.__bases__
+    )
+
+
 # Keras exports the class of functional models only through its instances. Inheriting
 # from it here keeps Keras from rewriting the bases of `SCLModel` when the first
 # functional one is made, after which subclassing `SCLModel` would fail.
@@ -154,6 +185,10 @@ _Functional = type(keras.Model(*[keras.Input((), name="x")] * 2, name="x"))
 @keras.saving.register_keras_serializable("scl_keras")
 class FunctionalSCLModel(SCLModel, _Functional):
     """What `SCLModel(inputs, outputs)` makes."""
+
+    # Keras tells by these arguments that it may save the graph.
+    def __init__(self, inputs, outputs, name=None, **kwargs):
+        super().__init__(inputs, outputs, name=name, **kwargs)
 
 
 @keras.saving.register_keras_serializable("scl_keras")

@@ -1,5 +1,7 @@
 """A connection cost that changes over the epochs."""
 
+import numbers
+
 import keras
 
 
@@ -33,7 +35,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         """Sets the epoch's cost."""
         variable = self.model.connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
-        if not isinstance(cost, (int, float)) or not cost >= 0:
+        if not isinstance(cost, numbers.Real) or not cost >= 0:
             raise ValueError(
                 "The schedule of a `ConnectionCostScheduler` must return a number >= 0."
                 f" Received for epoch {epoch}: {cost!r}"

@@ -38,4 +38,3 @@ class MaskLogger(keras.callbacks.Callback):
         held_up = [kernel.label for kernel in kernels if kernel.mask.held_up()]
         if held_up:
             print("Held up by their last connection: " + ", ".join(held_up))
-

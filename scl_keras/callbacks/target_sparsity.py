@@ -5,7 +5,8 @@ import math
 import keras
 import numpy as np
 
-from scl_keras.masks import find_masks
+from scl_keras.kernels import prunable_kernels
+from scl_keras.masks import _BARELY_KEPT, find_masks
 
 
 class TargetSparsity(keras.callbacks.Callback):
@@ -86,26 +87,39 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"{self._size} connections, less than one for each of "
                 f"{len(self._masks)} masks. Ask for less sparsity."
             )
-        self._steps = self.params.get("steps") or 1
-        self._total_steps = self._end * self._steps
-        self._interval = max(1, min(20, self._total_steps // 100))
+        self._know_steps(self.params.get("steps"))
+
+    def _know_steps(self, steps):
+        self._steps = steps
+        if steps:
+            self._total_steps = self._end * steps
+            self._interval = max(1, min(20, self._total_steps // 100))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
+        self._seen = self._steered = 0
         self.model.scl_optimizer.frozen.assign(epoch >= self._end)
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the connection cost, every few steps."""
-        if self._epoch >= self._end or batch % self._interval:
+        self._seen = batch + 1
+        # Data of unknown length are counted for an epoch first. A batch's number may
+        # jump: with `steps_per_execution` only the last of each execution comes here.
+        if self._epoch >= self._end or not self._steps:
             return
-        done = self._epoch * self._steps + min(batch + 1, self._steps)
+        if self._steered and self._seen - self._steered < self._interval:
+            return
+        self._steered = self._seen
+        done = self._epoch * self._steps + min(self._seen, self._steps)
         horizon = 5 * self._interval
         planned = self._plan((done + horizon) / self._total_steps)
         self._steer(self._distance(planned), horizon)
 
     def on_epoch_end(self, epoch, logs=None):
         """Makes the number exact at the end of epoch `by_epoch`."""
+        if not self._steps:
+            self._know_steps(self._seen)
         if epoch != self._end - 1:
             return
         self._close_the_gap()
@@ -113,9 +127,13 @@ class TargetSparsity(keras.callbacks.Callback):
         kept = sum(int(mask.count()) for mask in self._masks)
         if logs is not None:
             cost = float(self.model.scl_optimizer.connection_loss())
-            figures = (cost, kept / self._size, 1 - kept / self._size, self._size / kept)
+            density = kept / self._size
+            figures = (cost, density, 1 - density, self._size / kept)
             keys = ("connection_loss", "density", "sparsity", "compression")
             logs.update(zip(keys, figures, strict=True))
+        labels = [k.label for k in self._kernels() if k.mask.held_up()]
+        if labels:
+            print("\nHeld up by their last connection: " + ", ".join(labels))
         if self.verbose:
             print(f"\n{kept:,} of {self._size:,} connections kept; masks are frozen.")
 
@@ -123,6 +141,9 @@ class TargetSparsity(keras.callbacks.Callback):
         """Number of connections planned to be kept at a share `t` of the way."""
         curve = 1 - (1 - min(t, 1.0)) ** 3
         return round(self._size * math.exp(math.log(self.density) * curve))
+
+    def _kernels(self):
+        return [k for k in prunable_kernels(self.model) if k.mask is not None]
 
     def _values(self):
         return [mask.variable.numpy().ravel() for mask in self._masks]
@@ -160,12 +181,15 @@ class TargetSparsity(keras.callbacks.Callback):
         threshold = np.argpartition(ranked, -self._target)[-self._target :]
         kept = np.zeros(ranked.size, bool)
         kept[threshold] = True
+        cutoff = ranked[kept].min()
         start = 0
         for mask in self._masks:
             stop = start + mask.size
             chosen = kept[start:stop].reshape(mask.variable.shape)
             s = mask.variable.numpy()
             moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
+            if chosen.sum() == 1 and (s.max() < cutoff or mask.held_up()):
+                moved[chosen] = _BARELY_KEPT
             mask.variable.assign(moved)
             start = stop
 

@@ -32,13 +32,18 @@ class ExportError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A candidate's file and what came of it; without `problem` it is correct."""
+    """A candidate's file and what came of it.
+
+    Without `problem` the file is correct. One that is not `needed` has no sparse
+    kernel, and so is the dense file over again.
+    """
 
     candidate: str
     file: bytes | None
     weights: tuple[Weights, ...] = ()
     verification: Verification | None = None
     problem: str | None = None
+    needed: bool = True
 
     @property
     def correct(self) -> bool:
@@ -103,14 +108,15 @@ def choose(trials: list[Trial]) -> Trial:
 def _check(name, file, source, reference, tolerance) -> Trial:
     try:
         weights = tuple(read_weights(file))
-    # A file that is no TFLite file fails in the flatbuffer reader, with whatever
-    # it stumbles over. Running it, or wrong indices, would read outside of memory.
-    except Exception as error:
-        return Trial(name, file, problem=f"is encoded wrong: {_first_line(error)}")
+    # Neither is run: wrong indices make the runtime read outside of its memory.
+    except ValueError as error:
+        return Trial(name, file, problem=f"is encoded wrong: {error}")
+    except Exception as error:  # whatever the flatbuffer reader stumbles over
+        return Trial(name, file, problem=f"is no TFLite file: {_first_line(error)}")
     if name != "dense":
         if all(kernel.encoding == "dense" for kernel in weights):
-            problem = "not needed: no kernel is sparse enough to become smaller"
-            return Trial(name, file, weights, problem=problem)
+            problem = "no kernel is sparse enough to become smaller"
+            return Trial(name, file, weights, problem=problem, needed=False)
         lost = _lost_weights(weights, read_weights(source.dense))
         if lost:
             return Trial(name, file, weights, problem=lost)

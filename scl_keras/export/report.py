@@ -41,13 +41,14 @@ class Attempt:
     Attributes:
         candidate: Its name.
         bytes: Size of its file; None if there is none.
-        correct: Whether the file may be handed out.
+        correct: Whether the file may be handed out; None if it has no sparse kernel
+            and is the dense file over again.
         outcome: A sentence on what came of it.
     """
 
     candidate: str
     bytes: int | None
-    correct: bool
+    correct: bool | None
     outcome: str
 
 
@@ -103,9 +104,7 @@ class ExportReport:
     def repaired(self) -> bool:
         """Whether the converter's own sparse file was wrong and is replaced."""
         return any(
-            attempt.candidate == "sparse"
-            and not attempt.correct
-            and not attempt.outcome.startswith("not needed")
+            attempt.candidate == "sparse" and attempt.correct is False
             for attempt in self.attempts
         )
 

@@ -169,7 +169,8 @@ def _attempt(trial: Trial, chosen: Trial) -> Attempt:
         outcome = f"written: correct, {size:,} bytes"
     else:
         outcome = f"correct, but not smaller: {size:,} bytes"
-    return Attempt(trial.candidate, size, trial.correct, outcome)
+    correct = trial.correct if trial.needed else None
+    return Attempt(trial.candidate, size, correct, outcome)
 
 
 def _write(path: pathlib.Path, file: bytes) -> None:

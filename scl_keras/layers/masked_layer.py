@@ -8,7 +8,7 @@ from keras import ops
 
 from scl_keras.masks import Mask
 
-DEFAULT_MASK_INITIALIZER = 0.3
+DEFAULT_MASK_INITIALIZER = 0.03
 _masked_class_of = {}
 
 
@@ -99,7 +99,13 @@ class MaskedLayer:
     ):
         super().__init__(*args, **kwargs)
         for name, kernel in self.declared_kernels().items():
-            mask = Mask(mask_initializer, ste, kernel.feature_axes, name=f"{name}_mask")
+            mask = Mask(
+                mask_initializer,
+                ste,
+                kernel.feature_axes,
+                name=f"{name}_mask",
+                trainable=self.trainable,
+            )
             setattr(self, f"{name}_mask", mask)
             self.mask_initializer, self.ste = mask.initializer, mask.ste
 
@@ -109,6 +115,8 @@ class MaskedLayer:
         for name in self.declared_kernels():
             variable, mask = getattr(self, name), self.mask_of(name)
             mask.build(variable.shape)
+            if not isinstance(variable, keras.Variable):
+                continue  # LoRA, enabled at build: a sum with a frozen kernel in it
             if variable.regularizer is not None:
                 variable.regularizer = _OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:

@@ -99,7 +99,7 @@ def test_a_lost_weight_is_noticed(tmp_path, monkeypatch):
 
 
 @settings(
-    max_examples=20,
+    max_examples=16,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

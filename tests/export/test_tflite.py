@@ -136,6 +136,7 @@ def test_without_zeros_the_file_is_dense(tmp_path):
     assert report.candidate == "dense"
     assert report.bytes_written == report.bytes_dense == report.bytes_bitmap
     assert {t.encoding for t in report.tensors} == {"dense"}
+    assert [a.correct for a in report.attempts] == [None, None, True]
     assert not report.repaired
     assert_correct(tmp_path / "model.tflite", model, x)
 

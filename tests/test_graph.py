@@ -1,0 +1,59 @@
+import keras
+import numpy as np
+from keras import layers
+
+from scl_keras.graph import is_graph, output_shapes, walk_layers
+
+
+def nested():
+    shared = layers.Dense(4, name="shared")
+    inner = keras.Sequential(
+        [keras.Input((4,)), shared, layers.ReLU(name="r")], name="n"
+    )
+    inputs = keras.Input((4,), name="x")
+    x = inner(inner(shared(inputs)))
+    return keras.Model(inputs, layers.Dense(2, name="last")(x))
+
+
+def test_layers_are_walked_once_and_nested_models_before_their_layers():
+    names = [layer.name for layer in walk_layers(nested())]
+    assert sorted(names) == sorted(set(names))
+    assert [n for n in names if n != "input_layer"] == ["x", "shared", "n", "r", "last"]
+    dense = layers.Dense(3)
+    assert list(walk_layers(dense)) == [dense]
+
+
+def test_output_shapes_has_one_entry_a_call():
+    calls = [(layer.name, shape) for layer, shape in output_shapes(nested())]
+    calls = [call for call in calls if call[0] in ("shared", "r", "last")]
+    expected = [("last", (None, 2))] + [("r", (None, 4))] * 2
+    assert sorted(calls) == expected + [("shared", (None, 4))] * 3
+
+
+def test_only_built_functional_and_sequential_models_are_graphs():
+    class Net(keras.Model):
+        def call(self, x):
+            return x
+
+    net = Net()
+    net(np.zeros((1, 2)))
+    assert is_graph(nested())
+    assert is_graph(keras.Sequential([keras.Input((2,)), layers.Dense(1)]))
+    assert not is_graph(keras.Sequential([layers.Dense(1)]))
+    assert not is_graph(net)
+    assert not is_graph(layers.Dense(2))
+
+
+def test_output_shapes_of_layers_with_structured_outputs_and_ops():
+    inputs = keras.Input((6, 3))
+    sequence, state = layers.GRU(4, return_sequences=True, return_state=True)(inputs)
+    x = keras.ops.concatenate([sequence[:, -1], state * 2.0], axis=-1)
+    model = keras.Model({"a": inputs}, {"y": layers.Dense(2, name="d")(x)})
+    assert ("d", (None, 2)) in [(y.name, shape) for y, shape in output_shapes(model)]
+
+
+def test_output_shapes_works_in_mixed_precision_and_with_a_fixed_batch():
+    inputs = keras.Input(batch_shape=(3, 6, 6, 1))
+    x = layers.Conv2D(2, 3, dtype="mixed_float16", name="c")(inputs)
+    shapes = {y.name: shape for y, shape in output_shapes(keras.Model(inputs, x))}
+    assert shapes["c"] == (3, 4, 4, 2)

@@ -1,0 +1,295 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from scl_keras import (
+    GradientNormalization,
+    MaskedConv2D,
+    MaskedDense,
+    SCLModel,
+    SCLOptimizer,
+    SCLSequential,
+    find_masks,
+)
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
+
+
+def _model(ste="identity", **kwargs):
+    keras.utils.set_random_seed(7)
+    inputs = keras.Input((8,))
+    hidden = MaskedDense(6, activation="tanh", ste=ste, mask_initializer=0.01)(inputs)
+    outputs = MaskedDense(4, ste=ste, mask_initializer=0.01)(hidden)
+    return SCLModel(inputs, outputs, **kwargs)
+
+
+def _data(count=64):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(count, 8)).astype("float32"), rng.integers(0, 4, count)
+
+
+def _trained(optimizer, *, batch_size=64, epochs=3, **compile_arguments):
+    model = _model()
+    model.compile(optimizer, LOSS, **compile_arguments)
+    x, y = _data()
+    model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
+    return model
+
+
+def _masks(model):
+    return [mask.variable.numpy() for mask in find_masks(model)]
+
+
+def _weights(model):
+    variables = model.trainable_variables
+    return [v.numpy() for v in variables if not hasattr(v, "connection_mask")]
+
+
+def _assert_close(some, others, **tolerances):
+    for a, b in zip(some, others, strict=True):
+        np.testing.assert_allclose(a, b, **tolerances)
+
+
+def _gradients(model, x, y, scale=lambda loss: loss):
+    with tf.GradientTape() as tape:
+        loss = scale(LOSS(y, model(x, training=True)))
+    return tape.gradient(loss, model.trainable_variables)
+
+
+@pytest.mark.parametrize("ste", ["identity", "leaky_relu", "softplus"])
+def test_a_custom_loop_follows_the_gradient_of_the_whole_objective(ste):
+    model, (x, y), price = _model(ste), _data(), 2e-3
+    twin = _model(ste)
+    optimizer = SCLOptimizer(SGD(0.5), SGD(0.2), price, normalization=None)
+    for _ in range(6):
+        variables = model.trainable_variables
+        optimizer.apply_gradients(zip(_gradients(model, x, y), variables, strict=True))
+        variables = twin.trainable_variables
+        with tf.GradientTape() as tape:
+            objective = LOSS(y, twin(x, training=True))
+            for mask in find_masks(twin):
+                objective += price * tf.reduce_sum(mask.kept())
+        gradients = tape.gradient(objective, variables)
+        for variable, gradient in zip(variables, gradients, strict=True):
+            is_mask = hasattr(variable, "connection_mask")
+            value = variable.numpy() - (0.2 if is_mask else 0.5) * gradient.numpy()
+            variable.assign(np.clip(value, -1, 1) if is_mask else value)
+    assert 0 < sum(int(m.count()) for m in find_masks(twin)) < 72
+    _assert_close(model.get_weights(), twin.get_weights(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("per", ["network", "layer", "feature", None])
+def test_accumulated_gradients_are_one_big_batch(per):
+    arguments = {"connection_cost": 0.01, "normalization": per}
+    big = _trained(SGD(0.2), **arguments)
+    small = _trained(
+        SGD(0.2, gradient_accumulation_steps=4), batch_size=16, **arguments
+    )
+    _assert_close(big.get_weights(), small.get_weights(), rtol=1e-4, atol=1e-6)
+    assert int(small.mask_optimizer.iterations) == 3
+
+
+def test_masks_wait_until_a_batch_is_accumulated():
+    model, (x, y) = _model(), _data()
+    model.compile(SGD(0.2, gradient_accumulation_steps=3), LOSS)
+    before, moved = _masks(model), []
+    for _ in range(6):
+        model.train_on_batch(x, y)
+        after = _masks(model)
+        moved.append(not np.array_equal(before[0], after[0]))
+        before = after
+    assert moved == [False, False, True] * 2
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_loss_scaling_changes_nothing(optimizer):
+    def make(**kwargs):
+        return {"sgd": SGD, "adam": Adam}[optimizer](0.1, **kwargs)
+
+    plain = _trained(make(), normalization=None)
+    scaled = _trained(make(loss_scale_factor=256.0), normalization=None)
+    wrapped = _trained(keras.optimizers.LossScaleOptimizer(make()), normalization=None)
+    whole = SCLOptimizer(make(), normalization=None)
+    outside = _trained(keras.optimizers.LossScaleOptimizer(whole))
+    for other in (scaled, wrapped, outside):
+        _assert_close(plain.get_weights(), other.get_weights(), rtol=1e-4, atol=1e-6)
+    assert outside.scl_optimizer is whole
+
+
+def test_a_step_with_infinite_gradients_is_skipped_for_masks_too():
+    model, (x, y) = _model(), _data()
+    model.compile(keras.optimizers.LossScaleOptimizer(SGD(0.1)), LOSS)
+    model.train_on_batch(x, y)
+    before = model.get_weights()
+    model.train_on_batch(np.full_like(x, np.nan), y)
+    _assert_close(before, model.get_weights(), rtol=0)
+    model.train_on_batch(x, y)
+    assert not np.array_equal(before[0], model.get_weights()[0])
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+def test_a_loss_scaling_optimizer_does_not_belong_inside():
+    with pytest.raises(ValueError, match="masks' gradients"):
+        SCLOptimizer(keras.optimizers.LossScaleOptimizer(SGD()))
+
+
+def test_clipping_the_weights_gradients_leaves_those_of_masks_alone():
+    free = _trained(SGD(0.1), epochs=1, normalization=None)
+    clipped = _trained(SGD(0.1, clipnorm=1e-6), epochs=1, normalization=None)
+    _assert_close(_masks(free), _masks(clipped), rtol=0)
+    _assert_close(_weights(clipped), _weights(_model()), atol=1e-6)
+    assert not np.allclose(_weights(free)[0], _weights(clipped)[0], atol=1e-4)
+
+
+def test_averaged_weights_are_put_in_place_and_masks_are_not_averaged():
+    plain = _model()
+    plain.compile(SGD(0.3), LOSS)
+    (x, y), path = _data(), []
+    for _ in range(4):
+        plain.train_on_batch(x, y)
+        path.append(_weights(plain))
+    averaged = path[0]
+    for values in path[1:]:
+        averaged = [0.5 * a + 0.5 * v for a, v in zip(averaged, values, strict=True)]
+    model = _trained(SGD(0.3, use_ema=True, ema_momentum=0.5), epochs=4)
+    _assert_close(_masks(model), _masks(plain), rtol=1e-5, atol=1e-7)
+    got = _weights(model)
+    _assert_close(got, averaged, atol=1e-5)
+    assert not np.allclose(got[0], path[-1][0], atol=1e-4)
+
+
+@pytest.mark.parametrize("mask_optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_frozen_masks_are_bit_identical_while_weights_move(mask_optimizer, jit_compile):
+    model, (x, y) = _model(), _data()
+    model.compile("adam", LOSS, mask_optimizer=mask_optimizer, jit_compile=jit_compile)
+    model.fit(x, y, epochs=2, verbose=0)
+    model.scl_optimizer.frozen.assign(True)
+    masks, weights = _masks(model), _weights(model)
+    model.fit(x, y, epochs=2, verbose=0)
+    _assert_close(masks, _masks(model), rtol=0)
+    assert not np.array_equal(weights[0], _weights(model)[0])
+    model.scl_optimizer.frozen.assign(False)
+    model.fit(x, y, epochs=1, verbose=0)
+    assert not np.array_equal(masks[0], _masks(model)[0])
+
+
+def test_the_learning_rate_is_that_of_the_weights_alone():
+    optimizer = SCLOptimizer(SGD(0.5), SGD(0.25))
+    optimizer.learning_rate = 0.125
+    assert float(optimizer.optimizer.learning_rate) == 0.125
+    assert float(optimizer.learning_rate) == 0.125
+    assert float(optimizer.mask_optimizer.learning_rate) == 0.25
+
+
+def test_both_optimizers_may_have_a_schedule_of_their_own():
+    fall = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.0])
+    model, (x, y) = _model(), _data()
+    model.compile(SGD(0.1), LOSS, mask_optimizer=SGD(fall))
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    masks, weights = _masks(model), _weights(model)
+    model.train_on_batch(x, y)
+    _assert_close(masks, _masks(model), rtol=0)
+    assert not np.array_equal(weights[0], _weights(model)[0])
+
+
+def test_the_price_in_flops_is_the_share_of_multiply_accumulates():
+    inputs = keras.Input((6, 6, 2))
+    conv = MaskedConv2D(3, 3, strides=2, padding="same")
+    twice = MaskedConv2D(3, 1)
+    x = twice(twice(conv(inputs)))  # 3 x 3 positions, the second layer two times
+    dense = MaskedDense(5)
+    model = SCLModel(inputs, dense(keras.layers.Flatten()(x)))
+    model.compile("sgd", "mse", cost="flops", connection_cost=1.0)
+    model.optimizer.build(model.trainable_variables)
+    macs = np.array([9 * 54, 2 * 9 * 9, 135])
+    sizes = np.array([54, 9, 135])
+    prices = macs / sizes * sizes.sum() / macs.sum()
+    total = float(model.optimizer.connection_loss())
+    assert total == pytest.approx(float((prices * sizes).sum()), rel=1e-6)
+    assert total == pytest.approx(sizes.sum(), rel=1e-6)
+    for layer, price, size in zip((conv, twice, dense), prices, sizes, strict=True):
+        layer.kernel_mask.assign(np.zeros(layer.kernel.shape))
+        lost = total - float(model.optimizer.connection_loss())
+        assert lost == pytest.approx(price * size, rel=1e-5)
+        layer.kernel_mask.assign(np.ones(layer.kernel.shape))
+
+
+def test_flops_need_a_built_model_of_known_sizes():
+    unbuilt = SCLSequential([MaskedDense(2)])
+    unbuilt.compile("sgd", "mse", cost="flops")
+    with pytest.raises(ValueError, match="built before `compile`"):
+        unbuilt.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    inputs = keras.Input((None, None, 1))
+    pooled = keras.layers.GlobalAveragePooling2D()(MaskedConv2D(2, 3)(inputs))
+    unknown = SCLModel(inputs, pooled)
+    unknown.compile("sgd", "mse", cost="flops")
+    with pytest.raises(ValueError, match=r"unknown sizes for: .*conv"):
+        unknown.fit(np.ones((4, 8, 8, 1)), np.ones((4, 2)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cost": "bytes"}, "cost='bytes'"),
+        ({"connection_cost": -0.1}, "connection_cost=-0.1"),
+        ({"connection_cost": float("nan")}, "connection_cost=nan"),
+        ({"normalization": "channel"}, "'channel'"),
+        ({"optimizer": "no_such_thing"}, "no_such_thing"),
+        ({"mask_optimizer": "no_such_thing"}, "no_such_thing"),
+    ],
+)
+def test_bad_arguments_are_refused_and_repeated(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        SCLOptimizer(**arguments)
+
+
+def test_one_optimizer_cannot_do_both():
+    both = SGD()
+    with pytest.raises(ValueError, match="two objects"):
+        SCLOptimizer(both, both)
+
+
+def test_it_survives_serialization_with_its_current_cost():
+    before = SCLOptimizer(
+        Adam(0.5), SGD(0.25, momentum=0.5), 0.5, "flops", GradientNormalization("layer")
+    )
+    before.connection_cost.assign(0.75)
+    config = keras.saving.serialize_keras_object(before)
+    after = keras.saving.deserialize_keras_object(config)
+    assert keras.saving.serialize_keras_object(after) == config
+    assert float(after.connection_cost) == 0.75
+    assert after.mask_optimizer.momentum == 0.5
+    assert after.normalization.per == "layer"
+
+
+def test_weights_alone_are_taken_from_a_file_as_by_a_stock_optimizer(tmp_path):
+    trained = _trained("adam")
+    trained.save_weights(tmp_path / "it.weights.h5")
+    fresh = _model()
+    fresh.compile("adam", LOSS)
+    with pytest.warns(UserWarning, match="Skipping variable loading"):
+        fresh.load_weights(tmp_path / "it.weights.h5")
+    _assert_close(trained.get_weights(), fresh.get_weights(), rtol=0)
+    uncompiled = _model()
+    uncompiled.load_weights(tmp_path / "it.weights.h5")
+    _assert_close(trained.get_weights(), uncompiled.get_weights(), rtol=0)
+
+
+def test_a_built_optimizer_takes_all_its_state_from_a_weights_file(tmp_path):
+    trained = _trained("adam", mask_optimizer=SGD(3e-3, momentum=0.9))
+    trained.connection_cost.assign(0.7)
+    trained.scl_optimizer.frozen.assign(True)
+    trained.save_weights(tmp_path / "it.weights.h5")
+    fresh = _model()
+    fresh.compile("adam", LOSS, mask_optimizer=SGD(3e-3, momentum=0.9))
+    fresh.optimizer.build(fresh.trainable_variables)
+    fresh.load_weights(tmp_path / "it.weights.h5")
+    assert len(trained.optimizer.variables) == 20
+    for a, b in zip(
+        trained.optimizer.variables, fresh.optimizer.variables, strict=True
+    ):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
