@@ -45,7 +45,7 @@ def test_only_built_functional_and_sequential_models_are_graphs():
 
 
 def test_output_shapes_of_layers_with_structured_outputs_and_ops():
-    inputs = keras.Input((6, 3))
+    inputs = keras.Input((6, 3), name="a")
     sequence, state = layers.GRU(4, return_sequences=True, return_state=True)(inputs)
     x = keras.ops.concatenate([sequence[:, -1], state * 2.0], axis=-1)
     model = keras.Model({"a": inputs}, {"y": layers.Dense(2, name="d")(x)})

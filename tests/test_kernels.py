@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 from keras import layers
-from tests.layers.test_masked_layer import Bottleneck
+from maskable_layers import Bottleneck
 
 from scl_keras import sparsify, strip_masks
 from scl_keras.kernels import Kernel, prunable_kernels
@@ -16,8 +16,10 @@ def test_kernels_are_found_masked_or_not_and_each_once():
     x = layers.LSTM(4)(layers.Reshape((1, 4))(inner(shared(shared(inputs)))))
     model = keras.Model(inputs, layers.Dense(2, name="last")(x))
     stock = [(k.layer.name, k.name, k.mask) for k in prunable_kernels(model)]
-    assert stock == [("shared", "kernel", None), ("in", "kernel", None)] + [
-        ("last", "kernel", None)
+    assert stock == [
+        ("shared", "kernel", None),
+        ("in", "kernel", None),
+        ("last", "kernel", None),
     ]
     sparse = prunable_kernels(sparsify(model, "in"))
     assert [k.layer.name for k in sparse] == ["shared", "in", "last"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
-from tests.layers.test_masked_layer import Bottleneck
+from maskable_layers import Bottleneck
 
 from scl_keras import MaskedKernel, MaskedLayer, sparsify
 from scl_keras.graph import output_shapes
@@ -83,8 +83,8 @@ def test_nested_models_count_by_the_inputs_of_each_call(size):
 
 def test_a_nested_model_of_unknown_size_counts_two_sizes():
     inner_inputs = {
-        "a": keras.Input((None, None, 1)),
-        "b": keras.Input((None, None, 1)),
+        "a": keras.Input((None, None, 1), name="a"),
+        "b": keras.Input((None, None, 1), name="b"),
     }
     first = layers.Conv2D(2, 2, name="first")(inner_inputs["a"])
     second = layers.Conv2D(2, 1, name="second")(inner_inputs["b"])
@@ -113,9 +113,6 @@ def test_a_layer_that_no_output_needs_does_not_count():
 
 def test_kernels_inside_of_a_layer_have_no_known_size():
     model = keras.Sequential([keras.Input((4,)), Bottleneck(8, 3, name="b")])
-    count = connection_positions(sparsify(model))
-    found = {k.name: count(k) for k in prunable_kernels(sparsify(model))}
-    assert set(found) == {"squeeze", "expand"}
     sparse = sparsify(model)
     count = connection_positions(sparse)
     found = {k.name: count(k) for k in prunable_kernels(sparse)}
@@ -159,9 +156,7 @@ def test_counting_makes_no_new_calls_of_the_users_layers():
     model = keras.Model(inputs, dense(inputs))
     model.compile("sgd", "mse")
     before = len(dense._inbound_nodes), model.get_weights()
-    assert [shape for _, shape in output_shapes(model)] == [(None, 4), (None, 3)] or [
-        shape for _, shape in output_shapes(model)
-    ] == [(None, 3)]
+    assert (dense, (None, 3)) in output_shapes(model)
     assert len(dense._inbound_nodes) == before[0]
     for new, old in zip(model.get_weights(), before[1], strict=True):
         np.testing.assert_array_equal(new, old)

@@ -150,7 +150,7 @@ def test_a_proxy_that_is_not_positive_everywhere_is_refused(proxy):
         MaskedDense(3, ste=function_ste(proxy))
 
 
-@pytest.mark.parametrize("alpha", [0, -0.1, np.nan, np.inf, 1e-60])
+@pytest.mark.parametrize("alpha", [0, -0.1, np.nan, np.inf, 1e-60, 1e60])
 def test_leaky_relu_refuses_what_is_not_positive(alpha):
     with pytest.raises(ValueError, match=r"alpha.*2201\.05020.*Received"):
         LeakyReLU(alpha)

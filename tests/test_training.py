@@ -76,7 +76,7 @@ def test_without_normalization_the_update_is_the_objectives_gradient(ste, cost, 
     masks = find_masks(model)
     masks[1].assign(np.random.default_rng(0).random(masks[1].variable.shape) < 0.5)
     x, y = digits.x_train[:32], digits.y_train[:32]
-    # 6 x 6 positions use each of the 36 convolution weights, 1 each of the 1,440 others.
+    # 36 positions use each of the 36 convolution weights, 1 each of the 1,440 others.
     mean = (36 * 36 + 1440) / (36 + 1440)
     prices = [36 / mean, 1 / mean] if cost == "flops" else [1, 1]
     with tf.GradientTape() as tape:
