@@ -1,5 +1,7 @@
 """One mask: the trainable variable behind a kernel's kept and cut connections."""
 
+import numbers
+
 import keras
 import numpy as np
 from keras import ops
@@ -54,7 +56,7 @@ class Mask(keras.layers.Layer):
                 "`min_connections` must be 0 or 1. "
                 f"Received: min_connections={min_connections}"
             )
-        if isinstance(initializer, (int, float)):
+        if isinstance(initializer, numbers.Real):
             initializer = keras.initializers.Constant(float(initializer))
         self.initializer = keras.initializers.get(initializer)
         self.ste = step.get(ste)
