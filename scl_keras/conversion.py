@@ -213,24 +213,28 @@ def _rebuild(model, convert, done):
 
     pairs = []
     if isinstance(model, keras.Sequential):
-        (tensor,) = model.inputs
-        inputs = keras.Input(
-            batch_shape=tensor.shape,
-            dtype=tensor.dtype,
-            sparse=tensor.sparse,
-            name=tensor.name,
-        )
+        inputs = _input_like(model.inputs[0])
         layers = [inputs, *map(clone, model.layers)]
         copy = keras.Sequential(layers, name=model.name)
     else:
         # A new model around the same graph: cloning a compiled one compiles the clone.
         graph = keras.Model(model.input, model.output, name=model.name)
-        copy = keras.models.clone_model(graph, clone_function=clone)
+        inputs = keras.tree.map_structure(_input_like, model.input)
+        copy = keras.models.clone_model(graph, inputs, clone_function=clone)
     for old, new in pairs:
         if isinstance(old, keras.layers.Layer):
             _copy_weights(old, new)
             _copy_adapted(old, new)
     return copy
+
+
+def _input_like(tensor):
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=tensor.name,
+    )
 
 
 def _copy_weights(old, new):

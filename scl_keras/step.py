@@ -137,7 +137,8 @@ class LeakyReLU(STE):
     """
 
     def __init__(self, alpha=0.1):
-        if not 0 < np.float32(alpha) < np.inf:
+        limits = np.finfo("float32")
+        if not float(limits.tiny) <= alpha <= float(limits.max):
             raise ValueError(
                 f"`alpha` must be positive and finite. {_THEOREM} Received: {alpha=}"
             )

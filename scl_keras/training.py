@@ -92,10 +92,15 @@ class SCLModel(keras.Model):
             )
         if self.built and optimizer.cost == "flops":
             record_positions(self)
-        if scaler is not None:  # it has to scale the gradients of masks, too
+        # Around both optimizers, since masks have gradients to scale, too. Keras would
+        # do it by itself, but not write it to a file: the file would then load only
+        # where the policy happens to be mixed_float16.
+        if scaler is not None:
             optimizer = keras.optimizers.LossScaleOptimizer(
                 optimizer, scaler.initial_scale, scaler.dynamic_growth_steps
             )
+        elif auto_scale_loss and self.dtype_policy.name == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
             optimizer=optimizer,
             loss=loss,

@@ -1,13 +1,21 @@
 import keras
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)
 def seeded():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def cleared():
     yield
-    keras.backend.clear_session()
+    keras.backend.clear_session()  # collects garbage: too slow to do for each test
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def macs_by_brute_force(size, kernel, stride, dilation, padding, channels, filte
     return windows**2 * kernel**2 * channels * filters
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     size=st.integers(5, 11),
     kernel=st.integers(1, 3),

@@ -19,7 +19,7 @@ def built(shape=(3, 4), **kwargs):
 VALUES = st.floats(-5, 5, width=32, allow_subnormal=False)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(s=hnp.arrays("float32", (2, 3), elements=VALUES), least=st.integers(0, 1))
 def test_the_constraint_bounds_and_holds_up_the_largest_entries(s, least):
     after = ops.convert_to_numpy(MaskConstraint(least)(ops.array(s)))

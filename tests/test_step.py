@@ -76,7 +76,7 @@ def gradient_function(name, jit):
 def test_backward_is_the_upstream_times_the_proxy(jit):
     gradients = {name: gradient_function(name, jit) for name in PROXIES}
 
-    @settings(deadline=None, max_examples=30)
+    @settings(max_examples=30)
     @given(s=hnp.arrays("float32", (6,), elements=FLOATS))
     def check(s):
         for name, proxy in PROXIES.items():

@@ -147,6 +147,8 @@ def test_it_also_steers_with_many_steps_an_execution(steps_per_execution):
     assert len(set(watch.costs)) > 20
 
 
+# Keras says so of every generator, at the end of its first epoch.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("epochs", [1, 6])
 def test_data_of_unknown_length_will_do(epochs):
     def batches():
