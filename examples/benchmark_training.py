@@ -1,0 +1,159 @@
+r"""Times one training step: dense Keras, SCL, and TFMOT's magnitude pruning.
+
+    python examples/benchmark_training.py
+
+All variants of a network are made in one process and take turns, a few steps each, in
+an order that changes; the figures are medians over the turns, and ratios of medians to
+dense Keras. "scl + target" has `TargetSparsity` at work, "scl frozen" its masks frozen.
+Dense is `keras.Model` with the same layers, batch and Adam. Prints a Markdown table,
+and writes the figures to --out as JSON.
+"""
+
+import json
+import pathlib
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tf_keras
+from absl import app, flags
+from tensorflow_model_optimization.sparsity import keras as tfmot
+from tfmot_baseline import legacy_twin, prune_low_magnitude
+from tqdm import tqdm
+
+import scl_keras
+from scl_keras.architectures import build_architecture
+
+FLAGS = flags.FLAGS
+SHAPES = {
+    "lenet_300_100": (28, 28, 1),
+    "lenet_5": (28, 28, 1),
+    "resnet": (32, 32, 3),
+}
+flags.DEFINE_multi_enum("network", list(SHAPES), list(SHAPES), "Networks to time.")
+flags.DEFINE_multi_enum("mode", ["graph", "jit"], ["graph", "jit"], "How to run.")
+flags.DEFINE_integer("batch_size", 128, "Samples a step.", lower_bound=1)
+flags.DEFINE_integer("turns", 40, "Turns of each variant.", lower_bound=1)
+flags.DEFINE_float("seconds", 0.3, "About how long a turn takes.", lower_bound=0)
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
+flags.DEFINE_string("out", "runs/benchmark_training.json", "File to write to.")
+
+
+def compiled(kind, model, jit, **kwargs):
+    """`model`, compiled for classification with Adam of `kind`'s Keras."""
+    loss = kind.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(kind.optimizers.Adam(1e-3), loss, jit_compile=jit, **kwargs)
+    return model
+
+
+def variants(network, jit):
+    """The compiled models by name, with the callbacks that `fit` would call."""
+    model = build_architecture(network, SHAPES[network], 10)
+    dense = keras.models.clone_model(model)
+    scl, steered, frozen = (scl_keras.sparsify(model) for _ in range(3))
+    yield "dense", compiled(keras, dense, jit), None
+    yield "scl", compiled(keras, scl, jit), None
+    compiled(keras, steered, jit)
+    yield "scl + target", steered, scl_keras.TargetSparsity(0.98)
+    compiled(keras, frozen, jit)
+    frozen.scl_optimizer.frozen.assign(True)
+    yield "scl frozen", frozen, None
+    legacy = legacy_twin(model)
+    yield "tf_keras", compiled(tf_keras, legacy, jit), None
+    pruned = prune_low_magnitude(legacy_twin(model), steps=2000, sparsity=0.98)
+    yield "tfmot", compiled(tf_keras, pruned, jit), tfmot.UpdatePruningStep()
+
+
+class Variant:
+    """One model and its training function, ready to run some steps."""
+
+    def __init__(self, name, model, callback, data):
+        self.name, self.callback, self.times = name, callback, []
+        model.make_train_function()
+        self.step = model.train_function
+        self.iterator = iter(data)
+        self.batch = 0
+        if callback is not None:
+            callback.set_model(model)
+            callback.set_params({"epochs": 1000, "steps": 1000})
+            callback.on_train_begin()
+            if isinstance(model, keras.Model):
+                callback.on_epoch_begin(0)
+
+    def run(self, steps):
+        """Seconds that `steps` steps take."""
+        start = time.perf_counter()
+        for _ in range(steps):
+            logs = self.step(self.iterator)
+            if self.callback is not None:
+                self.callback.on_train_batch_end(self.batch)
+                self.batch += 1
+        float(tf.nest.flatten(logs)[0])  # wait for the last
+        return time.perf_counter() - start
+
+
+def measure(network, jit):
+    """Median seconds a step of each variant; None, with the reason, if it fails."""
+    rng = np.random.default_rng(0)
+    shape = (FLAGS.batch_size, *SHAPES[network])
+    batch = rng.random(shape, "float32"), rng.integers(0, 10, shape[0])
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    ready, failed = [], {}
+    for name, model, callback in variants(network, jit):
+        try:
+            variant = Variant(name, model, callback, data)
+            variant.run(3)
+        except Exception as error:  # a variant that can't do it is a result, too
+            if name == "dense":
+                raise
+            failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
+            continue
+        ready.append(variant)
+    seconds = 0.01 if FLAGS.smoke else FLAGS.seconds
+    steps = max(1, round(seconds / (ready[0].run(5) / 5)))
+    title = f"{network}, {'jit' if jit else 'graph'}"
+    for _ in tqdm(range(2 if FLAGS.smoke else FLAGS.turns), title, leave=False):
+        for i in rng.permutation(len(ready)):
+            ready[i].times.append(ready[i].run(steps) / steps)
+    return {v.name: float(np.median(v.times)) for v in ready}, failed
+
+
+def main(argv):
+    """Measures all, prints the table, writes the file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    results = []
+    for network in FLAGS.network:
+        for mode in FLAGS.mode:
+            keras.utils.set_random_seed(0)
+            medians, failed = measure(network, mode == "jit")
+            results.append(
+                {"network": network, "mode": mode, "seconds": medians, "failed": failed}
+            )
+            keras.backend.clear_session()
+    path = pathlib.Path(FLAGS.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+    print("| network | mode | dense ms | scl | scl + target | scl frozen | tfmot |")
+    print("|---|---|---|---|---|---|---|")
+    for r in results:
+        s = r["seconds"]
+        row = [r["network"], r["mode"], f"{1000 * s['dense']:.2f}"]
+        row += [ratio(s, name) for name in ("scl", "scl + target", "scl frozen")]
+        row += [ratio(s, "tfmot", "tf_keras")]
+        print("| " + " | ".join(row) + " |")
+    for r in results:
+        for name, reason in r["failed"].items():
+            print(f"{r['network']}, {r['mode']}: {name} failed: {reason}")
+
+
+def ratio(seconds, name, base="dense"):
+    """How much longer `name` takes than `base`, as text."""
+    if name not in seconds or base not in seconds:
+        return "-"
+    return f"{seconds[name] / seconds[base]:.3f}"
+
+
+if __name__ == "__main__":
+    app.run(main)

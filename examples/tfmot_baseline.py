@@ -1,0 +1,62 @@
+"""TFMOT's pruning as a baseline: it takes only models of the legacy `tf_keras`."""
+
+import inspect
+
+import tf_keras
+from tensorflow_model_optimization.sparsity import keras as tfmot
+
+
+def legacy_twin(model):
+    """Rebuilds a functional Keras 3 model of stock layers in `tf_keras`, same weights.
+
+    Args:
+        model: A functional model whose layers have one output each.
+
+    Returns:
+        A `tf_keras.Model`, not compiled.
+    """
+    config, tensors = model.get_config(), {}
+
+    def tensor_of(spec):
+        return tensors[spec["config"]["keras_history"][0]]
+
+    for layer in config["layers"]:
+        if layer["class_name"] == "InputLayer":
+            shape = layer["config"]["batch_shape"][1:]
+            tensors[layer["name"]] = tf_keras.Input(shape, name=layer["name"])
+            continue
+        twin = _legacy_layer(layer["class_name"], layer["config"])
+        (node,) = layer["inbound_nodes"]
+        (inputs,) = node["args"]
+        several = isinstance(inputs, (list, tuple))
+        inputs = [tensor_of(i) for i in inputs] if several else tensor_of(inputs)
+        tensors[layer["name"]] = twin(inputs)
+    ends = (tensors[config[key][0]] for key in ("input_layers", "output_layers"))
+    twin = tf_keras.Model(*ends, name=model.name)
+    for source, target in zip(model.layers, twin.layers, strict=True):
+        target.set_weights(source.get_weights())
+    return twin
+
+
+def _legacy_layer(class_name, config):
+    kind = getattr(tf_keras.layers, class_name)
+    known = set(inspect.signature(kind).parameters) | {"name"}
+    config = {key: value for key, value in config.items() if key in known}
+    kept = {key: v for key, v in config.items() if not key.endswith("_initializer")}
+    return kind(**kept)
+
+
+def prune_low_magnitude(model, steps, sparsity):
+    """Wraps a `tf_keras` model as TFMOT documents it: polynomial decay of density.
+
+    Args:
+        model: A `tf_keras.Model`.
+        steps: Number of steps to reach `sparsity` in.
+        sparsity: Float in (0, 1), the share of zeros in each kernel.
+
+    Returns:
+        The wrapped model, not compiled; `fit` wants
+        `tfmot.UpdatePruningStep()` among its callbacks.
+    """
+    schedule = tfmot.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=steps)
+    return tfmot.prune_low_magnitude(model, pruning_schedule=schedule)
