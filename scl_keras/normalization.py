@@ -91,24 +91,30 @@ class GradientNormalization:
         Returns:
             List of tensors of the shapes of `gradients`.
         """
+        scales = self.scales(gradients, masks, states, step)
+        return [g * scale for g, scale in zip(gradients, scales, strict=True)]
+
+    def scales(self, gradients, masks, states, step):
+        """What each gradient is to be multiplied by; arguments as for a call.
+
+        Returns:
+            List of tensors that broadcast to the shapes of `gradients`.
+        """
         if self.per is None:
-            return gradients
+            return [1.0] * len(gradients)
         share = ops.maximum(1 - self.memory, 1 / (ops.cast(step, "float32") + 1))
         scales = {}
         for key, mean in self._mean_squares(gradients, masks).items():
             mean = states[key] + share * (mean - states[key])
             states[key].assign(mean)
             scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
-        return [
-            gradient * scales[self._key(mask)]
-            for gradient, mask in zip(gradients, masks, strict=True)
-        ]
+        return [scales[self._key(mask)] for mask in masks]
 
     def _mean_squares(self, gradients, masks):
         squares = [ops.square(gradient) for gradient in gradients]
         if self.per == "network":
             size = float(sum(mask.size for mask in masks))
-            return {"network": sum(ops.sum(square) for square in squares) / size}
+            return {"network": sum(_total(square) for square in squares) / size}
         return {
             id(mask): ops.mean(square, _reduced_axes(mask, self.per), keepdims=True)
             for square, mask in zip(squares, masks, strict=True)
@@ -125,6 +131,14 @@ class GradientNormalization:
 
     def __repr__(self):
         return f"GradientNormalization(per={self.per!r}, memory={self.memory})"
+
+
+def _total(x):
+    """Sum of a non-negative tensor of rank one or more."""
+    # XLA adds up one number after the other on CPUs, but columns side by side: three
+    # times as fast. The maximum keeps it from making one sum of the two again.
+    columns = ops.sum(ops.reshape(x, (-1, x.shape[-1])), axis=0)
+    return ops.sum(ops.maximum(columns, 0))
 
 
 def _reduced_axes(mask, per):

@@ -5,6 +5,7 @@ import warnings
 import keras
 from keras import ops
 
+from scl_keras.masks import Mask
 from scl_keras.normalization import GradientNormalization
 
 DEFAULT_CONNECTION_COST = 0.1
@@ -171,33 +172,50 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         ops.cond(ops.equal(seen % micro_steps, 0), update, lambda: None)
 
     def _apply_to_masks(self, gradients, masks):
-        before = [v + 0 for v in masks]
-        gradients = self.normalization(
+        before = [] if self._stops_without_gradient else [v + 0 for v in masks]
+        moving = 1 - ops.cast(self.frozen, "float32")
+        scales = self.normalization.scales(
             gradients,
             [v.connection_mask for v in masks],
             self._mean_squares,
             self.mask_optimizer.iterations,
         )
         updates = [
-            gradient + self._cost_gradient(variable)
-            for gradient, variable in zip(gradients, masks, strict=True)
+            # Scalars first: passes over whole kernels are what an update costs.
+            g * (moving * scale) + moving * self.connection_cost * self._price(v)
+            for g, scale, v in zip(gradients, scales, masks, strict=True)
         ]
         self.mask_optimizer.apply(updates, masks)
-        for variable, value in zip(masks, before, strict=True):
+        for variable, value in zip(masks, before, strict=False):
             variable.assign(ops.where(self.frozen, value, variable))
 
-    def _cost_gradient(self, variable):
-        cost = ops.multiply(self.connection_cost, self._prices[id(variable)])
-        return cost * variable.connection_mask.ste.derivative(variable + 0)
+    def _price(self, variable):
+        """`c · p(s)`."""
+        derivative = variable.connection_mask.ste.derivative(variable + 0)
+        return self._prices[id(variable)] * derivative
 
-    def connection_loss(self):
-        """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor."""
+    def connection_loss(self, count=Mask.count):
+        """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.
+
+        Args:
+            count: Function from a `Mask` to its number of kept connections.
+        """
         _, masks = _partition(self._trainable_variables)
-        counts = [
-            self._prices[id(v)] * ops.cast(v.connection_mask.count(), "float32")
-            for v in masks
-        ]
-        return self.connection_cost * sum(counts, 0.0)
+        kept = [ops.cast(count(v.connection_mask), "float32") for v in masks]
+        prices = [self._prices[id(v)] for v in masks]
+        total = sum(price * n for price, n in zip(prices, kept, strict=True))
+        return self.connection_cost * total
+
+    @property
+    def _stops_without_gradient(self):
+        """Whether masks without a gradient stay; if not, freezing restores them."""
+        masks = self.mask_optimizer
+        return (
+            type(masks) is keras.optimizers.SGD
+            and not masks.momentum
+            and not masks.weight_decay
+            and not masks.use_ema
+        )
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""

@@ -28,8 +28,8 @@ def unit_step(s, proxy_derivative):
 
     Args:
         s: Float tensor of any shape, the mask variable's value.
-        proxy_derivative: Callable `p`, from a tensor to a tensor of the same shape. It
-            isn't checked here: use an `STE` for that.
+        proxy_derivative: Callable `p`, from a tensor to one of the same shape, or to a
+            scalar. It isn't checked here: use an `STE` for that.
 
     Returns:
         Tensor of the shape and dtype of `s`, holding only 0 and 1.
@@ -75,7 +75,7 @@ class STE:
     """
 
     def derivative(self, s):
-        """The proxy derivative `p(s)`, of the shape of `s`."""
+        """The proxy derivative `p(s)`, of the shape of `s`; a scalar if constant."""
         raise NotImplementedError(f"{type(self).__name__} must define `derivative(s)`.")
 
     def __call__(self, s):
@@ -109,13 +109,13 @@ class Identity(STE):
     Example:
 
     ```python
-    Identity().derivative(keras.ops.array([-1.0, 1.0]))  # [1., 1.]
+    Identity().derivative(keras.ops.array([-1.0, 1.0]))  # 1.
     ```
     """
 
     def derivative(self, s):
-        """`p(s) = 1`."""
-        return ops.ones_like(s)
+        """`p(s) = 1`, a scalar."""
+        return ops.ones((), s.dtype)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)

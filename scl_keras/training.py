@@ -156,9 +156,11 @@ class SCLModel(keras.Model):
         if not masks:
             return {}
         size = float(sum(mask.size for mask in masks))
-        kept = ops.cast(sum(mask.count() for mask in masks), "float32")
+        counts = {id(mask): mask.count() for mask in masks}
+        kept = ops.cast(sum(counts.values()), "float32")
+        loss = self.scl_optimizer.connection_loss(lambda mask: counts[id(mask)])
         return {
-            "connection_loss": self.scl_optimizer.connection_loss(),
+            "connection_loss": loss,
             "density": kept / size,
             "sparsity": 1 - kept / size,
             "compression": size / kept,

@@ -1,0 +1,144 @@
+"""The binaries, run as a user runs them: in processes of their own."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from scl_keras import find_masks
+from scl_keras.datasets import load_dataset
+
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+BINARIES = ["train_dense", "train_scl", "sweep", "benchmark_training"]
+
+
+def run(name, *arguments, cwd=None):
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """Folder and output of a run of seconds."""
+    folder = tmp_path_factory.mktemp("smoke")
+    result = run("train_scl", "--smoke", f"--out={folder}/a")
+    assert result.returncode == 0, result.stderr
+    return folder / "a", result.stdout
+
+
+@pytest.mark.parametrize("name", BINARIES)
+def test_help_explains(name):
+    result = run(name, "--help")
+    docstring = (EXAMPLES / f"{name}.py").read_text().split('"""')[1]
+    assert docstring.strip().splitlines()[0] in result.stdout
+    assert "--out" in result.stdout
+
+
+def test_train_scl_prints_and_writes_what_it_says(smoke):
+    folder, output = smoke
+    names = ("dense.keras", "scl.keras", "stripped.keras", "model.tflite")
+    names += ("training.png", "results.json")
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+    results = json.loads((folder / "results.json").read_text())
+    last = output.strip().splitlines()[-1]
+    for figure in ("accuracy", "dense_accuracy"):
+        assert f"{results[figure]:.2%}" in last
+    size = (folder / "model.tflite").stat().st_size
+    assert f"{size:,} bytes" in last
+    assert "1,004 of 50,200 connections kept (50.0x)" in last
+    assert "Kept / all" in output and "dense_1" in output
+    assert results["flags"]["seed"] == 0
+    assert results["flags"]["smoke"] is True
+    assert set(results["versions"]) >= {"keras", "tensorflow", "scl_keras"}
+    assert results["summary"]["kept"] == 1004
+
+
+def test_the_models_written_are_those_that_were_measured(smoke):
+    folder, _ = smoke
+    results = json.loads((folder / "results.json").read_text())
+    data = load_dataset("digits")
+    x, y = data.x_test[:512], data.y_test[:512]
+    figures = {"dense": "dense_accuracy", "scl": "accuracy", "stripped": "accuracy"}
+    for name, figure in figures.items():
+        model = keras.models.load_model(folder / f"{name}.keras")
+        found = np.argmax(model.predict(x, verbose=0), axis=-1)
+        assert np.mean(found == y) == pytest.approx(results[figure])
+
+
+def test_the_same_seed_makes_the_same_masks_and_another_does_not(smoke, tmp_path):
+    folder, _ = smoke
+    masks = [_masks(folder)]
+    for seed in (0, 1):
+        out = tmp_path / str(seed)
+        run("train_scl", "--smoke", "--noexport", f"--seed={seed}", f"--out={out}")
+        masks.append(_masks(out))
+    for first, again in zip(masks[0], masks[1], strict=True):
+        np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(masks[0][0] > 0, masks[2][0] > 0)
+
+
+def _masks(folder):
+    model = keras.models.load_model(folder / "scl.keras")
+    return [mask.variable.numpy() for mask in find_masks(model)]
+
+
+def test_train_dense_writes_a_model(tmp_path):
+    result = run("train_dense", "--smoke", "--out=o", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert keras.models.load_model(tmp_path / "o" / "dense.keras").built
+
+
+def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):
+    arguments = ["--vary=ste=softplus", "--seeds=0,1", "--out=s", "--"]
+    arguments += ["--smoke", "--noexport", "--dataset=digits"]
+    first = run("sweep", *arguments, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    results = sorted(tmp_path.glob("s/*/results.json"))
+    assert len(results) == 2
+    times = [path.stat().st_mtime_ns for path in results]
+    results[0].unlink()
+    again = run("sweep", *arguments, cwd=tmp_path)
+    assert [p.stat().st_mtime_ns for p in results[1:]] == times[1:]
+    assert results[0].exists()
+    table = first.stdout.strip().splitlines()
+    assert table == again.stdout.strip().splitlines()
+    accuracies = [
+        json.loads(path.read_text())["accuracy"]
+        for path in results
+        if "softplus" in path.parent.name
+    ]
+    row = next(line for line in table if line.startswith("| softplus | 2 "))
+    assert f"{np.mean(accuracies):.2%} ± {100 * np.std(accuracies, ddof=1):.2f}" in row
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("train_scl", ["--compression=0.5"], "compression"),
+        ("train_scl", ["--dataset=mnist", "--data_dir=nowhere"], "download"),
+        ("train_scl", ["one"], "Unexpected"),
+        ("sweep", ["--vary=ste"], "--vary"),
+        ("sweep", ["--", "--nothing"], "nothing"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_no_traceback(name, arguments, words, tmp_path):
+    result = run(name, *arguments, "--smoke" if name != "sweep" else "--", cwd=tmp_path)
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_the_benchmark_times_every_variant(tmp_path):
+    arguments = ["--smoke", "--network=lenet_300_100", "--out=b.json"]
+    result = run("benchmark_training", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    graph, jit = json.loads((tmp_path / "b.json").read_text())
+    for results in (graph, jit):
+        names = {"dense", "scl", "scl + target", "scl frozen", "tf_keras", "tfmot"}
+        assert set(results["seconds"]) == names
+        assert min(results["seconds"].values()) > 0
