@@ -7,6 +7,7 @@ from keras import ops
 
 from scl_keras.masks import Mask
 from scl_keras.normalization import GradientNormalization
+from scl_keras.prices import COSTS, connection_prices
 
 DEFAULT_CONNECTION_COST = 0.1
 DEFAULT_MASK_LEARNING_RATE = 3e-3
@@ -66,10 +67,8 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         name="scl_optimizer",
     ):
         super().__init__(learning_rate=0.0, name=name)
-        if cost not in ("connections", "flops"):
-            raise ValueError(
-                f"`cost` must be 'connections' or 'flops'. Received: cost={cost!r}"
-            )
+        if cost not in COSTS:
+            raise ValueError(f"`cost` must be one of {COSTS}. Received: cost={cost!r}")
         if not connection_cost >= 0:
             raise ValueError(
                 "`connection_cost` must be a number >= 0. "
@@ -118,7 +117,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         weights, masks = _partition(variables)
         self.optimizer.build(weights)
         self.mask_optimizer.build(masks)
-        self._prices = _prices(masks, self.cost)
+        self._prices = connection_prices(masks, self.cost)
         shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
         self._mean_squares = {
             key: self.add_variable(shape, "zeros", "float32", name="mean_square")
@@ -295,20 +294,3 @@ def _partition(variables):
     """Splits variables into those of weights and those of masks."""
     masks = [v for v in variables if hasattr(v, "connection_mask")]
     return [v for v in variables if not hasattr(v, "connection_mask")], masks
-
-
-def _prices(variables, cost):
-    """The price `c` of one connection of each mask variable, by its id."""
-    if cost == "connections":
-        return {id(v): 1.0 for v in variables}
-    masks = [v.connection_mask for v in variables]
-    unknown = [v.path for v in variables if v.connection_mask.positions is None]
-    if unknown:
-        raise ValueError(
-            "`cost='flops'` needs a model that is built before `compile`, with inputs "
-            "of a known size, to count the positions that each connection serves. "
-            "Received unknown sizes for: " + ", ".join(unknown)
-        )
-    total = sum(mask.positions * mask.size for mask in masks)
-    mean = total / max(sum(mask.size for mask in masks), 1)
-    return {id(v): v.connection_mask.positions / mean for v in variables}
