@@ -44,7 +44,7 @@ class Mask(keras.layers.Layer):
 
     def __init__(
         self,
-        initializer=0.3,
+        initializer=0.03,
         ste="identity",
         feature_axes=(-1,),
         min_connections=1,

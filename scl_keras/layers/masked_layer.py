@@ -8,7 +8,7 @@ from keras import ops
 
 from scl_keras.masks import Mask
 
-DEFAULT_MASK_INITIALIZER = 0.3
+DEFAULT_MASK_INITIALIZER = 0.03
 _masked_class_of = {}
 
 
