@@ -117,7 +117,7 @@ def plot_kept(model, axes=None):
     axes = axes or _new_axes(6, 1 + 0.3 * len(labels))
     axes.barh(labels, [np.prod(k.shape) for k in kernels], color="0.85", label="all")
     axes.barh(labels, [k.kept().sum() for k in kernels], color="C0", label="kept")
-    axes.set(xlabel="connections", xscale="log")
+    axes.set(xlabel="connections", xscale="log", xlim=(0.8, None))
     axes.invert_yaxis()
     axes.legend(fontsize="small")
     return axes.figure
@@ -162,7 +162,8 @@ def _plot_metrics(logs, axes):
         twin.plot(epochs, logs[key], label=key)
     twin.set(ylabel="accuracy")
     lines = axes.lines + twin.lines
-    axes.legend(lines, [line.get_label() for line in lines], fontsize="small")
+    labels = [line.get_label() for line in lines]
+    axes.legend(lines, labels, fontsize="small", loc="center right")
 
 
 def _as_image(shape):
