@@ -75,6 +75,12 @@ class ConnectionGraph:
             )
         self.kernels = prunable_kernels(model)
         self.trace = trace(model, _sized_inputs(model, input_shapes))
+        for call in self.trace.calls:
+            if any(None in out.shape for out in call.outputs):
+                raise ValueError(
+                    f"The size of what '{call.operation.name}' returns isn't known "
+                    f"before it runs. Received: {[out.shape for out in call.outputs]}"
+                )
         by_layer = {}
         for kernel in self.kernels:
             by_layer.setdefault(id(kernel.layer), []).append(kernel.name)
