@@ -195,12 +195,12 @@ class _Builder:
                 for out, y in zip(call.outputs, outputs, strict=True):
                     self._tensors[id(out)] = y
         outputs = [self._tensors[id(x)] for x in trace.outputs]
-        pack = keras.tree.pack_sequence_as
-        return keras.Model(
-            pack(self.stock.input, inputs),
-            pack(self.stock.output, outputs),
-            name=self.stock.name,
-        )
+        if isinstance(self.stock, keras.Sequential):  # `input` is not its own
+            (inputs,), (outputs,) = inputs, outputs
+        else:
+            inputs = keras.tree.pack_sequence_as(self.stock.input, inputs)
+            outputs = keras.tree.pack_sequence_as(self.stock.output, outputs)
+        return keras.Model(inputs, outputs, name=self.stock.name)
 
     def _make(self, call):
         """Makes a call on the new tensors."""
