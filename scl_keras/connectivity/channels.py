@@ -138,12 +138,8 @@ def _rule_of(call):
     if not isinstance(operation, keras.layers.Layer):
         known = operations.operation_stand_in(operation) is operations.elementwise
         return _function if known else _nothing
-    found = stand_ins.layer_stand_in(operation)
-    activation = getattr(operation, "activation", None)
     if (
-        found is None
-        or not stand_ins.is_elementwise(activation)
-        or len(call.args) != 1
+        len(call.args) != 1
         or any(value is not None for value in call.kwargs.values())
         or getattr(operation, "lora_enabled", False)
         or getattr(operation, "quantization_mode", None)
@@ -166,7 +162,10 @@ def _produce(classes, call, xs):
         return None
     if xs[0].axis != axis:
         return None
-    return [Channels(axis, classes.fresh(out.shape[axis]))]
+    units = classes.fresh(out.shape[axis])
+    if not stand_ins.is_elementwise(layer.activation):
+        classes.pin(units)
+    return [Channels(axis, units)]
 
 
 def _embed(classes, call, xs):
@@ -183,12 +182,15 @@ def _multiply(classes, call, xs):
     layer, (x,) = call.operation, xs
     if x.axis != channel_axis(layer, len(call.outputs[0].shape)):
         return None
+    if not stand_ins.is_elementwise(layer.activation):
+        return None
     return [Channels(x.axis, np.repeat(x.ids, layer.depth_multiplier))]
 
 
 def _follow(classes, call, xs):
     """The same channels, in a layer without weights."""
-    return None if call.operation.weights else xs
+    activation = getattr(call.operation, "activation", None)
+    return xs if stand_ins.is_elementwise(activation) else None
 
 
 def _follow_with_weights(classes, call, xs):

@@ -55,13 +55,16 @@ def compact(model, input_shapes=None):
 
 
 class _Plan:
-    """What stays of a graph, and which constants go into which biases."""
+    """What stays of a graph, and which constants go into which biases.
+
+    Args:
+        graph: `ConnectionGraph` of a stock model that is given up: the kernels of units
+            that go are overwritten with zeros.
+    """
 
     def __init__(self, graph):
         self.trace = graph.trace
-        reach = graph.spread()
-        self._reached = {key: x.numpy() > 0 for key, x in reach.reached.items()}
-        self._needed = {key: x.numpy() > 0 for key, x in reach.needed.items()}
+        self._spread(graph)
         if not any(self._reached[id(x)].any() for x in self.trace.outputs):
             raise ValueError(
                 "No path is left from the model's inputs to its outputs: it computes a "
@@ -78,10 +81,18 @@ class _Plan:
         )
         self.axes = {key: x.axis for key, x in classes.of.items()}
         self._roots = {key: classes.roots(x.ids) for key, x in classes.of.items()}
-        self._kept = set(classes.always_kept)
-        self._keep_live()
-        self._keep_what_does_not_fold()
-        self._keep_one_input()
+        self._kept, before = {int(r) for x in self._roots.values() for r in x}, None
+        while self._kept != before:
+            before = self._kept
+            self._kept = set(classes.always_kept)
+            self._keep_live()
+            self._keep_what_does_not_fold()
+            self._keep_one_input(before)
+            # Units that were cut off don't come back: less and less is live.
+            assert self._kept <= before
+            # What only units read that are constants, and go, isn't needed any more.
+            self._cut_off_removed()
+            self._spread(graph)
 
     def kept(self, x):
         """Which channels of a tensor stay: a boolean array."""
@@ -97,6 +108,16 @@ class _Plan:
         folded = self._is_constant(x) & ~self.kept(x)
         shape = [-1 if axis == self.axes[id(x)] else 1 for axis in range(len(x.shape))]
         return np.where(folded.reshape(shape), self._values[id(x)], 0)
+
+    def _spread(self, graph):
+        reach = graph.spread()
+        self._reached = {key: x.numpy() > 0 for key, x in reach.reached.items()}
+        self._needed = {key: x.numpy() > 0 for key, x in reach.needed.items()}
+
+    def _cut_off_removed(self):
+        for call in self.calls:
+            if shrinking.reads_all_channels(call.operation):
+                shrinking.cut_off(call.operation, self.kept(call.outputs[0]))
 
     def _zero_terms(self):
         """Terms of sums that are zero for any input, as pairs of ids."""
@@ -159,7 +180,7 @@ class _Plan:
             return zero
         return zero | np.isclose(values, values[:, :1], rtol=1e-6, atol=0).all(1)
 
-    def _keep_one_input(self):
+    def _keep_one_input(self, before):
         """No layer is left without inputs."""
         changed = True
         while changed:
@@ -168,7 +189,9 @@ class _Plan:
                 if shrinking.reads_all_channels(call.operation):
                     (x,), (out,) = call.inputs, call.outputs
                     if self.kept(out).any() and not self.kept(x).any():
-                        self._kept.add(int(self._roots[id(x)][0]))
+                        roots = self._roots[id(x)].tolist()
+                        known = [root for root in roots if root in before]
+                        self._kept.add(known[0])
                         changed = True
 
 

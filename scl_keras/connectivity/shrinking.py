@@ -47,6 +47,18 @@ def shift_of(layer, constants, axis):
     return output.reshape(len(output), -1)[:, 0]
 
 
+def cut_off(layer, kept):
+    """Writes zeros into all connections to units that don't stay, in place.
+
+    Args:
+        layer: A layer that `reads_all_channels`.
+        kept: Boolean array: which of its units stay.
+    """
+    kernel = getattr(layer, layer_stand_in(layer).kernels[-1])
+    kept = kept[:, None] if type(layer) in _TRANSPOSED else kept
+    kernel.assign(keras.ops.convert_to_numpy(kernel) * kept)
+
+
 def shrink(layer, inputs, outputs, output_shape, axis, shift=None):
     """What a layer becomes when some of its channels are removed.
 
