@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from scl_keras.connectivity import operations, stand_ins
+from scl_keras.connectivity.activations import is_elementwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _produce(classes, call, xs):
     if xs[0].axis != axis:
         return None
     units = classes.fresh(out.shape[axis])
-    if not stand_ins.is_elementwise(layer.activation):
+    if not is_elementwise(layer.activation):
         classes.pin(units)
     return [Channels(axis, units)]
 
@@ -182,7 +183,7 @@ def _multiply(classes, call, xs):
     layer, (x,) = call.operation, xs
     if x.axis != channel_axis(layer, len(call.outputs[0].shape)):
         return None
-    if not stand_ins.is_elementwise(layer.activation):
+    if not is_elementwise(layer.activation):
         return None
     return [Channels(x.axis, np.repeat(x.ids, layer.depth_multiplier))]
 
@@ -190,7 +191,7 @@ def _multiply(classes, call, xs):
 def _follow(classes, call, xs):
     """The same channels, in a layer without weights."""
     activation = getattr(call.operation, "activation", None)
-    return xs if stand_ins.is_elementwise(activation) else None
+    return xs if is_elementwise(activation) else None
 
 
 def _follow_with_weights(classes, call, xs):

@@ -234,6 +234,8 @@ def test_what_can_not_shrink_stays(rng):
     x = layers.Conv2D(4, 3, name="a")(inputs)
     x = layers.Conv2D(4, 1, groups=2, name="b")(x)
     x = layers.Lambda(lambda x: x * 2)(layers.LayerNormalization()(x))
+    x = layers.EinsumDense("abcd,ce->abde", (2, 4, 3), name="e")(x)
+    x = layers.Dense(4, name="f")(layers.Permute((1, 3, 2))(x))
     x = ops.mean(layers.Softmax()(layers.Dense(4, name="c")(x)), axis=(1, 2))
     model = keras.Model(inputs, layers.Dense(2, name="d")(x))
     randomize(model, rng)
