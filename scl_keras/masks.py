@@ -21,7 +21,7 @@ class Mask(keras.layers.Layer):
 
     After every optimizer update `s` is put back into [-1, 1], so that no connection
     drifts so far that it could not come back, and where nothing positive is left, the
-    largest entries are lifted to just above zero: a layer can't lose its last
+    largest entry is lifted to just above zero: a layer can't lose its last
     connection while `min_connections` is 1 (see `held_up`).
 
     Args:
@@ -153,8 +153,10 @@ class MaskConstraint(keras.constraints.Constraint):
 
 
 def _hold_up(s):
-    highest = ops.max(s)
-    lift = ops.logical_and(ops.less_equal(highest, 0), ops.equal(s, highest))
+    """Lifts the largest entry above zero, the first of them if there are several."""
+    flat = ops.reshape(s, (-1,))
+    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
+    lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
     return ops.where(lift, _BARELY_KEPT, s)
 
 

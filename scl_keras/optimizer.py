@@ -101,13 +101,10 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.frozen = self.add_variable(
             (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
         )
-        # State of `TargetSparsity`, here so that it is saved with the model.
-        self.cost_balance = self.add_variable(
-            (),
-            keras.initializers.Constant(connection_cost),
-            "float32",
-            aggregation="only_first_replica",
-            name="cost_balance",
+        # State of `TargetSparsity`, here so that it is saved with the model: balance,
+        # and at the last look the distance, number of connections and step.
+        self.steering = self.add_variable(
+            (4,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
 
     def build(self, variables):

@@ -629,7 +629,6 @@ def test_the_best_epoch_is_kept_in_weight_files_and_by_early_stopping(digits, tm
     assert {"batch_density", "epoch_density", "epoch_connection_loss"} <= tags
 
 
-@pytest.mark.xfail(strict=True, reason="every connection of a tie is held up")
 def test_an_absurd_cost_leaves_one_connection_a_layer(digits):
     model = _network()
     model.compile("adam", LOSS, connection_cost=1e6)
