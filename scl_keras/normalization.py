@@ -78,8 +78,8 @@ class GradientNormalization:
     def _key(self, mask):
         return "network" if self.per == "network" else id(mask)
 
-    def __call__(self, gradients, masks, states, step):
-        """Normalizes the mask gradients of one step.
+    def scales(self, gradients, masks, states, step):
+        """What the mask gradients of one step are to be multiplied by.
 
         Args:
             gradients: List of tensors, each of its mask's shape.
@@ -87,15 +87,6 @@ class GradientNormalization:
             states: Dict of variables of the shapes `state_shapes(masks)`, updated in
                 place.
             step: Number of mask updates made so far, a scalar tensor.
-
-        Returns:
-            List of tensors of the shapes of `gradients`.
-        """
-        scales = self.scales(gradients, masks, states, step)
-        return [g * scale for g, scale in zip(gradients, scales, strict=True)]
-
-    def scales(self, gradients, masks, states, step):
-        """What each gradient is to be multiplied by; arguments as for a call.
 
         Returns:
             List of tensors that broadcast to the shapes of `gradients`.
