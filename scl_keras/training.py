@@ -15,7 +15,8 @@ class SCLModel(keras.Model):
     It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
     `call` of one's own. `sparsify` makes one of a stock model. Besides the usual
     metrics, the logs of `fit` hold `connection_loss` (`λ · Σ c · H(s)`), `density`,
-    `sparsity` and `compression` of all masked kernels; `loss` stays the task's, and
+    `sparsity` and `compression` of all masked kernels, and `skipped_updates`, the
+    number of batches with a NaN or infinite gradient; `loss` stays the task's, and
     comparable with the dense model's.
 
     Example:
@@ -164,6 +165,7 @@ class SCLModel(keras.Model):
             "density": kept / size,
             "sparsity": 1 - kept / size,
             "compression": size / kept,
+            "skipped_updates": self.scl_optimizer.skipped_updates + 0,
         }
 
 

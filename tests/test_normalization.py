@@ -17,8 +17,9 @@ def _masks():
     return masks
 
 
-def _normalized(normalization, gradients, *arguments):
-    scales = normalization.scales(gradients, *arguments)
+def _normalized(normalization, gradients, masks, *arguments):
+    squares = normalization.mean_squares(gradients, masks)
+    scales = normalization.scales(squares, masks, *arguments)
     return [g * scale for g, scale in zip(gradients, scales, strict=True)]
 
 

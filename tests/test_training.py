@@ -21,6 +21,7 @@ from scl_keras import (
 from scl_keras.datasets import load_dataset
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+LOGS = {"connection_loss", "density", "sparsity", "compression", "skipped_updates"}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_every_kind_of_model_trains_beside_the_others(make, digits):
     model = make()
     model.compile("adam", LOSS, metrics=["accuracy"])
     history = model.fit(digits.x_train, digits.y_train, epochs=2, verbose=0).history
-    keys = {"loss", "accuracy", "connection_loss", "density", "sparsity", "compression"}
+    keys = {"loss", "accuracy", *LOGS}
     assert set(history) == keys
     kept = sum(int(mask.count()) for mask in find_masks(model))
     size = sum(mask.size for mask in find_masks(model))
@@ -388,7 +389,7 @@ def test_with_all_connections_it_is_the_dense_model(fit, compiled, digits):
     arguments = {"epochs": 3, "shuffle": False, "verbose": 0, **fit}
     expected = dense.fit(x, y, **arguments).history
     logs = sparse.fit(x, y, **arguments).history
-    extra = {"connection_loss", "density", "sparsity", "compression"}
+    extra = LOGS
     assert set(logs) == set(expected) | extra
     for key, values in expected.items():
         np.testing.assert_allclose(logs[key], values, rtol=1e-4)
