@@ -8,6 +8,7 @@ from scl_keras.callbacks import (
     ConnectionCostScheduler,
     FreezeMasks,
     MaskLogger,
+    SafeBackup,
     TargetSparsity,
     ramp,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "SCLModel",
     "SCLOptimizer",
     "SCLSequential",
+    "SafeBackup",
     "Softplus",
     "SparsitySummary",
     "TargetSparsity",

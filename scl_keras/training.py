@@ -168,6 +168,29 @@ class SCLModel(keras.Model):
             "skipped_updates": self.scl_optimizer.skipped_updates + 0,
         }
 
+    def save_own_variables(self, store):
+        """Saves the states of random layers, which Keras does not."""
+        super().save_own_variables(store)
+        for i, state in enumerate(self._random_states()):
+            store[f"{_RANDOM}{i}"] = state.numpy()
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        keys = list(store.keys())  # Keras's stores can't be iterated over
+        own = {key: store[key] for key in keys if not key.startswith(_RANDOM)}
+        super().load_own_variables(own)
+        states = self._random_states()
+        if len(keys) - len(own) == len(states):  # not so in files of older models
+            for i, state in enumerate(states):
+                state.assign(store[f"{_RANDOM}{i}"])
+
+    def _random_states(self):
+        known = {id(v) for v in self.weights + self.metrics_variables}
+        return [v for v in self.variables if id(v) not in known]
+
+
+_RANDOM = "random_state_"
+
 
 def _is_functional(args, kwargs):
     """Whether these are the arguments of a functional model, as Keras has it."""

@@ -635,3 +635,36 @@ def test_an_absurd_cost_leaves_one_connection_a_layer(digits):
     model.compile("adam", LOSS, connection_cost=1e6)
     model.fit(digits.x_train[:64], digits.y_train[:64], epochs=2, verbose=0)
     assert [int(mask.count()) for mask in find_masks(model)] == [1, 1]
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_random_layers_go_on_where_they_were(suffix, digits, tmp_path):
+    def make():
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((8, 8, 1))
+        noise = keras.layers.GaussianNoise(0.1)(keras.layers.Flatten()(inputs))
+        inner_inputs = keras.Input((64,))
+        inner = keras.layers.Dropout(0.5)(MaskedDense(16)(inner_inputs))
+        outputs = MaskedDense(10)(keras.Model(inner_inputs, inner)(noise))
+        model = SCLModel(inputs, outputs)
+        model.compile("adam", LOSS)
+        return model
+
+    def fit(model):
+        x, y = digits.x_train[:64], digits.y_train[:64]
+        return model.fit(x, y, shuffle=False, verbose=0)
+
+    model, path = make(), tmp_path / f"model{suffix}"
+    fit(model)
+    if suffix == ".keras":
+        model.save(path)
+        loaded = keras.models.load_model(path)
+    else:
+        model.save_weights(path)
+        loaded = make()
+        loaded.optimizer.build(loaded.trainable_variables)
+        loaded.load_weights(path)
+    fit(model)
+    fit(loaded)
+    for a, b in zip(model.variables, loaded.variables, strict=True):
+        np.testing.assert_array_equal(a, b)

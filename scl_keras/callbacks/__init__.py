@@ -3,12 +3,14 @@
 from scl_keras.callbacks.cost_schedule import ConnectionCostScheduler, ramp
 from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.callbacks.mask_logger import MaskLogger
+from scl_keras.callbacks.safe_backup import SafeBackup
 from scl_keras.callbacks.target_sparsity import TargetSparsity
 
 __all__ = [
     "ConnectionCostScheduler",
     "FreezeMasks",
     "MaskLogger",
+    "SafeBackup",
     "TargetSparsity",
     "ramp",
 ]

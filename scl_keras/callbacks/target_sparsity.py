@@ -100,7 +100,10 @@ class TargetSparsity(keras.callbacks.Callback):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
-        self.model.scl_optimizer.frozen.assign(epoch >= self._end)
+        frozen = self.model.scl_optimizer.frozen
+        if epoch == self._end and not frozen.numpy():
+            self._close_the_gap()  # saved before this callback's turn, and resumed
+        frozen.assign(epoch >= self._end)
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the connection cost, every few steps."""
