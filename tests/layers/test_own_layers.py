@@ -115,7 +115,7 @@ def test_a_layer_that_holds_masked_layers_can_call_them(rng, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
-    with pytest.raises(ValueError, match=r"inside of another layer.*kernel_mask"):
+    with pytest.raises(ValueError, match=r"makes it for itself.*kernel_mask"):
         strip_masks(model)
     # `sparsify` leaves what is masked already as it is.
     np.testing.assert_array_equal(sparsify(model)(x), model(x))
