@@ -47,7 +47,9 @@ class MaskedKernel:
             return self
         masked = layer.__dict__.get("_masked")
         if masked and self.name in masked:
-            return masked[self.name]
+            cast = layer.autocast and self.name in layer.__dict__.get("_cast", ())
+            kernel = masked[self.name]
+            return ops.cast(kernel, layer.compute_dtype) if cast else kernel
         # Some stock layers hold their kernel as an attribute, some as a property.
         if self.name in layer.__dict__:
             kernel = layer.__dict__[self.name]
@@ -167,7 +169,19 @@ class MaskedLayer:
         Those of layers inside of it are not its own, and not among them.
         """
         with self._applying_masks():
-            return {name: getattr(self, name) for name in self.declared_kernels()}
+            return dict(self.__dict__["_masked"])
+
+    def add_weight(self, *args, **kwargs):
+        """Has Keras cast kernels after they are masked, not before.
+
+        In mixed precision the gradients of masks and of looked-up rows add up in full
+        precision then, as those of the stock layer do.
+        """
+        name = kwargs.get("name")
+        if name in self.declared_kernels() and kwargs.get("autocast", True):
+            kwargs["autocast"] = False
+            self.__dict__.setdefault("_cast", set()).add(name)
+        return super().add_weight(*args, **kwargs)
 
     def get_config(self):
         """Constructor arguments, for serialization."""
@@ -187,6 +201,16 @@ class MaskedLayer:
             if isinstance(attribute, MaskedKernel)
         }
 
+    def _full_precision_kernels(self):
+        """Those masked kernels that no mixed precision has cast already."""
+        masked = {name: getattr(self, name) for name in self.declared_kernels()}
+        return {
+            name: kernel
+            for name, kernel in masked.items()
+            if kernel is not None
+            and keras.backend.standardize_dtype(kernel.dtype) == self.variable_dtype
+        }
+
     @contextlib.contextmanager
     def _applying_masks(self):
         """Has kernels read as masked ones, of this layer and of those inside of it.
@@ -201,12 +225,8 @@ class MaskedLayer:
                 entered.append(layer)
         try:
             for layer in entered:
-                # In another precision a kernel is to be read in its own layer's call.
-                same = layer.compute_dtype, layer.autocast
-                if layer.built and same == (self.compute_dtype, self.autocast):
-                    names = layer.declared_kernels()
-                    masked = {name: getattr(layer, name) for name in names}
-                    layer.__dict__["_masked"] = masked
+                if layer.built:
+                    layer.__dict__["_masked"] = layer._full_precision_kernels()
             yield
         finally:
             for layer in entered:
