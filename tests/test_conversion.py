@@ -356,6 +356,51 @@ def test_layers_are_chosen_in_every_way(choose, expected):
     assert left == {"i1", "i2", "d", "c", "last"} - expected
 
 
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (layers.GRU, {"forward_g", "backward_g"}),
+        ("forward_g", {"forward_g", "backward_g"}),
+        ("both", {"forward_g", "backward_g"}),
+        (layers.Bidirectional, {"forward_g", "backward_g"}),
+        (layers.Dense, {"d", "i"}),
+        ("steps", {"d"}),
+        (layers.TimeDistributed, {"d", "i"}),
+        ("inner", {"i"}),
+        (lambda layer: layer.name in "cd", {"c", "d"}),
+        (layers.RNN, {"forward_g", "backward_g", "c"}),
+        ("c", {"c"}),
+        (layers.MultiHeadAttention, {"a"}),
+    ],
+)
+def test_layers_in_wrappers_are_chosen_as_if_they_stood_outside(choice, expected, rng):
+    inputs = keras.Input((3, 4))
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="i")], name="inner"
+    )
+    x = layers.TimeDistributed(layers.Dense(4, name="d"), name="steps")(inputs)
+    x = layers.TimeDistributed(inner)(x)
+    x = layers.MultiHeadAttention(2, 2, name="a")(x, x)
+    x = layers.RNN(layers.LSTMCell(4, name="c"), return_sequences=True)(x)
+    x = layers.Bidirectional(layers.GRU(2, name="g"), name="both")(x)
+    model = keras.Model(inputs, x)
+    sparse = sparsify(model, choice)
+    assert names(sparse) - {"both"} == expected
+    x = rng.normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_array_equal(sparse(x), model(x))
+    set_masks(sparse, rng)
+    np.testing.assert_array_equal(strip_masks(sparse)(x), sparse(x))
+
+
+def test_lora_on_a_layer_inside_of_another_is_refused():
+    inputs = keras.Input((3, 4))
+    attention = layers.MultiHeadAttention(2, 2, name="mha")
+    model = keras.Model(inputs, attention(inputs, inputs))
+    attention.query_dense.enable_lora(2)
+    with pytest.raises(ValueError, match=r"'query'.*such as LoRA.*Received"):
+        sparsify(model)
+
+
 def test_arguments_reach_the_masks():
     model = sparsify(chooser(), "d", mask_initializer="zeros", ste="softplus")
     (mask,) = find_masks(model)
