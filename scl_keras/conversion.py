@@ -164,8 +164,9 @@ def _check_graph(model, function):
         kind = type(model).__name__
         raise ValueError(
             f"`{function}` needs a built functional or Sequential Keras model. Build a "
-            "Sequential with a `keras.Input`; derive a subclassed model from `SCLModel` "
-            f"and use masked layers in it. Received: {model!r} (of type {kind})"
+            "Sequential with a `keras.Input`; derive a subclassed model from "
+            "`SCLModel`, and use masked layers in it. "
+            f"Received: {model!r} (of type {kind})"
         )
 
 
