@@ -75,7 +75,7 @@ class _Probe(keras.Operation):
             tensors = keras.tree.flatten(args[:1])
             self.seen.extend(_calls_of_graph(self.layer, [x.shape for x in tensors]))
             return outputs
-        first = keras.tree.flatten(outputs)[0]
+        first = next(iter(keras.tree.flatten(outputs)), None)
         shape = first.shape if isinstance(first, keras.KerasTensor) else None
         shapes = _shapes_of_arguments(self.layer, args, kwargs)
         self.seen.extend(_expand(Call(self.layer, shapes, shape)))
@@ -165,6 +165,8 @@ def _output_shape(layer, input_shape):
 def _projections(call):
     """An attention layer projects query, key and value, and then its output."""
     shapes = dict(call.input_shapes)
+    if "query" not in shapes:
+        return []
     shapes["gate"] = shapes["query"]
     shapes.setdefault("key", shapes.get("value"))
     # As many positions as the query, with axes for the heads.

@@ -32,7 +32,9 @@ def sparsify(
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
     Layers that can't be masked stay as they are; `unmasked_layers` lists them. Nested
-    models are entered, shared layers stay shared, `model` itself isn't touched.
+    models and wrappers are entered, shared layers stay shared (but for one that stands
+    in a wrapper and elsewhere: as in a Keras file, it becomes two), and `model` itself
+    isn't touched.
 
     Args:
         model: A built functional or Sequential Keras model.
