@@ -20,7 +20,7 @@ def kernels(layer):
     return [(getattr(k.layer, k.name), k.mask) for k in prunable_kernels(layer)]
 
 
-def step(case, layer, x, jit=False):
+def step(case, layer, x, jit):
     """Outputs, loss, and gradients of the plain weights, then those of masks."""
     variables = plain_weights(layer) + [mask.variable for mask in find_masks(layer)]
 
@@ -100,6 +100,7 @@ def test_with_all_masks_on_it_is_the_stock_layer_bit_for_bit(case, jit, rng):
     assert len(got) == len(expected) + len(find_masks(masked))
     for value, other in zip(got, expected, strict=False):
         np.testing.assert_array_equal(value, other)
+    # Not the gradients: eagerly, those of a loop's steps are added in another order.
     eager = [case.call(layer, x) for layer in (masked, stock)]
     np.testing.assert_array_equal(*eager)
 
@@ -127,7 +128,7 @@ def test_gradients_agree_with_finite_differences(case, rng):
     for i, ((v, mask), (w, _)) in enumerate(pairs):
         dv, ds = gradients[2 * i : 2 * i + 2]
         values, h = w.numpy(), 1e-6
-        for index in rng.choice(values.size, 6, replace=False):
+        for index in rng.choice(values.size, 4, replace=False):
             index = np.unravel_index(index, values.shape)
             sides = []
             for sign in (1, -1):
@@ -192,14 +193,17 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     assert len({r[0] for r in rows[0]}) == len(rows[0]) == len(before)
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy",
+    ["mixed_float16", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)],
+)
 @every_layer
 def test_in_mixed_precision_it_is_the_stock_layer_and_masks_are_float32(
     case, policy, rng
 ):
     masked, stock = case.twins(dtype=policy)
     x = case.inputs(rng)
-    got, expected = step(case, masked, x), step(case, stock, x)
+    got, expected = step(case, masked, x, False), step(case, stock, x, False)
     assert got[0].dtype == expected[0].dtype != np.float32
     for value, other in zip(got, expected, strict=False):
         np.testing.assert_array_equal(value, other)
