@@ -1,6 +1,8 @@
-"""Walking through the layers and calls of a Keras model."""
+"""Walking through the layers of a Keras model, and through those inside of layers."""
 
 import keras
+
+from scl_keras.masks import Mask
 
 
 def is_graph(layer):
@@ -8,75 +10,105 @@ def is_graph(layer):
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
-def walk_layers(model):
-    """All layers of a model, each once, with nested models before their layers."""
-    seen = set()
-
-    def walk(layers):
-        for layer in layers:
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-                if isinstance(layer, keras.Model):
-                    yield from walk(layer.layers)
-
-    return walk(model.layers if isinstance(model, keras.Model) else [model])
-
-
-def output_shapes(model, inputs=None):
-    """Output shapes of a model's layers, call by call.
-
-    Nested models are entered, and a shared layer has one entry a call. A subclassed
-    model has no graph to walk: there, each layer has one entry, from its `build`.
+def sublayers(layer):
+    """The layers directly inside of a layer, each once, in its order; masks left out.
 
     Args:
-        model: A built Keras model.
-        inputs: List of `keras.Input` to call a graph on; by default its own.
+        layer: A Keras layer or model.
 
     Returns:
-        A list of pairs of a layer and one of its output shapes.
+        A list of layers.
     """
-    if not is_graph(model):
-        layers = [x for x in walk_layers(model) if not isinstance(x, keras.Model)]
-        return [(layer, _built_output_shape(layer)) for layer in layers if layer.built]
-    seen = []
-    # A new model around the same graph: cloning a compiled one would compile the clone.
-    graph = keras.Model(model.inputs, model.outputs)
-    keras.models.clone_model(
-        graph,
-        input_tensors=inputs,
-        clone_function=lambda layer: _Probe(layer, seen),
-        call_function=lambda probe, *args, **kwargs: probe(*args, **kwargs),
-    )
-    return seen
+    if isinstance(layer, keras.Model):
+        return list(layer.layers)
+    found = {}
+
+    def visit(value):
+        if isinstance(value, keras.layers.Layer):
+            found.setdefault(id(value), value)
+        elif isinstance(value, (list, tuple, set)):
+            for item in value:
+                visit(item)
+        elif isinstance(value, dict):
+            visit(list(value.values()))
+
+    # Keras only tells the layers of models.
+    visit(vars(layer))
+    return [x for x in found.values() if not isinstance(x, Mask) and x is not layer]
 
 
-class _Probe(keras.Operation):
-    """Stands in for a layer and writes its output shape down: it has no weights."""
+def wrapped_layers(layer):
+    """The sublayers that a layer's config holds, such as those of a `Bidirectional`.
 
-    def __init__(self, layer, seen):
-        super().__init__(name=layer.name)
-        self.layer, self.seen = layer, seen
-
-    def compute_output_spec(self, *args, **kwargs):
-        outputs = self.layer.compute_output_spec(*args, **kwargs)
-        if is_graph(self.layer):
-            self.seen.extend(output_shapes(self.layer, self._fresh_inputs(args)))
-        elif isinstance(outputs, keras.KerasTensor):
-            self.seen.append((self.layer, outputs.shape))
-        return outputs
-
-    def _fresh_inputs(self, args):
-        """Inputs as this call has them, which may be known better than the graph's."""
-        tensors, own = keras.tree.flatten(args[:1]), self.layer.inputs
-        if [len(x.shape) for x in tensors] != [len(x.shape) for x in own]:
-            return None
-        return [
-            keras.Input(batch_shape=x.shape, dtype=y.dtype, name=y.name)
-            for x, y in zip(tensors, own, strict=True)
-        ]
+    They were given to it, so that a copy of it may be given others.
+    """
+    return [inner for inner, _ in wrapped_configs(layer, _config_of(layer))]
 
 
-def _built_output_shape(layer):
-    input_shape = (layer.get_build_config() or {}).get("input_shape")
-    return None if input_shape is None else layer.compute_output_shape(input_shape)
+def wrapped_configs(layer, config):
+    """Pairs of a wrapped layer and its serialized form in the wrapper's config."""
+    waiting = {}
+    for inner in sublayers(layer):
+        waiting.setdefault(inner.name, []).append(inner)
+    pairs = []
+
+    def visit(value):
+        if isinstance(value, dict):
+            inner = value.get("config")
+            name = inner.get("name") if isinstance(inner, dict) else None
+            if "class_name" in value and waiting.get(name):
+                pairs.append((waiting[name].pop(0), value))
+            else:
+                visit(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+
+    if waiting:
+        visit(config)
+    return pairs
+
+
+def _config_of(layer):
+    if not sublayers(layer):
+        return {}
+    try:
+        return layer.get_config()
+    except NotImplementedError:  # a custom layer that can't be copied
+        return {}
+
+
+def walk_layers(model):
+    """All layers of a model, each once, nested models and wrappers before their layers.
+
+    Layers that a layer makes for itself, as an `LSTM` its cell, are part of it and not
+    listed; `walk_inside` has these, too.
+    """
+
+    def children(layer):
+        nested = isinstance(layer, keras.Model)
+        return layer.layers if nested else wrapped_layers(layer)
+
+    layers = walk(model, children)
+    if isinstance(model, keras.Model):
+        next(layers)
+    return layers
+
+
+def walk_inside(layer):
+    """A layer and every layer inside of it at any depth, each once; masks left out."""
+    return walk(layer, sublayers)
+
+
+def walk(layer, children):
+    """A layer, and all that `children` leads to from it, each once."""
+    seen = set()
+
+    def visit(layer):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            for child in children(layer):
+                yield from visit(child)
+
+    return visit(layer)

@@ -56,9 +56,7 @@ class Mask(keras.layers.Layer):
                 "`min_connections` must be 0 or 1. "
                 f"Received: min_connections={min_connections}"
             )
-        if isinstance(initializer, numbers.Real):
-            initializer = keras.initializers.Constant(float(initializer))
-        self.initializer = keras.initializers.get(initializer)
+        self.initializer = get_initializer(initializer)
         self.ste = step.get(ste)
         self.feature_axes = tuple(feature_axes)
         self.min_connections = min_connections
@@ -126,6 +124,26 @@ class Mask(keras.layers.Layer):
             "feature_axes": self.feature_axes,
             "min_connections": self.min_connections,
         }
+
+
+def get_initializer(identifier):
+    """The initializer of mask variables: a Keras initializer, its name or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
+        return keras.initializers.Constant(float(identifier))
+    try:
+        found = keras.initializers.get(identifier)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            "`mask_initializer` must be a finite number, or a Keras initializer or its "
+            f"name. Received: mask_initializer={identifier!r}"
+        )
+    return found
 
 
 _BARELY_KEPT = 1e-6
