@@ -112,3 +112,24 @@ def walk(layer, children):
                 yield from visit(child)
 
     return visit(layer)
+
+
+def own_weights(layer):
+    """A layer's weights that are neither masks nor those of a layer inside."""
+    inner = {id(w) for x in sublayers(layer) for w in x.weights}
+    return [
+        w
+        for w in layer.weights
+        if id(w) not in inner and not hasattr(w, "connection_mask")
+    ]
+
+
+def running_statistics(model):
+    """Weights that calls of the model update, such as those of batch normalization."""
+    return [
+        w
+        for layer in walk_inside(model)
+        if layer.trainable
+        for w in own_weights(layer)
+        if not w.trainable and keras.backend.is_float_dtype(w.dtype)
+    ]

@@ -4,7 +4,7 @@ import tempfile
 
 import keras
 
-from scl_keras.graph import sublayers, walk_inside
+from scl_keras.graph import own_weights, walk_inside
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -29,7 +29,7 @@ def copy_state(old, new):
 
 
 def _copy_weights(old, new):
-    old_weights, new_weights = _own_weights(old), _own_weights(new)
+    old_weights, new_weights = own_weights(old), own_weights(new)
     strips = isinstance(old, MaskedLayer) and not isinstance(new, MaskedLayer)
     if strips and getattr(old, "lora_enabled", False):
         old_weights = old_weights[: len(new_weights)]  # LoRA's own come last
@@ -43,16 +43,6 @@ def _copy_weights(old, new):
     elif isinstance(old, MaskedLayer):
         for name in old.declared_kernels():
             new.mask_of(name).variable.assign(old.mask_of(name).variable)
-
-
-def _own_weights(layer):
-    """The weights that are neither masks nor those of a layer inside."""
-    inner = {id(w) for x in sublayers(layer) for w in x.weights}
-    return [
-        w
-        for w in layer.weights
-        if id(w) not in inner and not hasattr(w, "connection_mask")
-    ]
 
 
 def _unlike(layer, received):

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from scl_keras.graph import running_statistics
 from scl_keras.macs import record_positions
 from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
@@ -146,9 +147,15 @@ class SCLModel(keras.Model):
 
         The optimizer normalizes the mask gradients of each feature, adds the
         connection cost's and updates masks and weights; doing it there rather than here
-        lets loss scaling, gradient accumulation and custom loops have it too.
+        lets loss scaling, gradient accumulation and custom loops have it too. It skips
+        batches with a NaN or infinite gradient; here, statistics such as those of batch
+        normalization are kept from becoming NaN by them.
         """
+        statistics = running_statistics(self)
+        before = [v + 0 for v in statistics]
         logs = super().train_step(data)
+        for variable, value in zip(statistics, before, strict=True):
+            variable.assign(ops.where(ops.isfinite(variable), variable, value))
         return {**logs, **self.connection_logs()}
 
     def connection_logs(self):

@@ -668,3 +668,62 @@ def test_random_layers_go_on_where_they_were(suffix, digits, tmp_path):
     fit(loaded)
     for a, b in zip(model.variables, loaded.variables, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_bad_batch_does_not_spoil_batch_normalization(bad, jit_compile, digits):
+    inputs = keras.Input((8, 8, 1))
+    x = MaskedConv2D(4, 3)(inputs)
+    x = keras.layers.BatchNormalization(momentum=0.5)(x)
+    model = SCLModel(inputs, MaskedDense(10)(keras.layers.Flatten()(x)))
+    model.compile("adam", LOSS, jit_compile=jit_compile)
+    x, y = digits.x_train[:32], digits.y_train[:32]
+    model.train_on_batch(x, y)
+    before = model.get_weights()
+    broken = x.copy()
+    broken[3, 2, 2] = bad
+    model.train_on_batch(broken, y)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.train_on_batch(x, y)
+    assert np.isfinite(model.predict(x, verbose=0)).all()
+    normalization = model.layers[2]
+    assert not np.array_equal(before[3], normalization.get_weights()[0])
+
+
+def test_class_weights_weigh_the_masks_gradients_too(digits):
+    x, y = digits.x_train[:64], digits.y_train[:64]
+
+    def trained(**arguments):
+        keras.utils.set_random_seed(0)
+        model = _network()
+        model.compile("sgd", LOSS, normalization=None)
+        model.fit(x, y, shuffle=False, batch_size=64, verbose=0, **arguments)
+        return model.get_weights()
+
+    weights = {label: 0.5 + 0.1 * label for label in range(10)}
+    by_class = trained(class_weight=weights)
+    by_sample = trained(sample_weight=np.array([weights[int(label)] for label in y]))
+    for a, b, c in zip(by_class, by_sample, trained(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+        assert not np.array_equal(a, c)
+
+
+def test_frozen_masks_learn_again_once_they_are_unfrozen(digits):
+    model = _network()
+    model.compile("adam", LOSS)
+    x, y = digits.x_train[:64], digits.y_train[:64]
+
+    def masks():
+        return [mask.variable.numpy() for mask in find_masks(model)]
+
+    model.fit(x, y, verbose=0, callbacks=[FreezeMasks(0)])
+    frozen = masks()
+    model.fit(x, y, verbose=0)
+    for a, b in zip(frozen, masks(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.scl_optimizer.frozen.assign(False)
+    model.fit(x, y, verbose=0)
+    for a, b in zip(frozen, masks(), strict=True):
+        assert not np.array_equal(a, b)
