@@ -1,6 +1,7 @@
 """Sparse training for Keras 3: learn which connections of a network matter.
 
-Only the names listed here are public.
+Only the names listed here are public, and those of `scl_keras.layers`,
+`scl_keras.plotting`, `scl_keras.datasets` and `scl_keras.architectures`.
 """
 
 from scl_keras._version import __version__
@@ -9,6 +10,7 @@ from scl_keras.callbacks import (
     EffectiveSparsityLogger,
     FreezeMasks,
     MaskLogger,
+    SafeBackup,
     TargetSparsity,
     ramp,
 )
@@ -51,6 +53,7 @@ __all__ = [
     "SCLModel",
     "SCLOptimizer",
     "SCLSequential",
+    "SafeBackup",
     "Softplus",
     "SparsitySummary",
     "TargetSparsity",

@@ -1,16 +1,24 @@
 """From a stock Keras model to an SCL model, and back."""
 
-import tempfile
-
 import keras
 
-from scl_keras.graph import is_graph, walk_layers
+from scl_keras.copying import copy_layer
+from scl_keras.graph import (
+    is_graph,
+    sublayers,
+    walk,
+    walk_inside,
+    walk_layers,
+    wrapped_layers,
+)
 from scl_keras.layers.masked_layer import (
     DEFAULT_MASK_INITIALIZER,
     MaskedLayer,
     masked_class_of,
+    masked_copy,
 )
 from scl_keras.masks import find_masks
+from scl_keras.state import copy_state
 from scl_keras.training import SCLModel
 
 
@@ -24,13 +32,16 @@ def sparsify(
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
     Layers that can't be masked stay as they are; `unmasked_layers` lists them. Nested
-    models are entered, shared layers stay shared, `model` itself isn't touched.
+    models and wrappers are entered, shared layers stay shared (but for one that stands
+    in a wrapper and elsewhere: as in a Keras file, it becomes two), and `model` itself
+    isn't touched.
 
     Args:
         model: A built functional or Sequential Keras model.
         layers: Which layers to mask: a layer, a layer type, a layer's name, a predicate
-            `layer -> bool`, or a list of these. A nested model or its name stands for
-            all of its layers. By default all that can be.
+            `layer -> bool`, or a list of these. A nested model or a wrapper stands for
+            all of its layers. Layers that a layer makes for itself (an `LSTM` its cell,
+            attention its projections) go with it. By default all that can be.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
 
@@ -53,11 +64,16 @@ def sparsify(
     chosen = _selector(layers, model)
 
     def convert(layer):
-        masked_class = masked_class_of(layer)
-        if masked_class is None or not chosen(layer) or _is_rewired(layer):
-            return _same(layer)
-        config = {"mask_initializer": mask_initializer, "ste": ste}
-        return masked_class.from_config({**layer.get_config(), **config})
+        if is_graph(layer):  # in a wrapper
+            return _rebuild(layer, convert, {})
+        # A layer with a masked twin masks all that is inside of it.
+        if (
+            masked_class_of(layer)
+            and any(chosen(x) for x in walk_layers(layer))
+            and not any(_is_rewired(x) for x in walk_inside(layer))
+        ):
+            return masked_copy(layer, mask_initializer, ste)
+        return copy_layer(layer, convert)
 
     copy = _rebuild(model, convert, {})
     if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
@@ -78,7 +94,7 @@ def strip_masks(model):
 
     Raises:
         ValueError: If the model is unbuilt or subclassed, or has a masked layer inside
-            of another layer (such as a wrapper), where it can't be replaced.
+            of a layer that makes it for itself and has no masked twin.
 
     Example:
 
@@ -89,17 +105,27 @@ def strip_masks(model):
     _check_graph(model, "strip_masks")
 
     def convert(layer):
+        if is_graph(layer):  # in a wrapper
+            return _rebuild(layer, convert, {})
         if not isinstance(layer, MaskedLayer):
-            return _same(layer)
+            return copy_layer(layer, convert)
+        if "stock_class" not in vars(type(layer)):
+            raise ValueError(
+                "`strip_masks` doesn't know the stock layer of a subclass of a masked "
+                "layer. Subclass the stock layer, and give it a masked twin (see "
+                f"`MaskedLayer`). Received: {layer!r}"
+            )
         config = layer.stock_class.get_config(layer)
         for merged in ("lora_rank", "lora_alpha"):  # into the kernel
             config.pop(merged, None)
-        return layer.stock_class.from_config(config)
+        return copy_layer(layer, convert, layer.stock_class, config)
 
     copy = _rebuild(model, convert, {})
     if masks := find_masks(copy):
         raise ValueError(
-            "`strip_masks` can't replace a masked layer inside of another layer. "
+            "`strip_masks` can't replace a masked layer inside of a layer that makes "
+            "it for itself. Let that layer make stock layers, and give it a masked "
+            "twin (see `MaskedLayer`). "
             f"Received: masks {', '.join(mask.path for mask in masks)}"
         )
     return copy
@@ -112,14 +138,27 @@ def unmasked_layers(model):
         model: A built Keras model or layer.
 
     Returns:
-        A list of layers, each once.
+        A list of layers, each once. For layers inside of one that can't be taken apart
+        it stands as a whole.
     """
-    return [
-        layer
-        for layer in walk_layers(model)
-        if not isinstance(layer, (MaskedLayer, keras.Model))
-        and any(len(weight.shape) >= 2 for weight in getattr(layer, "weights", []))
-    ]
+    return [layer for layer in walk(model, _parts) if _holds_unmasked_kernel(layer)]
+
+
+def _parts(layer):
+    """The layers inside that can be masked each for itself, or should be already."""
+    whole = isinstance(layer, (MaskedLayer, keras.Model))
+    return sublayers(layer) if whole else wrapped_layers(layer)
+
+
+def _holds_unmasked_kernel(layer):
+    if isinstance(layer, (MaskedLayer, keras.Model)):
+        return False
+    inner = {id(w) for x in wrapped_layers(layer) for w in x.weights}
+    return any(
+        len(weight.shape) >= 2
+        for weight in getattr(layer, "weights", [])
+        if id(weight) not in inner and not hasattr(weight, "connection_mask")
+    )
 
 
 def _check_graph(model, function):
@@ -127,8 +166,9 @@ def _check_graph(model, function):
         kind = type(model).__name__
         raise ValueError(
             f"`{function}` needs a built functional or Sequential Keras model. Build a "
-            "Sequential with a `keras.Input`; use masked layers and `SCLModel` directly"
-            f" in a subclassed model. Received: {model!r} (of type {kind})"
+            "Sequential with a `keras.Input`; derive a subclassed model from "
+            "`SCLModel`, and use masked layers in it. "
+            f"Received: {model!r} (of type {kind})"
         )
 
 
@@ -155,13 +195,6 @@ def _selector(layers, model):
                 f"`layers` has a layer that is none of '{model.name}'. "
                 f"Received: {choice!r}"
             )
-    inside = {  # layers of nested models chosen as a whole
-        id(layer)
-        for nested in known
-        if isinstance(nested, keras.Model)
-        and any(choice is nested or choice == nested.name for choice in choices)
-        for layer in walk_layers(nested)
-    }
 
     def matches(layer, choice):
         if isinstance(choice, str):
@@ -172,6 +205,14 @@ def _selector(layers, model):
             return layer is choice
         return bool(choice(layer))
 
+    # A model or wrapper stands for all of its layers, unless a predicate looks at each.
+    whole = [x for x in choices if isinstance(x, (str, type, keras.layers.Layer))]
+    inside = {
+        id(inner)
+        for outer in known
+        if any(matches(outer, choice) for choice in whole)
+        for inner in walk_layers(outer)
+    }
     return lambda layer: (
         id(layer) in inside or any(matches(layer, choice) for choice in choices)
     )
@@ -183,17 +224,6 @@ def _is_rewired(layer):
         getattr(layer, "lora_enabled", False)
         or getattr(layer, "quantization_mode", None)
     )
-
-
-def _same(layer):
-    config = layer.get_config()
-    if type(layer) is keras.layers.Lambda:
-        # The function at hand: made anew from its byte code it would be refused as
-        # unsafe, and miss its globals.
-        config |= {"function": layer.function, "arguments": layer.arguments}
-        config |= {"mask": layer.mask, "output_shape": layer._output_shape}
-        return keras.layers.Lambda(**config)
-    return type(layer).from_config(config)
 
 
 def _rebuild(model, convert, done):
@@ -223,8 +253,7 @@ def _rebuild(model, convert, done):
         copy = keras.models.clone_model(graph, inputs, clone_function=clone)
     for old, new in pairs:
         if isinstance(old, keras.layers.Layer):
-            _copy_weights(old, new)
-            _copy_adapted(old, new)
+            copy_state(old, new)
     return copy
 
 
@@ -235,31 +264,3 @@ def _input_like(tensor):
         sparse=tensor.sparse,
         name=tensor.name,
     )
-
-
-def _copy_weights(old, new):
-    def split(layer):
-        masks = [w for w in layer.weights if hasattr(w, "connection_mask")]
-        return [w for w in layer.weights if not hasattr(w, "connection_mask")], masks
-
-    (old_weights, old_masks), (new_weights, new_masks) = split(old), split(new)
-    if getattr(old, "lora_enabled", False) and not getattr(new, "lora_enabled", False):
-        old_weights = old_weights[: len(new_weights)]  # LoRA's own come last
-    for source, target in zip(old_weights, new_weights, strict=True):
-        target.assign(source)
-    if new_masks:
-        for source, target in zip(old_masks, new_masks, strict=bool(old_masks)):
-            target.assign(source)
-    elif isinstance(old, MaskedLayer):
-        for name, kernel in old.masked_kernels().items():
-            getattr(new, name).assign(kernel)
-
-
-def _copy_adapted(old, new):
-    """Copies what `adapt` found and Keras keeps outside of the weights."""
-    if isinstance(old, keras.layers.Normalization):
-        new.finalize_state()
-    if hasattr(old, "save_assets"):  # vocabularies
-        with tempfile.TemporaryDirectory() as directory:
-            old.save_assets(directory)
-            new.load_assets(directory)

@@ -1,8 +1,8 @@
-"""Walking through the layers and calls of a Keras model."""
-
-import dataclasses
+"""Walking through the layers of a Keras model, and through those inside of layers."""
 
 import keras
+
+from scl_keras.masks import Mask
 
 
 def is_graph(layer):
@@ -10,178 +10,126 @@ def is_graph(layer):
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
 
 
+def sublayers(layer):
+    """The layers directly inside of a layer, each once, in its order; masks left out.
+
+    Args:
+        layer: A Keras layer or model.
+
+    Returns:
+        A list of layers.
+    """
+    if isinstance(layer, keras.Model):
+        return list(layer.layers)
+    found = {}
+
+    def visit(value):
+        if isinstance(value, keras.layers.Layer):
+            found.setdefault(id(value), value)
+        elif isinstance(value, (list, tuple, set)):
+            for item in value:
+                visit(item)
+        elif isinstance(value, dict):
+            visit(list(value.values()))
+
+    # Keras only tells the layers of models.
+    visit(vars(layer))
+    return [x for x in found.values() if not isinstance(x, Mask) and x is not layer]
+
+
+def wrapped_layers(layer):
+    """The sublayers that a layer's config holds, such as those of a `Bidirectional`.
+
+    They were given to it, so that a copy of it may be given others.
+    """
+    return [inner for inner, _ in wrapped_configs(layer, _config_of(layer))]
+
+
+def wrapped_configs(layer, config):
+    """Pairs of a wrapped layer and its serialized form in the wrapper's config."""
+    waiting = {}
+    for inner in sublayers(layer):
+        waiting.setdefault(inner.name, []).append(inner)
+    pairs = []
+
+    def visit(value):
+        if isinstance(value, dict):
+            inner = value.get("config")
+            name = inner.get("name") if isinstance(inner, dict) else None
+            if "class_name" in value and waiting.get(name):
+                pairs.append((waiting[name].pop(0), value))
+            else:
+                visit(list(value.values()))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                visit(item)
+
+    if waiting:
+        visit(config)
+    return pairs
+
+
+def _config_of(layer):
+    if not sublayers(layer):
+        return {}
+    try:
+        return layer.get_config()
+    except NotImplementedError:  # a custom layer that can't be copied
+        return {}
+
+
 def walk_layers(model):
-    """All layers of a model, each once, with nested models before their layers."""
+    """All layers of a model, each once, nested models and wrappers before their layers.
+
+    Layers that a layer makes for itself, as an `LSTM` its cell, are part of it and not
+    listed; `walk_inside` has these, too.
+    """
+
+    def children(layer):
+        nested = isinstance(layer, keras.Model)
+        return layer.layers if nested else wrapped_layers(layer)
+
+    layers = walk(model, children)
+    if isinstance(model, keras.Model):
+        next(layers)
+    return layers
+
+
+def walk_inside(layer):
+    """A layer and every layer inside of it at any depth, each once; masks left out."""
+    return walk(layer, sublayers)
+
+
+def walk(layer, children):
+    """A layer, and all that `children` leads to from it, each once."""
     seen = set()
 
-    def walk(layers):
-        for layer in layers:
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield layer
-                if isinstance(layer, keras.Model):
-                    yield from walk(layer.layers)
+    def visit(layer):
+        if id(layer) not in seen:
+            seen.add(id(layer))
+            yield layer
+            for child in children(layer):
+                yield from visit(child)
 
-    return walk(model.layers if isinstance(model, keras.Model) else [model])
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """One call of a layer or operation in a model's graph.
-
-    Attributes:
-        operation: The `keras.Layer`, or the `keras.Operation` of a function of
-            `keras.ops`.
-        args: Positional arguments, with a `KerasTensor` for each tensor.
-        kwargs: Keyword arguments.
-        outputs: List of the `KerasTensor` objects it returns.
-    """
-
-    operation: keras.Operation
-    args: tuple
-    kwargs: dict
-    outputs: list
-
-    @property
-    def inputs(self):
-        """List of the `KerasTensor` objects among the arguments."""
-        flat = keras.tree.flatten((self.args, self.kwargs))
-        return [x for x in flat if isinstance(x, keras.KerasTensor)]
+    return visit(layer)
 
 
-@dataclasses.dataclass(frozen=True)
-class Trace:
-    """A model's graph as a list of calls, in an order in which they can be made.
-
-    Attributes:
-        inputs: List of the graph's input `KerasTensor` objects.
-        calls: List of `Call`. Nested models are entered: they are no calls themselves,
-            and a layer has one call each time that it is used.
-        outputs: List of the graph's output `KerasTensor` objects.
-    """
-
-    inputs: list
-    calls: list
-    outputs: list
+def own_weights(layer):
+    """A layer's weights that are neither masks nor those of a layer inside."""
+    inner = {id(w) for x in sublayers(layer) for w in x.weights}
+    return [
+        w
+        for w in layer.weights
+        if id(w) not in inner and not hasattr(w, "connection_mask")
+    ]
 
 
-def trace(model, inputs=None):
-    """Writes down the calls of a functional or Sequential model.
-
-    Args:
-        model: A built functional or Sequential model.
-        inputs: List of `keras.Input` to call it on; by default some like its own.
-
-    Returns:
-        A `Trace`, whose tensors are its own: the model's layers aren't called.
-    """
-    recorder = _Recorder()
-    inputs = inputs or [_input(x.shape, x) for x in model.inputs]
-    outputs = recorder.record(model, inputs)
-    return Trace(inputs, recorder.calls, [recorder.resolve(x) for x in outputs])
-
-
-def output_shapes(model, inputs=None):
-    """Output shapes of a model's layers, call by call.
-
-    Nested models are entered, and a shared layer has one entry a call. A subclassed
-    model has no graph to walk: there, each layer has one entry, from its `build`.
-
-    Args:
-        model: A built Keras model.
-        inputs: List of `keras.Input` to call a graph on; by default its own.
-
-    Returns:
-        A list of pairs of a layer and one of its output shapes.
-    """
-    if not is_graph(model):
-        layers = [x for x in walk_layers(model) if not isinstance(x, keras.Model)]
-        return [(layer, _built_output_shape(layer)) for layer in layers if layer.built]
-    calls = trace(model, inputs).calls
-    return [(c.operation, c.outputs[0].shape) for c in calls if len(c.outputs) == 1]
-
-
-class _Recorder:
-    """Records the calls of a graph and of the graphs nested in it."""
-
-    def __init__(self):
-        self.calls = []
-        self._sources = {}  # tensors at the border of a nested model, by id
-
-    def record(self, model, inputs):
-        # A new model around the same graph: cloning a compiled one compiles the clone.
-        graph = keras.Model(model.inputs, model.outputs)
-        copy = keras.models.clone_model(
-            graph,
-            input_tensors=inputs,
-            clone_function=lambda operation: _Probe(operation, self),
-            call_function=lambda probe, *args, **kwargs: probe(*args, **kwargs),
-        )
-        return copy.outputs
-
-    def resolve(self, x):
-        """The tensor of the outermost graph for one at a nested model's border."""
-        return self._sources.get(id(x), (x, x))[1]
-
-    def identify(self, x, source):
-        self._sources[id(x)] = x, self.resolve(source)  # holding x keeps its id its own
-
-    def add(self, operation, args, kwargs, outputs):
-        args, kwargs = keras.tree.map_structure(self.resolve, (args, kwargs))
-        self.calls.append(Call(operation, args, kwargs, keras.tree.flatten(outputs)))
-
-
-class _Probe(keras.Operation):
-    """Stands in for a layer and records its call: it has no weights."""
-
-    def __init__(self, operation, recorder):
-        super().__init__(name=operation.name)
-        self.operation, self.recorder = operation, recorder
-
-    def compute_output_spec(self, *args, **kwargs):
-        outputs = self.operation.compute_output_spec(*args, **kwargs)
-        if _is_open(outputs) and not _is_open((args, kwargs)):
-            # Some layers, like `EinsumDense`, leave sizes open that are known.
-            compute = keras.Operation.compute_output_spec
-            outputs = compute(self.operation, *args, **kwargs)
-        if is_graph(self.operation):
-            # New tensors: a model may return its inputs.
-            outputs = keras.tree.map_structure(_another, outputs)
-            self._enter(keras.tree.flatten(args[:1]), keras.tree.flatten(outputs))
-        else:
-            self.recorder.add(self.operation, args, kwargs, outputs)
-        return outputs
-
-    def _enter(self, tensors, outputs):
-        inputs = self._fresh_inputs(tensors)
-        for x, source in zip(inputs, tensors, strict=True):
-            self.recorder.identify(x, source)
-        inner = self.recorder.record(self.operation, inputs)
-        for x, source in zip(outputs, inner, strict=True):
-            self.recorder.identify(x, source)
-
-    def _fresh_inputs(self, tensors):
-        """Inputs as this call has them, which may be known better than the graph's."""
-        own = self.operation.inputs
-        if [len(x.shape) for x in tensors] != [len(x.shape) for x in own]:
-            return [_input(x.shape, x) for x in own]
-        return [_input(x.shape, y) for x, y in zip(tensors, own, strict=True)]
-
-
-def _input(shape, like):
-    return keras.Input(
-        batch_shape=shape, dtype=like.dtype, sparse=like.sparse, name=like.name
-    )
-
-
-def _is_open(tensors):
-    return any(None in getattr(x, "shape", ()) for x in keras.tree.flatten(tensors))
-
-
-def _another(x):
-    return keras.KerasTensor(x.shape, x.dtype)
-
-
-def _built_output_shape(layer):
-    input_shape = (layer.get_build_config() or {}).get("input_shape")
-    return None if input_shape is None else layer.compute_output_shape(input_shape)
+def running_statistics(model):
+    """Weights that calls of the model update, such as those of batch normalization."""
+    return [
+        w
+        for layer in walk_inside(model)
+        if layer.trainable
+        for w in own_weights(layer)
+        if not w.trainable and keras.backend.is_float_dtype(w.dtype)
+    ]

@@ -1,14 +1,16 @@
 """The kernels of a model whose connections can be cut, masked or not."""
 
 import dataclasses
+from collections.abc import Callable
 
 import keras
 import numpy as np
 from keras import ops
 
-from scl_keras.graph import walk_layers
+from scl_keras.graph import sublayers, wrapped_layers
 from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
 from scl_keras.masks import Mask
+from scl_keras.positions import at_features
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +22,15 @@ class Kernel:
         name: The layer's attribute that holds it, such as `"kernel"`.
         feature_axes: Its axes that index features (output units or filters).
         mask: The `Mask` over it, or None.
+        positions: Rule of `scl_keras.positions` by which its multiply-accumulates are
+            counted.
     """
 
     layer: keras.layers.Layer
     name: str
     feature_axes: tuple
     mask: Mask | None
+    positions: Callable = at_features
 
     @property
     def label(self):
@@ -61,21 +66,36 @@ class Kernel:
 
 
 def prunable_kernels(model):
-    """The kernels of all layers that are masked or could be.
+    """The kernels of all layers that are masked or could be, at any depth.
 
     Args:
-        model: A built Keras model.
+        model: A built Keras model or layer.
 
     Returns:
         A list of `Kernel`, in the order of the layers; a shared layer's stand once.
     """
     kernels = []
-    for layer in walk_layers(model):
+    for layer, within_reach in _walk(model, True, set()):
         masked = isinstance(layer, MaskedLayer)
         masked_class = type(layer) if masked else masked_class_of(layer)
-        if masked_class is None or not layer.built:
+        if masked_class is None or not layer.built or not (masked or within_reach):
             continue
         for name, declared in masked_class.declared_kernels().items():
             mask = layer.mask_of(name) if masked else None
-            kernels.append(Kernel(layer, name, declared.feature_axes, mask))
+            axes = declared.axes_of(layer)
+            kernels.append(Kernel(layer, name, axes, mask, declared.positions))
     return kernels
+
+
+def _walk(layer, within_reach, seen):
+    """A layer and all inside of it, and whether `sparsify` could mask them."""
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    yield layer, within_reach
+    inner = sublayers(layer)
+    # A layer with a masked twin hands the masks on to the layers that it makes itself.
+    opens = isinstance(layer, (keras.Model, MaskedLayer)) or masked_class_of(layer)
+    open_to = {id(x) for x in (inner if opens else wrapped_layers(layer))}
+    for child in inner:
+        yield from _walk(child, within_reach and id(child) in open_to, seen)

@@ -21,7 +21,7 @@ class Mask(keras.layers.Layer):
 
     After every optimizer update `s` is put back into [-1, 1], so that no connection
     drifts so far that it could not come back, and where nothing positive is left, the
-    largest entries are lifted to just above zero: a layer can't lose its last
+    largest entry is lifted to just above zero: a layer can't lose its last
     connection while `min_connections` is 1 (see `held_up`).
 
     Args:
@@ -56,9 +56,7 @@ class Mask(keras.layers.Layer):
                 "`min_connections` must be 0 or 1. "
                 f"Received: min_connections={min_connections}"
             )
-        if isinstance(initializer, numbers.Real):
-            initializer = keras.initializers.Constant(float(initializer))
-        self.initializer = keras.initializers.get(initializer)
+        self.initializer = get_initializer(initializer)
         self.ste = step.get(ste)
         self.feature_axes = tuple(feature_axes)
         self.min_connections = min_connections
@@ -128,6 +126,26 @@ class Mask(keras.layers.Layer):
         }
 
 
+def get_initializer(identifier):
+    """The initializer of mask variables: a Keras initializer, its name or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
+        return keras.initializers.Constant(float(identifier))
+    try:
+        found = keras.initializers.get(identifier)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            "`mask_initializer` must be a finite number, or a Keras initializer or its "
+            f"name. Received: mask_initializer={identifier!r}"
+        )
+    return found
+
+
 _BARELY_KEPT = 1e-6
 _STRIDE = 61  # prime: no multiple of a kernel's width
 
@@ -153,8 +171,10 @@ class MaskConstraint(keras.constraints.Constraint):
 
 
 def _hold_up(s):
-    highest = ops.max(s)
-    lift = ops.logical_and(ops.less_equal(highest, 0), ops.equal(s, highest))
+    """Lifts the largest entry above zero, the first of them if there are several."""
+    flat = ops.reshape(s, (-1,))
+    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
+    lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
     return ops.where(lift, _BARELY_KEPT, s)
 
 

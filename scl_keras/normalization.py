@@ -78,47 +78,49 @@ class GradientNormalization:
     def _key(self, mask):
         return "network" if self.per == "network" else id(mask)
 
-    def __call__(self, gradients, masks, states, step):
-        """Normalizes the mask gradients of one step.
+    def mean_squares(self, gradients, masks):
+        """The statistics of one step, `mean(g²)`.
+
+        They are NaN or infinite if, and only if, a gradient is, or overflows.
 
         Args:
             gradients: List of tensors, each of its mask's shape.
             masks: List of the `Mask` objects they belong to.
-            states: Dict of variables of the shapes `state_shapes(masks)`, updated in
-                place.
-            step: Number of mask updates made so far, a scalar tensor.
 
         Returns:
-            List of tensors of the shapes of `gradients`.
+            Dict of tensors with the keys and shapes of `state_shapes(masks)`.
         """
-        scales = self.scales(gradients, masks, states, step)
-        return [g * scale for g, scale in zip(gradients, scales, strict=True)]
-
-    def scales(self, gradients, masks, states, step):
-        """What each gradient is to be multiplied by; arguments as for a call.
-
-        Returns:
-            List of tensors that broadcast to the shapes of `gradients`.
-        """
-        if self.per is None:
-            return [1.0] * len(gradients)
-        share = ops.maximum(1 - self.memory, 1 / (ops.cast(step, "float32") + 1))
-        scales = {}
-        for key, mean in self._mean_squares(gradients, masks).items():
-            mean = states[key] + share * (mean - states[key])
-            states[key].assign(mean)
-            scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
-        return [scales[self._key(mask)] for mask in masks]
-
-    def _mean_squares(self, gradients, masks):
         squares = [ops.square(gradient) for gradient in gradients]
-        if self.per == "network":
+        if self.per in ("network", None):
             size = float(sum(mask.size for mask in masks))
             return {"network": sum(_total(square) for square in squares) / size}
         return {
             id(mask): ops.mean(square, _reduced_axes(mask, self.per), keepdims=True)
             for square, mask in zip(squares, masks, strict=True)
         }
+
+    def scales(self, mean_squares, masks, states, step):
+        """What the mask gradients of one step are to be multiplied by.
+
+        Args:
+            mean_squares: The dict that `mean_squares(gradients, masks)` gave.
+            masks: The same list.
+            states: Dict of variables of the shapes `state_shapes(masks)`, updated in
+                place.
+            step: Number of mask updates made so far, a scalar tensor.
+
+        Returns:
+            List of tensors that broadcast to the shapes of the gradients.
+        """
+        if self.per is None:
+            return [1.0] * len(masks)
+        share = ops.maximum(1 - self.memory, 1 / (ops.cast(step, "float32") + 1))
+        scales = {}
+        for key, mean in mean_squares.items():
+            mean = states[key] + share * (mean - states[key])
+            states[key].assign(mean)
+            scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
+        return [scales[self._key(mask)] for mask in masks]
 
     def get_config(self):
         """Constructor arguments, for serialization."""

@@ -101,13 +101,17 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.frozen = self.add_variable(
             (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
         )
-        # State of `TargetSparsity`, here so that it is saved with the model.
-        self.cost_balance = self.add_variable(
+        self.skipped_updates = self.add_variable(
             (),
-            keras.initializers.Constant(connection_cost),
-            "float32",
+            "zeros",
+            "int32",
             aggregation="only_first_replica",
-            name="cost_balance",
+            name="skipped_updates",
+        )
+        # State of `TargetSparsity`, here so that it is saved with the model: balance,
+        # and at the last look the distance, number of connections and step.
+        self.steering = self.add_variable(
+            (4,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
 
     def build(self, variables):
@@ -130,7 +134,10 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
 
     def apply(self, grads, trainable_variables=None):
-        """Updates weights and masks.
+        """Updates weights and masks, if no gradient is NaN or infinite.
+
+        One bad batch would destroy all masks at once. It is skipped, and counted in
+        `skipped_updates`.
 
         Args:
             grads: Gradients of the (scaled) task loss, a tensor or None a variable.
@@ -139,23 +146,39 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         # Keras calls it without variables on some backends, and keeps them here.
         variables = list(trainable_variables or self._trainable_variables)
         self.build(variables)
+
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = _partition(variables)
-        if weights:
-            self.optimizer.apply([gradient_of[id(v)] for v in weights], weights)
-        if masks:
-            scale = self.optimizer.loss_scale_factor or 1
-            gradients = [gradient_of[id(v)] for v in masks]
-            gradients = [
-                ops.zeros_like(v) if g is None else g / scale
-                for g, v in zip(gradients, masks, strict=True)
-            ]
-            self._update_masks(gradients, masks)
+        for_weights = [gradient_of[id(v)] for v in weights]
+        for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
+        squares = self._mean_squares_of(for_masks, masks)
 
-    def _update_masks(self, gradients, masks):
+        def update():
+            if weights:
+                self.optimizer.apply(for_weights, weights)
+            if masks:
+                self._update_masks(for_masks, squares, masks)
+
+        def skip():
+            self.skipped_updates.assign_add(1)
+
+        ops.cond(_are_finite([*for_weights, *squares.values()]), update, skip)
+
+    def _unscaled(self, gradients, masks):
+        scale = self.optimizer.loss_scale_factor or 1
+        return [
+            ops.zeros_like(v) if g is None else g / scale
+            for g, v in zip(gradients, masks, strict=True)
+        ]
+
+    def _mean_squares_of(self, gradients, masks):
+        owners = [v.connection_mask for v in masks]
+        return self.normalization.mean_squares(gradients, owners) if masks else {}
+
+    def _update_masks(self, gradients, squares, masks):
         micro_steps = self.optimizer.gradient_accumulation_steps
         if not micro_steps:
-            self._apply_to_masks(gradients, masks)
+            self._apply_to_masks(gradients, squares, masks)
             return
         accumulators = [self._accumulators[id(v)] for v in masks]
         for accumulator, gradient in zip(accumulators, gradients, strict=True):
@@ -164,17 +187,19 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         seen.assign_add(1)
 
         def update():
-            self._apply_to_masks([a + 0 for a in accumulators], masks)
+            gradients = [a + 0 for a in accumulators]
+            squares = self._mean_squares_of(gradients, masks)
+            self._apply_to_masks(gradients, squares, masks)
             for accumulator in accumulators:
                 accumulator.assign(ops.zeros_like(accumulator))
 
         ops.cond(ops.equal(seen % micro_steps, 0), update, lambda: None)
 
-    def _apply_to_masks(self, gradients, masks):
+    def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]
         moving = 1 - ops.cast(self.frozen, "float32")
         scales = self.normalization.scales(
-            gradients,
+            squares,
             [v.connection_mask for v in masks],
             self._mean_squares,
             self.mask_optimizer.iterations,
@@ -288,6 +313,14 @@ class SCLOptimizer(keras.optimizers.Optimizer):
                 config[key], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _are_finite(gradients):
+    """Whether there is no NaN or infinity in a list of tensors and Nones."""
+    # Gradients of embeddings may come as the rows that were used.
+    given = [getattr(g, "values", g) for g in gradients if g is not None]
+    # A sum is the cheapest pass that they survive.
+    return ops.isfinite(sum(ops.cast(ops.sum(g), "float32") for g in given))
 
 
 def _partition(variables):

@@ -1,5 +1,6 @@
 """Pictures of masks and of their learning."""
 
+import keras
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -75,6 +76,7 @@ def plot_input_mask(model, axes=None):
     kernel = next(iter(prunable_kernels(model)), None)
     if (
         kernel is None
+        or isinstance(kernel.layer, keras.layers.Embedding)  # rows are words
         or len(kernel.shape) != 2
         or None in image_shape
         or kernel.shape[0] != np.prod(image_shape)

@@ -29,5 +29,7 @@ def connection_prices(variables, cost):
             "Received unknown sizes for: " + ", ".join(unknown)
         )
     total = sum(mask.positions * mask.size for mask in masks)
-    mean = total / max(sum(mask.size for mask in masks), 1)
+    if not total:  # no mask at all, or none whose connections multiply anything
+        return {id(v): 0.0 for v in variables}
+    mean = total / sum(mask.size for mask in masks)
     return {id(v): v.connection_mask.positions / mean for v in variables}

@@ -10,6 +10,7 @@ from rich.table import Table
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.conversion import unmasked_layers
 from scl_keras.kernels import prunable_kernels
+from scl_keras.layers.masked_layer import masked_class_of
 from scl_keras.macs import connection_positions
 
 
@@ -250,7 +251,7 @@ def summary(model, print_fn=print):
         unmasked=tuple(
             f"{layer.name} ({type(layer).__name__})"
             for layer in unmasked_layers(model)
-            if not any(kernel.layer is layer for kernel in kernels)
+            if masked_class_of(layer) is None
         ),
         fully_connected=() if graph is None else graph.unknown,
         without_effective=reason,

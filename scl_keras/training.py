@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from scl_keras.graph import running_statistics
 from scl_keras.macs import record_positions
 from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
@@ -15,7 +16,8 @@ class SCLModel(keras.Model):
     It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
     `call` of one's own. `sparsify` makes one of a stock model. Besides the usual
     metrics, the logs of `fit` hold `connection_loss` (`λ · Σ c · H(s)`), `density`,
-    `sparsity` and `compression` of all masked kernels; `loss` stays the task's, and
+    `sparsity` and `compression` of all masked kernels, and `skipped_updates`, the
+    number of batches with a NaN or infinite gradient; `loss` stays the task's, and
     comparable with the dense model's.
 
     Example:
@@ -145,9 +147,15 @@ class SCLModel(keras.Model):
 
         The optimizer normalizes the mask gradients of each feature, adds the
         connection cost's and updates masks and weights; doing it there rather than here
-        lets loss scaling, gradient accumulation and custom loops have it too.
+        lets loss scaling, gradient accumulation and custom loops have it too. It skips
+        batches with a NaN or infinite gradient; here, statistics such as those of batch
+        normalization are kept from becoming NaN by them.
         """
+        statistics = running_statistics(self)
+        before = [v + 0 for v in statistics]
         logs = super().train_step(data)
+        for variable, value in zip(statistics, before, strict=True):
+            variable.assign(ops.where(ops.isfinite(variable), variable, value))
         return {**logs, **self.connection_logs()}
 
     def connection_logs(self):
@@ -164,7 +172,31 @@ class SCLModel(keras.Model):
             "density": kept / size,
             "sparsity": 1 - kept / size,
             "compression": size / kept,
+            "skipped_updates": self.scl_optimizer.skipped_updates + 0,
         }
+
+    def save_own_variables(self, store):
+        """Saves the states of random layers, which Keras does not."""
+        super().save_own_variables(store)
+        for i, state in enumerate(self._random_states()):
+            store[f"{_RANDOM}{i}"] = state.numpy()
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        keys = list(store.keys())  # Keras's stores can't be iterated over
+        own = {key: store[key] for key in keys if not key.startswith(_RANDOM)}
+        super().load_own_variables(own)
+        states = self._random_states()
+        if len(keys) - len(own) == len(states):  # not so in files of older models
+            for i, state in enumerate(states):
+                state.assign(store[f"{_RANDOM}{i}"])
+
+    def _random_states(self):
+        known = {id(v) for v in self.weights + self.metrics_variables}
+        return [v for v in self.variables if id(v) not in known]
+
+
+_RANDOM = "random_state_"
 
 
 def _is_functional(args, kwargs):

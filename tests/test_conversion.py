@@ -21,6 +21,7 @@ from scl_keras import (
     unmasked_layers,
 )
 from scl_keras.graph import walk_layers
+from scl_keras.kernels import prunable_kernels
 
 
 def sequential():
@@ -210,11 +211,13 @@ def test_strip_writes_zeros_and_keeps_outputs_also_in_a_file(model, rng, tmp_pat
     assert find_masks(stripped) == []
     assert [y.name for y in leaves(stripped)] == [y.name for y in leaves(model)]
     assert not any(isinstance(y, MaskedLayer) for y in leaves(stripped))
-    for masked, plain in zip(leaves(sparse), leaves(stripped), strict=True):
-        if isinstance(masked, MaskedLayer):
-            kept = masked.kernel_mask.variable.numpy() > 0
-            np.testing.assert_array_equal(plain.kernel, masked.kernel * kept)
-            assert not kept.all()
+    kernels = [prunable_kernels(net) for net in (sparse, stripped)]
+    for masked, plain in zip(*kernels, strict=True):
+        kept = masked.mask.variable.numpy() > 0
+        values = [getattr(kernel.layer, kernel.name) for kernel in (plain, masked)]
+        np.testing.assert_array_equal(values[0], values[1] * kept)
+        assert not kept.all()
+        np.testing.assert_array_equal(plain.kept(), kept)
     if model.name == "no_file":  # Keras doesn't load the stock model either
         return
     path = tmp_path / "m.keras"
@@ -353,6 +356,51 @@ def test_layers_are_chosen_in_every_way(choose, expected):
     assert left == {"i1", "i2", "d", "c", "last"} - expected
 
 
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (layers.GRU, {"forward_g", "backward_g"}),
+        ("forward_g", {"forward_g", "backward_g"}),
+        ("both", {"forward_g", "backward_g"}),
+        (layers.Bidirectional, {"forward_g", "backward_g"}),
+        (layers.Dense, {"d", "i"}),
+        ("steps", {"d"}),
+        (layers.TimeDistributed, {"d", "i"}),
+        ("inner", {"i"}),
+        (lambda layer: layer.name in "cd", {"c", "d"}),
+        (layers.RNN, {"forward_g", "backward_g", "c"}),
+        ("c", {"c"}),
+        (layers.MultiHeadAttention, {"a"}),
+    ],
+)
+def test_layers_in_wrappers_are_chosen_as_if_they_stood_outside(choice, expected, rng):
+    inputs = keras.Input((3, 4))
+    inner = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(4, name="i")], name="inner"
+    )
+    x = layers.TimeDistributed(layers.Dense(4, name="d"), name="steps")(inputs)
+    x = layers.TimeDistributed(inner)(x)
+    x = layers.MultiHeadAttention(2, 2, name="a")(x, x)
+    x = layers.RNN(layers.LSTMCell(4, name="c"), return_sequences=True)(x)
+    x = layers.Bidirectional(layers.GRU(2, name="g"), name="both")(x)
+    model = keras.Model(inputs, x)
+    sparse = sparsify(model, choice)
+    assert names(sparse) - {"both"} == expected
+    x = rng.normal(size=(2, 3, 4)).astype("float32")
+    np.testing.assert_array_equal(sparse(x), model(x))
+    set_masks(sparse, rng)
+    np.testing.assert_array_equal(strip_masks(sparse)(x), sparse(x))
+
+
+def test_lora_on_a_layer_inside_of_another_is_refused():
+    inputs = keras.Input((3, 4))
+    attention = layers.MultiHeadAttention(2, 2, name="mha")
+    model = keras.Model(inputs, attention(inputs, inputs))
+    attention.query_dense.enable_lora(2)
+    with pytest.raises(ValueError, match=r"'query'.*such as LoRA.*Received"):
+        sparsify(model)
+
+
 def test_arguments_reach_the_masks():
     model = sparsify(chooser(), "d", mask_initializer="zeros", ste="softplus")
     (mask,) = find_masks(model)
@@ -362,18 +410,20 @@ def test_arguments_reach_the_masks():
 
 
 def test_what_can_not_be_masked_is_left_and_listed():
-    model = sequences()
+    inputs = keras.Input((3, 6, 2))
+    x = layers.ConvLSTM1D(2, 3)(inputs)
+    x = layers.SpectralNormalization(layers.Dense(3))(x)
+    model = keras.Model(inputs, layers.PReLU()(x))
     sparse = sparsify(model)
-    kinds = {type(y).__name__ for y in unmasked_layers(sparse)}
-    assert kinds == {
-        "Embedding",
-        "MultiHeadAttention",
-        "Bidirectional",
-        "TimeDistributed",
-    }
+    kinds = [type(y).__name__ for y in unmasked_layers(sparse)]
+    assert kinds == ["ConvLSTM1D", "SpectralNormalization", "PReLU"]
     assert unmasked_layers(sparsify(sequential())) == []
+    assert unmasked_layers(sparsify(sequences())) == []
     plain = [type(y).__name__ for y in unmasked_layers(sequential())]
     assert plain == ["Conv2D", "Dense"]
+    kinds = [type(y).__name__ for y in unmasked_layers(sequences())]
+    whole = ["Dense", "Dense", "Embedding", "GRU", "GRU", "MultiHeadAttention"]
+    assert sorted(kinds) == whole
 
 
 def test_layers_with_lora_or_quantized_weights_are_left_and_listed(rng):

@@ -2,7 +2,8 @@ import keras
 import numpy as np
 from keras import layers
 
-from scl_keras.graph import is_graph, output_shapes, walk_layers
+from scl_keras.calls import layer_calls
+from scl_keras.graph import is_graph, sublayers, walk_inside, walk_layers
 
 
 def nested():
@@ -13,6 +14,10 @@ def nested():
     inputs = keras.Input((4,), name="x")
     x = inner(inner(shared(inputs)))
     return keras.Model(inputs, layers.Dense(2, name="last")(x))
+
+
+def output_shapes(model):
+    return [(call.layer, call.output_shape) for call in layer_calls(model)]
 
 
 def test_layers_are_walked_once_and_nested_models_before_their_layers():
@@ -57,3 +62,28 @@ def test_output_shapes_works_in_mixed_precision_and_with_a_fixed_batch():
     x = layers.Conv2D(2, 3, dtype="mixed_float16", name="c")(inputs)
     shapes = {y.name: shape for y, shape in output_shapes(keras.Model(inputs, x))}
     assert shapes["c"] == (3, 4, 4, 2)
+
+
+def test_wrapped_layers_are_walked_and_those_that_a_layer_makes_are_inside():
+    wrapper = layers.Bidirectional(layers.LSTM(2, name="lstm"), name="both")
+    model = keras.Sequential([keras.Input((3, 4)), wrapper])
+    names = [layer.name for layer in walk_layers(model)]
+    assert names == ["both", "forward_lstm", "backward_lstm"]
+    inside = [layer.name for layer in walk_inside(wrapper)]
+    assert inside == [*names[:2], "lstm_cell", names[2], "lstm_cell"]
+    assert sublayers(layers.Dense(2)) == []
+
+
+def test_a_layer_that_can_not_tell_its_config_has_no_wrapped_layers():
+    class Block(layers.Layer):
+        def __init__(self, dense):
+            super().__init__()
+            self.parts = {"dense": [dense]}
+
+        def call(self, x):
+            return self.parts["dense"][0](x)
+
+    dense = layers.Dense(2)
+    block = Block(dense)
+    assert sublayers(block) == [dense]
+    assert list(walk_layers(block)) == [block]

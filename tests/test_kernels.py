@@ -3,7 +3,7 @@ import numpy as np
 from keras import layers
 from maskable_layers import Bottleneck
 
-from scl_keras import sparsify, strip_masks
+from scl_keras import MaskedDense, sparsify, strip_masks, unmasked_layers
 from scl_keras.kernels import Kernel, prunable_kernels
 
 
@@ -13,17 +13,20 @@ def test_kernels_are_found_masked_or_not_and_each_once():
     inner = keras.Sequential(
         [keras.Input((4,)), layers.Dense(4, name="in")], name="net"
     )
-    x = layers.LSTM(4)(layers.Reshape((1, 4))(inner(shared(shared(inputs)))))
+    x = inner(shared(shared(inputs)))
+    x = layers.Bidirectional(layers.SimpleRNN(4))(layers.Reshape((1, 4))(x))
     model = keras.Model(inputs, layers.Dense(2, name="last")(x))
     stock = [(k.layer.name, k.name, k.mask) for k in prunable_kernels(model)]
+    cell = ("simple_rnn_cell", "recurrent_kernel", None)
     assert stock == [
         ("shared", "kernel", None),
         ("in", "kernel", None),
+        *[("simple_rnn_cell", "kernel", None), cell] * 2,
         ("last", "kernel", None),
     ]
     sparse = prunable_kernels(sparsify(model, "in"))
-    assert [k.layer.name for k in sparse] == ["shared", "in", "last"]
-    assert [k.mask is not None for k in sparse] == [False, True, False]
+    assert [k.layer.name for k in sparse] == [name for name, _, _ in stock]
+    assert [k.layer.name for k in sparse if k.mask is not None] == ["in"]
     assert sparse[1].mask is sparse[1].layer.kernel_mask
 
 
@@ -71,3 +74,22 @@ def test_unbuilt_layers_have_no_kernels():
             self.dense = layers.Dense(3)
 
     assert prunable_kernels(Net()) == []
+
+
+def test_kernels_out_of_reach_do_not_count_unless_they_are_masked():
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.stock, self.masked = layers.Dense(3), MaskedDense(3)
+
+        def build(self, input_shape):
+            self.stock.build(input_shape)
+            self.masked.build(input_shape)
+
+        def call(self, x):
+            return self.stock(x) + self.masked(x)
+
+    block = Block()
+    model = keras.Sequential([keras.Input((4,)), block])
+    assert [k.layer for k in prunable_kernels(model)] == [block.masked]
+    assert unmasked_layers(model) == [block]

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from keras import layers
 from maskable_layers import Bottleneck
 
-from scl_keras import MaskedKernel, MaskedLayer, sparsify
-from scl_keras.graph import output_shapes
+from scl_keras import sparsify
+from scl_keras.calls import layer_calls
 from scl_keras.kernels import prunable_kernels
-from scl_keras.macs import connection_positions, kernel_positions, record_positions
+from scl_keras.macs import connection_positions, record_positions
 
 
 def positions(model):
@@ -101,7 +101,6 @@ def test_unknown_sizes_are_none():
     sequence = keras.Input((None, 3))
     model = keras.Model(sequence, layers.Dense(2, name="d")(sequence))
     assert positions(model) == {"d": None}
-    assert kernel_positions((3, 2), (-1,), None) is None
 
 
 def test_a_layer_that_no_output_needs_does_not_count():
@@ -156,20 +155,108 @@ def test_counting_makes_no_new_calls_of_the_users_layers():
     model = keras.Model(inputs, dense(inputs))
     model.compile("sgd", "mse")
     before = len(dense._inbound_nodes), model.get_weights()
-    assert (dense, (None, 3)) in output_shapes(model)
+    assert (dense, (None, 3)) in [(c.layer, c.output_shape) for c in layer_calls(model)]
     assert len(dense._inbound_nodes) == before[0]
     for new, old in zip(model.get_weights(), before[1], strict=True):
         np.testing.assert_array_equal(new, old)
     assert model.compiled
 
 
-@keras.saving.register_keras_serializable("test_macs")
-class MaskedDepthwise(MaskedLayer, layers.DepthwiseConv2D):
-    kernel = MaskedKernel(feature_axes=(-2, -1))
-
-
 def test_depthwise_kernels_have_two_feature_axes():
-    conv = MaskedDepthwise(3, depth_multiplier=2, name="c")
+    conv = layers.DepthwiseConv2D(3, depth_multiplier=2, name="c")
     model = keras.Sequential([keras.Input((6, 6, 4)), conv])
     assert positions(model) == {"c": 16}
     assert prunable_kernels(model)[0].features == 8
+
+
+def macs(model):
+    """Multiply-accumulates a sample by kernel, of a stock model and its masked twin."""
+    counts = []
+    for net in (model, sparsify(model)):
+        count = connection_positions(net)
+        kernels = prunable_kernels(net)
+        counts.append([int(np.prod(k.shape)) * count(k) for k in kernels])
+    assert counts[0] == counts[1]
+    return counts[0]
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_transposed_convolution_multiplies_its_kernel_into_each_input(
+    padding, data_format
+):
+    shape = (5, 6, 2) if data_format == "channels_last" else (2, 5, 6)
+    inputs = keras.Input(shape)
+    conv = layers.Conv2DTranspose(3, 4, 2, padding, data_format=data_format)
+    spec = conv.compute_output_spec(inputs)
+    assert spec.shape[1:] != shape
+    model = keras.Model(inputs, conv(inputs))
+    assert prunable_kernels(model)[0].features == 3
+    assert macs(model) == [5 * 6 * 2 * 3 * 4 * 4]
+
+
+def test_both_kernels_of_a_separable_convolution_serve_its_output():
+    conv = layers.SeparableConv2D(5, 3, strides=2, depth_multiplier=2)
+    model = keras.Sequential([keras.Input((9, 9, 3)), conv])
+    depthwise = 4 * 4 * 3 * 2 * 3 * 3
+    assert macs(model) == [depthwise, 4 * 4 * 3 * 2 * 5]
+
+
+@pytest.mark.parametrize(
+    ("equation", "shape", "output", "expected", "features"),
+    [
+        ("abc,cde->abde", (4, 3), (4, 2, 5), 4 * 3 * 2 * 5, 10),
+        ("abc,cd->abd", (4, 3), (None, 5), 4 * 3 * 5, 5),
+        ("...x,xy->...y", (2, 4, 3), 5, 2 * 4 * 3 * 5, 5),
+        ("abcd,cde->abe", (4, 2, 3), (4, 5), 4 * 2 * 3 * 5, 5),
+        ("abc,bcd->abd", (4, 3), (4, 5), 4 * 3 * 5, 20),
+        ("abc,cd->ad", (4, 3), 5, 4 * 3 * 5, 5),
+        ("ab,b->a", (3,), (), 3, 1),
+    ],
+)
+def test_einsum_macs_are_the_product_of_all_its_axes(
+    equation, shape, output, expected, features
+):
+    model = keras.Sequential([keras.Input(shape), layers.EinsumDense(equation, output)])
+    assert macs(model) == [expected]
+    assert prunable_kernels(model)[0].features == features
+
+
+def test_recurrent_kernels_serve_every_step_and_embeddings_none():
+    inputs = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(9, 3)(inputs)
+    cells = layers.StackedRNNCells([layers.LSTMCell(2), layers.SimpleRNNCell(4)])
+    x = layers.RNN(cells, return_sequences=True)(x)
+    x = layers.Bidirectional(layers.GRU(5, return_sequences=True))(x)
+    x = layers.TimeDistributed(layers.Dense(6))(x)
+    lstm, simple = [3 * 8, 2 * 8], [2 * 4, 4 * 4]
+    gru = [4 * 15, 5 * 15]
+    expected = [7 * n for n in lstm + simple + gru + gru + [10 * 6]]
+    assert macs(keras.Model(inputs, x)) == [0, *expected]
+
+
+def test_a_wrapped_model_is_entered_with_the_shapes_of_each_step():
+    net = keras.Sequential([keras.Input((6, 6, 1)), layers.Conv2D(2, 3)])
+    model = keras.Sequential([keras.Input((5, 6, 6, 1)), layers.TimeDistributed(net)])
+    assert macs(model) == [5 * 4 * 4 * 9 * 2]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_attention_projects_each_sequence_by_its_own_length(grouped):
+    query, value = keras.Input((3, 8)), keras.Input((5, 8))
+    if grouped:
+        attention = layers.GroupQueryAttention(4, 4, 2)
+        heads = [8 * 16 * 3, 8 * 8 * 5, 8 * 8 * 5, 16 * 8 * 3]
+    else:
+        attention = layers.MultiHeadAttention(2, 4, value_dim=5)
+        heads = [8 * 8 * 3, 8 * 8 * 5, 8 * 10 * 5, 10 * 8 * 3]
+    model = keras.Model([query, value], attention(query, value))
+    assert macs(model) == heads
+    again = keras.Model([query, value], attention(query=query, value=value))
+    assert macs(again) == heads
+
+
+def test_unknown_lengths_are_unknown_in_recurrent_layers_too():
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layers.LSTM(2, name="l")(inputs))
+    assert positions(model) == {"lstm_cell": None}

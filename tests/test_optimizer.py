@@ -288,8 +288,42 @@ def test_a_built_optimizer_takes_all_its_state_from_a_weights_file(tmp_path):
     fresh.compile("adam", LOSS, mask_optimizer=SGD(3e-3, momentum=0.9))
     fresh.optimizer.build(fresh.trainable_variables)
     fresh.load_weights(tmp_path / "it.weights.h5")
-    assert len(trained.optimizer.variables) == 20
+    assert len(trained.optimizer.variables) == 21
     for a, b in zip(
         trained.optimizer.variables, fresh.optimizer.variables, strict=True
     ):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("normalization", ["network", "feature", None])
+def test_one_bad_batch_changes_nothing_and_is_counted(normalization, bad, jit_compile):
+    model, (x, y) = _model(), _data()
+    model.compile(Adam(0.1), LOSS, normalization=normalization, jit_compile=jit_compile)
+    model.train_on_batch(x, y)
+    variables = model.variables + model.optimizer.variables
+    before = [v.numpy() for v in variables]
+    model.train_on_batch(np.where(np.arange(len(x))[:, None] == 1, bad, x), y)
+    pairs = zip(variables, before, strict=True)
+    changed = [v.name for v, old in pairs if not np.array_equal(v.numpy(), old)]
+    assert changed == ["skipped_updates"]
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert int(logs["skipped_updates"]) == 1
+    assert not np.array_equal(before[0], model.variables[0].numpy())
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize("normalization", ["network", "feature", None])
+def test_gradients_whose_squares_overflow_do_not_stop_the_masks_for_good(normalization):
+    model, (x, y) = _model(), _data()
+    model.compile(SGD(1e-3), "mse", normalization=normalization)
+    targets = np.eye(4, dtype="float32")[y]
+    model.train_on_batch(x, targets)
+    before, masks = model.get_weights(), _masks(model)
+    model.train_on_batch(x, 1e25 * targets)
+    _assert_close(before, model.get_weights(), rtol=0)
+    assert int(model.scl_optimizer.skipped_updates.numpy()) == 1
+    model.train_on_batch(x, targets)
+    for old, new in zip(masks, _masks(model), strict=True):
+        assert not np.array_equal(old, new)

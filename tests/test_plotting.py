@@ -46,6 +46,9 @@ def test_a_network_without_a_dense_first_layer_has_no_input_mask():
         plot_input_mask(model)
     with pytest.raises(ValueError, match="dense first layer.*None"):
         plot_input_mask(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()]))
+    words = keras.Sequential([keras.Input((3,)), keras.layers.Embedding(3, 2)])
+    with pytest.raises(ValueError, match=r"dense first layer.*\(3, 2\)"):
+        plot_input_mask(words)
 
 
 def test_kept_has_a_bar_of_all_and_one_of_kept_for_each_kernel(rng):

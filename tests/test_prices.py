@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from scl_keras import MaskedConv2D, MaskedDense, find_masks
+from scl_keras.layers import MaskedEmbedding
 from scl_keras.macs import record_positions
 from scl_keras.prices import connection_prices
 
@@ -36,3 +37,18 @@ def test_flops_of_unknown_positions_are_refused_by_name():
     with pytest.raises(ValueError, match="built before `compile`.*masked_dense"):
         connection_prices(variables, "flops")
     assert connection_prices([], "flops") == {}
+
+
+def test_connections_that_are_only_looked_up_cost_no_flops():
+    model = keras.Sequential([keras.Input((3,), dtype="int32"), MaskedEmbedding(5, 2)])
+    record_positions(model)
+    (mask,) = find_masks(model)
+    assert connection_prices([mask.variable], "flops") == {id(mask.variable): 0}
+    inputs = keras.Input((3,), dtype="int32")
+    model = keras.Sequential([inputs, *model.layers, MaskedDense(4)])
+    record_positions(model)
+    variables = [mask.variable for mask in find_masks(model)]
+    prices = connection_prices(variables, "flops")
+    # Five rows of two without a price: the others are paid for all.
+    expected = [0, (10 + 8) / 8]
+    assert [prices[id(v)] for v in variables] == pytest.approx(expected)

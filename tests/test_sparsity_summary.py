@@ -168,10 +168,11 @@ def test_a_held_up_layer_is_marked():
 
 def test_layers_that_can_not_be_masked_are_listed():
     inputs = keras.Input((5,), dtype="int32")
-    x = layers.LSTM(3, name="memory")(layers.Embedding(7, 4, name="words")(inputs))
+    x = layers.Reshape((5, 1, 4))(layers.Embedding(7, 4, name="words")(inputs))
+    x = layers.LSTM(3)(layers.ConvLSTM1D(2, 1, name="m")(x))
     table = summary(keras.Model(inputs, layers.Dense(2)(x)), None)
-    assert table.unmasked == ("words (Embedding)", "memory (LSTM)")
-    assert "Not maskable: words (Embedding), memory (LSTM)" in str(table)
+    assert table.unmasked == ("m (ConvLSTM1D)",)
+    assert "Not maskable: m (ConvLSTM1D)" in str(table)
 
 
 def test_subclassed_models_get_the_direct_figures_and_say_so():

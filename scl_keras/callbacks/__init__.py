@@ -4,6 +4,7 @@ from scl_keras.callbacks.cost_schedule import ConnectionCostScheduler, ramp
 from scl_keras.callbacks.effective_sparsity_logger import EffectiveSparsityLogger
 from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.callbacks.mask_logger import MaskLogger
+from scl_keras.callbacks.safe_backup import SafeBackup
 from scl_keras.callbacks.target_sparsity import TargetSparsity
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "EffectiveSparsityLogger",
     "FreezeMasks",
     "MaskLogger",
+    "SafeBackup",
     "TargetSparsity",
     "ramp",
 ]

@@ -17,9 +17,10 @@ class TargetSparsity(keras.callbacks.Callback):
 
     `log N(t) = log N_0 + (1 - (1 - t)³) · (log N_target - log N_0)`
 
-    from the first step (`t = 0`) to the end of epoch `by_epoch` (`t = 1`). It is a
-    proportional-integral controller of the distance by which all mask variables
-    together would have to be shifted to meet the plan. The last such distance
+    from the first step (`t = 0`) to the end of epoch `by_epoch` (`t = 1`). It looks at
+    the distance by which all mask variables together would have to fall to meet the
+    plan: how that moved since the last look tells the cost that would hold it, and what
+    is added to this cost makes it vanish within the next steps. The last such distance
     is gone in one stroke, which makes the number exact, and the masks are frozen: what
     epochs are left fine-tune the weights.
 
@@ -98,8 +99,11 @@ class TargetSparsity(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
-        self._seen = self._steered = 0
-        self.model.scl_optimizer.frozen.assign(epoch >= self._end)
+        self._seen = 0
+        frozen = self.model.scl_optimizer.frozen
+        if epoch == self._end and not frozen.numpy():
+            self._close_the_gap()  # saved before this callback's turn, and resumed
+        frozen.assign(epoch >= self._end)
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the connection cost, every few steps."""
@@ -108,13 +112,7 @@ class TargetSparsity(keras.callbacks.Callback):
         # jump: with `steps_per_execution` only the last of each execution comes here.
         if self._epoch >= self._end or not self._steps:
             return
-        if self._steered and self._seen - self._steered < self._interval:
-            return
-        self._steered = self._seen
-        done = self._epoch * self._steps + min(self._seen, self._steps)
-        horizon = 5 * self._interval
-        planned = self._plan((done + horizon) / self._total_steps)
-        self._steer(self._distance(planned), horizon)
+        self._steer(self._epoch * self._steps + min(self._seen, self._steps))
 
     def on_epoch_end(self, epoch, logs=None):
         """Makes the number exact at the end of epoch `by_epoch`."""
@@ -158,20 +156,30 @@ class TargetSparsity(keras.callbacks.Callback):
         rank = min(max(round(count / stride), 1), values.size)
         return float(np.partition(values, -rank)[-rank])
 
-    def _steer(self, distance, horizon):
-        """One step of the controller.
+    def _steer(self, done):
+        """One step of the controller, with `done` of its training steps done.
 
-        Mask variables fall by rate · λ a step, so a distance is gone within the horizon
-        when λ exceeds the cost that holds the balance by distance / (rate · horizon).
-        The integral finds that balance; its state is the optimizer's, to be saved.
+        Mask variables fall by rate · λ a step, against what the task's gradients lift
+        them. The lift is observed: it is what a distance has not fallen by. (An
+        integral of the distance would wind up while no mask is near zero yet.)
         """
         optimizer = self.model.scl_optimizer
+        balance, distance, count, last = optimizer.steering.numpy().tolist()
+        elapsed = done - last
+        if 0 <= elapsed < self._interval and last:
+            return
         rate = max(float(optimizer.mask_optimizer.learning_rate), 1e-12)
-        pull = distance / (rate * horizon)
-        balance = float(optimizer.cost_balance.numpy())
-        balance = max(balance + pull * self._interval / (4 * horizon), 0.0)
-        optimizer.cost_balance.assign(balance)
-        optimizer.connection_cost.assign(max(balance + pull, 0.0))
+        cost = float(optimizer.connection_cost.numpy())
+        if last and elapsed > 0:
+            lift = (self._distance(int(count)) - distance) / (rate * elapsed)
+            balance += _GAIN * (lift + cost - balance)
+        else:
+            balance = cost
+        horizon = _HORIZON * self._interval
+        count = self._plan((done + horizon) / self._total_steps)
+        distance = self._distance(count)
+        optimizer.connection_cost.assign(max(balance + distance / (rate * horizon), 0))
+        optimizer.steering.assign([balance, distance, count, done])
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
@@ -197,4 +205,6 @@ class TargetSparsity(keras.callbacks.Callback):
 
 
 _SAMPLE = 50_000
+_HORIZON = 5  # looks
+_GAIN = 0.25
 _NEAR = 1e-3

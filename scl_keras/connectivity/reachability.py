@@ -8,8 +8,9 @@ import tensorflow as tf
 from keras import ops
 
 from scl_keras.connectivity.steps import step_of
-from scl_keras.graph import is_graph, trace
+from scl_keras.graph import is_graph
 from scl_keras.kernels import prunable_kernels
+from scl_keras.trace import trace
 
 
 class ConnectionGraph:

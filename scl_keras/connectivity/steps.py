@@ -10,7 +10,7 @@ from keras import ops
 from scl_keras.connectivity.activations import activated, is_known_activation
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
-from scl_keras.graph import Call
+from scl_keras.trace import Call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ def step_of(call, prunable):
     """Finds how a call is followed.
 
     Args:
-        call: A `scl_keras.graph.Call`.
+        call: A `scl_keras.trace.Call`.
         prunable: Names of the prunable kernels of layers, by the layers' ids.
 
     Returns:

@@ -111,9 +111,12 @@ def _convert_dense(source: Source) -> bytes:
         return source.dense
     # The converter raises its own type, or whatever tracing the model raises.
     except Exception as error:
+        hint = ""
+        if "TensorList" in str(error):  # what a loop over steps becomes
+            hint = "Recurrent layers convert when they are made with `unroll=True`. "
         raise ExportError(
             "TensorFlow Lite's converter cannot convert this model, not even without "
-            f"sparse encoding; nothing was written. It says: {error}"
+            f"sparse encoding; nothing was written. {hint}It says: {error}"
         ) from error
 
 

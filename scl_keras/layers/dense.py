@@ -1,8 +1,9 @@
-"""Masked fully connected layer."""
+"""Masked fully connected layers."""
 
 import keras
 
 from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.positions import at_free_axes
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -29,3 +30,36 @@ class MaskedDense(MaskedLayer, keras.layers.Dense):
     """
 
     kernel = MaskedKernel()
+
+
+def _output_axes(layer):
+    """The axes of an `EinsumDense` kernel that its output has, too."""
+    kernel, _, output = layer.equation.partition(",")[2].partition("->")
+    return tuple(i for i, axis in enumerate(kernel) if axis in output)
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense` with a learned mask over its kernel.
+
+    Forward: `activation(einsum(equation, x, v * H(s)) + b)`. The features are the
+    kernel's axes that the output has, too: the last two of `"abc,cde->abde"`.
+
+    Args:
+        *args: Arguments of `keras.layers.EinsumDense`, in its order.
+        mask_initializer: Initializer of the mask variables, a number or a name.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        **kwargs: Keyword arguments of `keras.layers.EinsumDense`.
+
+    Input shape:
+        As the equation has it, and so is the output's.
+
+    Example:
+
+    ```python
+    layer = MaskedEinsumDense("abc,cde->abde", (None, 4, 5))
+    layer(keras.ops.ones((2, 3, 6))).shape  # (2, 3, 4, 5)
+    ```
+    """
+
+    kernel = MaskedKernel(_output_axes, at_free_axes)

@@ -226,33 +226,45 @@ def test_no_layer_collapses_and_those_held_up_are_named(capsys):
     assert weak.held_up() and not strong.held_up()
 
 
-@pytest.mark.parametrize(
-    ("sparsity", "epochs"),
-    [
-        pytest.param(0.5, 20, marks=pytest.mark.xfail(strict=True, reason="windup")),
-        (0.9, 20),
-        (0.98, 20),
-    ],
-)
-@pytest.mark.slow
-def test_before_its_last_stroke_the_count_is_near_the_plan(sparsity, epochs):
-    model, controller = _sparse("lenet_300_100"), TargetSparsity(sparsity)
-    watch = Watch(controller)
-    _fit(model, controller, watch, count=1437, epochs=epochs)
-    end = round(epochs * 2 / 3) * math.ceil(1437 / 32)
-    target = (1 - sparsity) * _size(model)
-    assert watch.counts[end - 1] == pytest.approx(target, rel=0.25)
-
-
-@pytest.mark.xfail(strict=True, reason="the integral winds up while nothing is cut yet")
-def test_it_never_cuts_far_more_than_planned_on_the_way():
-    model, controller = _sparse("lenet_300_100"), TargetSparsity(0.9, by_epoch=6)
+# Connections of pixels that are always black have no gradient. They move in one crowd,
+# which waits just above zero at a sparsity that leaves some of them.
+@pytest.mark.parametrize(("sparsity", "end"), [(0.5, 0.2), (0.9, 0.05), (0.98, 0.05)])
+def test_the_count_follows_the_plan_on_the_way(sparsity, end):
+    model, controller = _sparse("lenet_300_100"), TargetSparsity(sparsity, by_epoch=6)
     watch = Watch(controller)
     _fit(model, controller, watch, count=1437, epochs=6)
     steps = 6 * math.ceil(1437 / 32)
     curve = 1 - (1 - np.arange(1, steps + 1) / steps) ** 3
-    planned = _size(model) * 0.1**curve
-    assert np.min(watch.counts / planned) > 0.75
+    planned = _size(model) * (1 - sparsity) ** curve
+    ratios = np.array(watch.counts) / planned
+    assert np.min(ratios) > 0.85  # masks start at one value: they leave it in a crowd
+    assert np.median(np.abs(ratios - 1)) < 0.1
+    assert ratios[-1] == pytest.approx(1, abs=end)  # before the last stroke
+
+
+def test_a_training_that_is_resumed_steers_as_if_it_had_not_stopped(tmp_path):
+    def train(model, **arguments):
+        x, y = DIGITS.x_train[:512], DIGITS.y_train[:512]
+        target = [TargetSparsity(0.9, by_epoch=6)]
+        model.fit(x, y, shuffle=False, verbose=0, callbacks=target, **arguments)
+
+    whole, first = _small(), _small()
+    for model in (whole, first):
+        model.compile(keras.optimizers.Adam(2e-3), LOSS)
+    train(whole, epochs=7)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 2
+
+    x, y = DIGITS.x_train[:512], DIGITS.y_train[:512]
+    callbacks = [TargetSparsity(0.9, by_epoch=6), Stop()]
+    first.fit(x, y, shuffle=False, verbose=0, epochs=7, callbacks=callbacks)
+    first.save(tmp_path / "model.keras")
+    second = keras.models.load_model(tmp_path / "model.keras")
+    train(second, epochs=7, initial_epoch=3)
+    for a, b in zip(whole.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 from export_models import dense_net, samples
 
+from scl_keras import sparsify
 from scl_keras.export import ExportError, candidates, export_tflite
 from scl_keras.export import tflite as tflite_module
 
@@ -162,6 +163,20 @@ def test_model_the_converter_cannot_take(tmp_path):
             model, tmp_path / "model.tflite", samples=np.ones((4, 4), "int32")
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recurrent_layer_converts_when_it_is_unrolled(tmp_path):
+    def model(unroll):
+        inputs = keras.Input((3, 4))
+        return sparsify(
+            keras.Model(inputs, keras.layers.GRU(16, unroll=unroll)(inputs))
+        )
+
+    path, x = tmp_path / "model.tflite", samples(3, 4, count=4)
+    with pytest.raises(ExportError, match=r"`unroll=True`"):
+        export_tflite(model(False), path, samples=x)
+    assert not list(tmp_path.iterdir())
+    assert export_tflite(model(True), path, samples=x, latency_seconds=0).candidate
 
 
 def test_wrong_encoder_beside_a_right_one(tmp_path, monkeypatch):

@@ -9,11 +9,15 @@ from scl_keras import (
     MaskedDense,
     MaskedKernel,
     MaskedLayer,
+    SCLModel,
     find_masks,
     sparsify,
     strip_masks,
+    summary,
     unmasked_layers,
 )
+from scl_keras.kernels import prunable_kernels
+from scl_keras.layers import MaskedEmbedding, MaskedLSTM
 
 
 @keras.saving.register_keras_serializable("test_own_layers")
@@ -115,10 +119,163 @@ def test_a_layer_that_holds_masked_layers_can_call_them(rng, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
-    with pytest.raises(ValueError, match=r"inside of another layer.*kernel_mask"):
+    with pytest.raises(ValueError, match=r"makes it for itself.*kernel_mask"):
         strip_masks(model)
     # `sparsify` leaves what is masked already as it is.
     np.testing.assert_array_equal(sparsify(model)(x), model(x))
+
+
+@keras.saving.register_keras_serializable("test_own_layers")
+class Encoder(layers.Layer):
+    """Makes layers of its own: at once, in a list, in a wrapper and in `build`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.first = layers.Dense(units, activation="tanh")
+        self.more = [layers.Dense(units), layers.Dropout(0.5), Bottleneck(3, units)]
+        self.steps = layers.TimeDistributed(layers.Dense(units))
+
+    def build(self, input_shape):
+        self.memory = layers.GRU(self.units, return_sequences=True)
+        self.scale = self.add_weight((self.units,), "ones", name="scale")
+        shape = (*input_shape[:-1], self.units)
+        self.first.build(input_shape)
+        for layer in [*self.more, self.steps, self.memory]:
+            layer.build(shape)
+
+    def call(self, x, training=None):
+        x = self.first(x)
+        for layer in self.more:
+            x = layer(x)
+        return self.memory(self.steps(x)) * self.scale
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+@keras.saving.register_keras_serializable("test_own_layers")
+class MaskedEncoder(MaskedLayer, Encoder):
+    pass
+
+
+def test_a_layer_that_makes_layers_masks_them_all(rng, tmp_path):
+    stock = keras.Sequential([keras.Input((3, 4)), Encoder(4), layers.Dense(2)])
+    x = rng.normal(size=(2, 3, 4)).astype("float32")
+    model = sparsify(stock, ste="softplus")
+    np.testing.assert_array_equal(model(x), stock(x))
+    assert unmasked_layers(model) == []
+    names = [k.label.split("encoder/")[-1] for k in prunable_kernels(model)]
+    assert len(set(names)) == len(find_masks(model)) == 1 + 3 + 1 + 2 + 1
+    assert {type(mask.ste).__name__ for mask in find_masks(model)} == {"Softplus"}
+    random_masks(model, rng)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    stripped = strip_masks(loaded)
+    np.testing.assert_array_equal(stripped(x), model(x))
+    encoder = stripped.layers[-2]
+    assert type(encoder) is Encoder
+    assert [type(y) for y in encoder.more] == [
+        layers.Dense,
+        layers.Dropout,
+        Bottleneck,
+    ]
+
+
+def test_a_layer_that_is_built_is_left_as_it_is(rng):
+    class Tied(layers.Layer):
+        def __init__(self, table):
+            super().__init__()
+            self.table = table
+
+        def build(self, input_shape):
+            self.kernel = self.add_weight((4, 3))
+
+        def call(self, x):
+            return ops.matmul(x, self.kernel) + self.table.embeddings[0]
+
+    class MaskedTied(MaskedLayer, Tied):
+        kernel = MaskedKernel()
+
+    table = layers.Embedding(2, 3)
+    table.build()
+    layer = MaskedTied(table)
+    layer(np.ones((1, 4), "float32"))
+    assert layer.table is table
+    assert len(find_masks(layer)) == 1
+    assert unmasked_layers(layer) == [table]
+
+
+def test_a_fused_operation_gets_the_masked_kernels_of_the_cell(monkeypatch, rng):
+    """On a GPU a recurrent layer hands its cell's kernels to one operation."""
+    layer = MaskedLSTM(3)
+    layer.build((2, 5, 4))
+    random_masks(layer, rng)
+    seen = []
+    stock_loop = layers.RNN.inner_loop
+
+    def inner_loop(self, *args, **kwargs):
+        seen.append([self.cell.kernel.numpy(), self.cell.recurrent_kernel.numpy()])
+        return stock_loop(self, *args, **kwargs)
+
+    monkeypatch.setattr(layers.RNN, "inner_loop", inner_loop)
+    layer(rng.normal(size=(2, 5, 4)).astype("float32"))
+    expected = layer.cell.masked_kernels()
+    for value, name in zip(seen[0], ("kernel", "recurrent_kernel"), strict=True):
+        np.testing.assert_array_equal(value, expected[name])
+        assert np.any(value == 0)
+    assert np.all(layer.cell.kernel.numpy() != 0)
+
+
+def test_an_embedding_takes_the_weights_it_starts_with(rng):
+    table = rng.normal(size=(5, 3)).astype("float32")
+    for weights in (table, [table]):
+        layer = MaskedEmbedding(5, 3, weights=weights)
+        np.testing.assert_array_equal(layer(np.array([4, 0])), table[[4, 0]])
+
+
+class Net(SCLModel):
+    """The way to a subclassed model: `SCLModel` and masked layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = MaskedEncoder(4)
+        self.head = MaskedDense(2)
+
+    def call(self, x):
+        return self.head(ops.mean(self.encoder(x), axis=1))
+
+
+def test_a_subclassed_model_of_masked_layers_learns_its_masks(rng, tmp_path):
+    model = Net()
+    x = rng.normal(size=(8, 3, 4)).astype("float32")
+    model(x)
+    model.compile("sgd", "mse", run_eagerly=True)
+    before = [mask.variable.numpy() for mask in find_masks(model)]
+    model.fit(x, np.zeros((8, 2)), verbose=0)
+    assert len(before) == 8
+    for mask, old in zip(find_masks(model), before, strict=True):
+        assert np.any(mask.variable.numpy() != old)
+    assert len(summary(model, None).rows) == 8
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = Net()
+    other(x)
+    other.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(other(x), model(x))
+
+
+def test_a_subclass_of_a_masked_layer_can_not_be_stripped():
+    class Doubled(MaskedDense):
+        def call(self, x):
+            return 2 * super().call(x)
+
+    model = keras.Sequential([keras.Input((4,)), Doubled(3)])
+    with pytest.raises(ValueError, match=r"subclass of a masked.*Received.*Doubled"):
+        strip_masks(model)
 
 
 def test_a_subclass_of_a_stock_layer_is_not_taken_for_it():

@@ -1,0 +1,41 @@
+"""Masked embeddings."""
+
+import keras
+
+from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.positions import nowhere
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
+    """`keras.layers.Embedding` with a learned mask over its table.
+
+    Forward: `(v * H(s))[x]`. As in a `Dense` layer on one-hot inputs, the features are
+    the output's: the last axis. A lookup costs no multiply-accumulate, and with
+    `cost="flops"` its connections are free.
+
+    Args:
+        *args: Arguments of `keras.layers.Embedding`, in its order.
+        mask_initializer: Initializer of the mask variables, a number or a name.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        **kwargs: Keyword arguments of `keras.layers.Embedding`.
+
+    Input shape:
+        Integers `(batch, ...)`. Output shape: `(batch, ..., output_dim)`.
+
+    Example:
+
+    ```python
+    layer = MaskedEmbedding(100, 8)
+    layer(keras.ops.ones((2, 5), "int32")).shape  # (2, 5, 8)
+    ```
+    """
+
+    embeddings = MaskedKernel(positions=nowhere)
+
+    def __init__(self, *args, weights=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        if weights is not None:  # which the stock layer takes before it has masks
+            self.build()
+            table = weights[0] if isinstance(weights, list) else weights
+            self.embeddings.assign(table)

@@ -1,0 +1,84 @@
+"""A training in a process of its own, to be killed and taken up again.
+
+python backup_process.py CALLBACK KILL FOLDER: trains with the callback (`keras`, `safe`
+or `none`), kills itself (`mid_epoch`, `while_writing` or `never`), or else writes all
+variables to FOLDER/final.npz.
+"""
+
+import os
+import pathlib
+import signal
+import sys
+
+import keras
+import numpy as np
+
+import scl_keras
+from scl_keras.datasets import load_dataset
+
+
+@keras.saving.register_keras_serializable("tests")
+class Mortal(keras.layers.Dropout):
+    """Dropout (random state to restore) that dies when it is saved in an epoch."""
+
+    dies = False
+
+    def save_own_variables(self, store):
+        if Mortal.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().save_own_variables(store)
+
+
+class Killer(keras.callbacks.Callback):
+    """Kills in epoch 3, at once or when it is saved."""
+
+    def __init__(self, kill):
+        super().__init__()
+        self.kill, self.epoch = kill, None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+        Mortal.dies = epoch == 3 and self.kill == "while_writing"
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.epoch == 3 and batch == 5 and self.kill == "mid_epoch":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(callback, kill, folder):
+    """Trains, from the backup if there is one."""
+    folder = pathlib.Path(folder)
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(inputs)
+    x = scl_keras.MaskedDense(32, activation="relu")(x)
+    x = Mortal(0.2)(x)
+    model = scl_keras.SCLModel(inputs, scl_keras.MaskedDense(10)(x))
+    schedule = keras.optimizers.schedules.CosineDecay(0.01, 70)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        keras.optimizers.Adam(schedule),
+        loss,
+        mask_optimizer=keras.optimizers.SGD(3e-3, momentum=0.9),
+    )
+    backup = {
+        "keras": [keras.callbacks.BackupAndRestore(folder / "backup")],
+        "safe": [scl_keras.SafeBackup(folder / "backup")],
+        "none": [],
+    }[callback]
+    data = load_dataset("digits")
+    model.fit(
+        data.x_train[:320],
+        data.y_train[:320],
+        epochs=7,
+        shuffle=False,
+        verbose=0,
+        callbacks=[scl_keras.TargetSparsity(0.9, by_epoch=5), Killer(kill), *backup],
+    )
+    variables = model.variables + model.optimizer.variables
+    values = {f"{i}_{v.name}": v.numpy() for i, v in enumerate(variables)}
+    np.savez(folder / "final.npz", **values)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
