@@ -32,7 +32,8 @@ def sparsify(
             `layer -> bool`, or a list of these. A nested model or its name stands for
             all of its layers. By default all that can be.
         mask_initializer: Initializer of the mask variables, a number or a name.
-        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`; None for fixed
+            masks, which training doesn't change (see `prune` and `GradualPruning`).
 
     Returns:
         An `SCLModel`, not compiled.
@@ -59,11 +60,44 @@ def sparsify(
         config = {"mask_initializer": mask_initializer, "ste": ste}
         return masked_class.from_config({**layer.get_config(), **config})
 
-    copy = _rebuild(model, convert, {})
-    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
-        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
-        return SCLModel(copy.inputs[0], outputs, name=model.name)
-    return SCLModel(copy.input, copy.output, name=model.name)
+    return _as_scl_model(_rebuild(model, convert, {}))
+
+
+def fix_masks(model):
+    """Copies a model with masked layers, with masks that training doesn't change.
+
+    They are those that it has now. The copy's masks are no trainable variables,
+    whatever it is compiled with, also when it is saved and loaded or cloned.
+
+    Args:
+        model: A functional or Sequential model with masked layers.
+
+    Returns:
+        An `SCLModel` with the same weights, masks, outputs and names, not compiled.
+
+    Raises:
+        ValueError: If the model is unbuilt or subclassed, or has no masked layer.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98)])
+    ticket = fix_masks(model)
+    ```
+    """
+    _check_graph(model, "fix_masks")
+    if not find_masks(model):
+        raise ValueError(
+            f"Model '{model.name}' has no masked layer. `sparsify(model, ste=None)` "
+            "makes a model with fixed masks of a stock one."
+        )
+
+    def convert(layer):
+        if not isinstance(layer, MaskedLayer):
+            return _same(layer)
+        return type(layer).from_config({**layer.get_config(), "ste": None})
+
+    return _as_scl_model(_rebuild(model, convert, {}))
 
 
 def strip_masks(model):
@@ -120,6 +154,13 @@ def unmasked_layers(model):
         if not isinstance(layer, (MaskedLayer, keras.Model))
         and any(len(weight.shape) >= 2 for weight in getattr(layer, "weights", []))
     ]
+
+
+def _as_scl_model(copy):
+    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
+        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
+        return SCLModel(copy.inputs[0], outputs, name=copy.name)
+    return SCLModel(copy.input, copy.output, name=copy.name)
 
 
 def _check_graph(model, function):
