@@ -1,0 +1,86 @@
+"""Gradients, which `keras.ops` doesn't have: the one place that needs a backend."""
+
+import keras
+import tensorflow as tf
+
+
+def loss_gradients(model, variables, batches, loss, loss_weights=None):
+    """Gradients of the loss, averaged over data, in training mode.
+
+    Only the loss counts, without penalties (regularizers and `add_loss`). The model's
+    state (moving averages, random seeds) is as before afterwards.
+
+    Args:
+        model: A built functional model.
+        variables: List of variables, the trainable ones to differentiate by.
+        batches: Iterable of `(x, y, sample_weight, size)`.
+        loss: Loss, as for `keras.Model.compile`.
+        loss_weights: As for `keras.Model.compile`.
+
+    Returns:
+        A list of float64 arrays, one a variable.
+
+    Raises:
+        ValueError: If the loss can't be computed.
+    """
+    evaluator = keras.Model(model.input, model.output)
+    evaluator.compile(loss=loss, loss_weights=loss_weights, jit_compile=False)
+
+    @tf.function(reduce_retracing=True)
+    def gradients_of(x, y, sample_weight):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([v.value for v in variables])
+            y_pred = evaluator(x, training=True)
+            value = evaluator.compute_loss(x, y, y_pred, sample_weight)
+            value -= sum(evaluator.losses)
+        values = [v.value for v in variables]
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(value, values, unconnected_gradients=zero)
+
+    state = [(v, keras.ops.copy(v)) for v in model.non_trainable_variables]
+    total, seen = 0.0, 0
+    try:
+        for x, y, sample_weight, size in batches:
+            try:
+                found = gradients_of(x, y, sample_weight)
+            except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
+                raise _mismatch(model, loss, y) from error
+            found = [tf.cast(tf.convert_to_tensor(g), "float64") * size for g in found]
+            total = [g + h for g, h in zip(found, total, strict=True)] if seen else found
+            seen += size
+    finally:
+        for variable, value in state:
+            variable.assign(value)
+    return [keras.ops.convert_to_numpy(g) / seen for g in total]
+
+
+def _mismatch(model, loss, y):
+    outputs = [tuple(x.shape) for x in model.outputs]
+    targets = keras.tree.map_structure(lambda a: tuple(a.shape), y)
+    return ValueError(
+        f"The loss {loss!r} can't be computed on `data`: do the targets fit the model's "
+        f"outputs, of shapes {outputs}? Received: targets of shapes {targets}"
+    )
+
+
+def pull_back(function, xs, kernels, upstream):
+    """Vector-Jacobian product of a function.
+
+    Args:
+        function: `function(xs, kernels)`, returning a list of tensors.
+        xs: List of arrays.
+        kernels: List of arrays.
+        upstream: List of arrays, one for each of its results.
+
+    Returns:
+        Two lists of arrays, of the shapes of `xs` and of `kernels`.
+    """
+    xs, kernels = [tf.constant(x) for x in xs], [tf.constant(k) for k in kernels]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([xs, kernels])
+        ys = function(xs, kernels)
+    zero = tf.UnconnectedGradients.ZERO
+    found = tape.gradient(
+        ys, [xs, kernels], [tf.constant(g) for g in upstream], unconnected_gradients=zero
+    )
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, tuple(found))
