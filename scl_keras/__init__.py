@@ -6,11 +6,13 @@ Only the names listed here are public.
 from scl_keras._version import __version__
 from scl_keras.callbacks import (
     ConnectionCostScheduler,
+    EffectiveSparsityLogger,
     FreezeMasks,
     MaskLogger,
     TargetSparsity,
     ramp,
 )
+from scl_keras.connectivity import ConnectionGraph, effective_masks, stand_in
 from scl_keras.conversion import sparsify, strip_masks, unmasked_layers
 from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
@@ -24,6 +26,8 @@ from scl_keras.training import SCLModel, SCLSequential
 __all__ = [
     "STE",
     "ConnectionCostScheduler",
+    "ConnectionGraph",
+    "EffectiveSparsityLogger",
     "ExportError",
     "ExportReport",
     "FreezeMasks",
@@ -43,10 +47,12 @@ __all__ = [
     "SparsitySummary",
     "TargetSparsity",
     "__version__",
+    "effective_masks",
     "export_tflite",
     "find_masks",
     "ramp",
     "sparsify",
+    "stand_in",
     "strip_masks",
     "summary",
     "unmasked_layers",

@@ -43,9 +43,13 @@ class Kernel:
             return ops.convert_to_numpy(self.mask.variable) > 0
         return ops.convert_to_numpy(getattr(self.layer, self.name)) != 0
 
-    def dead_features(self):
-        """Number of features without a connection."""
-        kept = self.kept()
+    def dead_features(self, kept=None):
+        """Number of features without a connection.
+
+        Args:
+            kept: Boolean array of the kernel's shape, by default `kept()`.
+        """
+        kept = self.kept() if kept is None else kept
         features = {axis % kept.ndim for axis in self.feature_axes}
         rest = tuple(axis for axis in range(kept.ndim) if axis not in features)
         return int(np.sum(~kept.any(axis=rest)))

@@ -40,6 +40,17 @@ def test_numbers_equal_hand_counts():
     assert (conv.features, conv.dead_features) == (2, 1)
     assert (conv.macs, conv.sparse_macs) == (18 * 16, 2 * 16)
     assert (dense.kept, dense.connections) == (4, 160)
+    # Row 4 of the dense kernel reads filter 0, which is dead.
+    assert (conv.effective, conv.dead, conv.effective_sparsity) == (2, 0, 1 - 2 / 18)
+    assert (dense.effective, dense.dead, dense.effective_sparsity) == (
+        3,
+        1,
+        1 - 3 / 160,
+    )
+    assert (table.effective, table.dead) == (5, 1)
+    assert table.effective_compression == 178 / 5
+    assert table.effective_sparsity == 1 - 5 / 178
+    assert (table.fully_connected, table.without_effective) == ((), None)
     assert (dense.features, dense.dead_features) == (5, 2)
     assert (dense.macs, dense.sparse_macs) == (160, 4)
     assert (table.kept, table.connections) == (6, 178)
@@ -57,6 +68,12 @@ def test_the_dictionary_is_json_and_holds_every_number():
         "name": "net",
         "rows": content["rows"],
         "unmasked": [],
+        "fully_connected": [],
+        "without_effective": None,
+        "effective": 5,
+        "dead": 1,
+        "effective_sparsity": table.effective_sparsity,
+        "effective_compression": 178 / 5,
         "kept": 6,
         "connections": 178,
         "sparsity": table.sparsity,
@@ -75,13 +92,14 @@ def test_the_table_shows_rows_and_totals(capsys):
     assert printed == [str(table)]
     lines = str(table).splitlines()
     (total,) = [line for line in lines if "Total" in line]
-    for text in ("29.7x", "6 / 178", "96.63%", "3 / 7", "36 / 448"):
+    for text in ("29.7x", "6 / 178", "96.63%", "97.19%", "1", "3 / 7", "36 / 448"):
         assert text in total
     (conv,) = [line for line in lines if "c/kernel (MaskedConv2D)" in line]
     for text in ("2 / 18", "88.89%", "1 / 2", "32 / 288"):
         assert text in conv
     assert "held up" not in str(table)
-    assert max(map(len, lines)) <= 110
+    assert "35.6x" in str(table)
+    assert max(map(len, lines)) <= 120
     summary(convolutional())
     assert "96.63%" in capsys.readouterr().out
 
@@ -131,6 +149,8 @@ def test_unknown_sizes_and_nothing_kept():
     assert table.compression == float("inf")
     assert (table.sparsity, table.rows[0].dead_features) == (1, 2)
     assert "?" in str(table)
+    assert table.effective is table.dead is table.effective_compression is None
+    assert "No effective connections: Model" in str(table)
 
 
 def test_a_held_up_layer_is_marked():
@@ -152,6 +172,43 @@ def test_layers_that_can_not_be_masked_are_listed():
     table = summary(keras.Model(inputs, layers.Dense(2)(x)), None)
     assert table.unmasked == ("words (Embedding)", "memory (LSTM)")
     assert "Not maskable: words (Embedding), memory (LSTM)" in str(table)
+
+
+def test_subclassed_models_get_the_direct_figures_and_say_so():
+    class Net(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = layers.Dense(3), layers.Dense(2)
+
+        def call(self, x):
+            return self.last(self.first(x))
+
+    model = Net()
+    model(np.zeros((1, 4)))
+    model.first.kernel.assign(np.diag([1.0] * 4)[:, :3])
+    table = summary(model, None)
+    assert (table.kept, table.connections, table.rows[0].effective) == (9, 18, None)
+    assert table.as_dict()["effective"] is table.effective_sparsity is None
+    assert "No effective connections:" in str(table)
+    assert "functional or Sequential" in str(table)
+
+
+def test_operations_taken_as_fully_connected_are_named():
+    inputs = keras.Input((4,))
+    x = layers.Lambda(lambda x: x, name="mine")(layers.Dense(3)(inputs))
+    table = summary(keras.Model(inputs, layers.Dense(2)(x)), None)
+    assert table.fully_connected == ("mine (Lambda)",)
+    assert "Taken as fully connected: mine (Lambda)" in str(table)
+
+
+def test_dead_features_are_those_without_an_effective_connection():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4), layers.Dense(2)])
+    first, last = (layer.kernel for layer in model.layers)
+    first.assign(np.ones((3, 4)) * [0, 1, 1, 1])
+    last.assign([[1, 1], [0, 0], [0, 0], [1, 0]])  # unit 0 is fed by nothing
+    rows = summary(model, None).rows
+    assert [row.dead_features for row in rows] == [3, 1]
+    assert [row.dead for row in rows] == [6, 2]
 
 
 @pytest.mark.parametrize(

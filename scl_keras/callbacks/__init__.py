@@ -1,12 +1,14 @@
 """Callbacks that steer and report the learning of masks."""
 
 from scl_keras.callbacks.cost_schedule import ConnectionCostScheduler, ramp
+from scl_keras.callbacks.effective_sparsity_logger import EffectiveSparsityLogger
 from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.callbacks.mask_logger import MaskLogger
 from scl_keras.callbacks.target_sparsity import TargetSparsity
 
 __all__ = [
     "ConnectionCostScheduler",
+    "EffectiveSparsityLogger",
     "FreezeMasks",
     "MaskLogger",
     "TargetSparsity",

@@ -1,0 +1,88 @@
+"""Stand-ins of the functions of `keras.ops`, where a model's graph calls them.
+
+Each takes the `Call` and a 0/1 tensor for each of its `inputs`. What is not a tensor of
+the graph (a number, a constant) is no path from the model's inputs.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from scl_keras.connectivity.stand_ins import bilinear, together
+
+
+def operation_stand_in(operation):
+    """The stand-in of an operation of `keras.ops`, or None where none is known.
+
+    Keras exports its functions and not the classes behind them, which are named alike:
+    they are known by their names.
+    """
+    if not type(operation).__module__.startswith("keras."):
+        return None
+    return _stand_ins.get(type(operation).__name__)
+
+
+def _elementwise(call, xs):
+    shape = call.outputs[0].shape
+    return sum(ops.broadcast_to(x, shape) for x in xs)
+
+
+def _itself(call, xs):
+    args, kwargs = _filled(call, xs)
+    return call.operation.call(*args, **kwargs)
+
+
+def _padding(call, xs):
+    return call.operation.call(xs[0])  # with zeros: what it pads with is no input
+
+
+def _reduction(call, xs):
+    (x,) = xs
+    return ops.sum(x, axis=call.operation.axis, keepdims=call.operation.keepdims)
+
+
+def _along_axis(call, xs):
+    return together(xs[0], call.operation.axis)
+
+
+def _product(call, xs):
+    def product(*xs):
+        args, kwargs = _filled(call, xs, constant=_ones)
+        return call.operation.call(*args, **kwargs)
+
+    return bilinear(product, xs)
+
+
+def _ones(x):
+    return np.ones(x.shape, "float32") if hasattr(x, "shape") else x
+
+
+def _filled(call, xs, constant=lambda x: x):
+    """The call's arguments with other tensors in the place of the graph's."""
+    xs = iter(xs)
+    return keras.tree.map_structure(
+        lambda x: next(xs) if isinstance(x, keras.KerasTensor) else constant(x),
+        (call.args, call.kwargs),
+    )
+
+
+_FAMILIES = {
+    _elementwise: "Add Subtract Multiply Divide TrueDivide DivideNoNan Power Maximum "
+    "Minimum Negative Absolute Abs Square Sqrt Rsqrt Exp Expm1 Log Log1p Sin Cos Tanh "
+    "Arctan Erf Clip Reciprocal Sign Floor Ceil Round Relu Relu6 Sigmoid Softplus "
+    "Softsign SoftShrink Silu LogSigmoid LeakyRelu HardSigmoid HardSilu HardTanh "
+    "HardShrink Elu Selu Celu Gelu Squareplus SparsePlus SparseSigmoid TanhShrink "
+    "Threshold Where Cast Copy ConvertToTensor StopGradient Logaddexp Hypot Mod "
+    "Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr "
+    "LogicalNot",
+    _itself: "GetItem Reshape Transpose Squeeze ExpandDims Concatenate Stack Hstack "
+    "Vstack Dstack Split ArraySplit Unstack Flip Roll Repeat Tile Moveaxis Swapaxes "
+    "BroadcastTo Ravel Slice Rot90 DepthToSpace SpaceToDepth",
+    _padding: "Pad",
+    _reduction: "Sum Mean Max Amax Min Amin Any All Prod Logsumexp Median Std Var",
+    _along_axis: "Softmax LogSoftmax",
+    _product: "Matmul Einsum Dot Tensordot",
+}
+_stand_ins = {
+    name: function for function, names in _FAMILIES.items() for name in names.split()
+}

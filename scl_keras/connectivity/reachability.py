@@ -1,0 +1,330 @@
+"""Which connections lie on a path from a model's inputs to its outputs."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from scl_keras.connectivity.operations import operation_stand_in
+from scl_keras.connectivity.stand_ins import (
+    activated,
+    is_known,
+    is_known_activation,
+    layer_stand_in,
+)
+from scl_keras.graph import Call, is_graph, trace
+from scl_keras.kernels import prunable_kernels
+
+
+class ConnectionGraph:
+    """A model's graph, ready to tell which of its connections are effective.
+
+    A connection is effective if it lies on a path from an input of the model to one of
+    its outputs: if, at some position, the unit that it comes from is reached from the
+    inputs, and the unit that it goes to reaches an output (Vysogorets & Kempe,
+    *Connectivity Matters*, arXiv 2107.02306). Paths start at the inputs and not at
+    biases: a unit that only biases feed is a constant. They follow what depends on
+    what: a sum or product (`Add`, `Multiply`) is reached where any of its terms is,
+    maximum and mean pooling where any of their window is, and layers that normalize or
+    compare several positions (`LayerNormalization`, `Softmax`) join all of them.
+
+    All of it takes one pass forwards and one backwards over the graph, with the mask in
+    the place of each kernel. Each operation starts from zeros and ones, and what it
+    adds up are whole numbers, none of them negative: a sum can neither overflow, nor
+    cancel, nor fade, however deep the network, and whether it is zero is exact although
+    it is computed in float32.
+
+    Operations of which it is not known what depends on what (`Lambda`, attention,
+    recurrent and custom layers) count as fully connected, see `unknown`. `stand_in`
+    makes a layer of one's own known.
+
+    Args:
+        model: A built functional or Sequential model, masked or with zeros in its
+            kernels. Weights and masks are read each time, layers and shapes only once.
+        input_shapes: Shapes of the inputs, without the batch axis: a tuple, or a list
+            of them for several inputs, in the order of `model.inputs`. Needed where the
+            model leaves sizes open, since the effective connections depend on them.
+
+    Attributes:
+        kernels: List of `scl_keras.kernels.Kernel`, as of `prunable_kernels(model)`.
+        unknown: Tuple of names of the operations that count as fully connected, such as
+            `"attention (MultiHeadAttention)"`.
+
+    Raises:
+        ValueError: If the model isn't built or is subclassed, or if `input_shapes` is
+            missing or doesn't fit.
+
+    Example:
+
+    ```python
+    graph = ConnectionGraph(model)
+    masks = graph.effective()  # one boolean array a kernel, as in `graph.kernels`
+    ```
+    """
+
+    def __init__(self, model, input_shapes=None):
+        if not is_graph(model):
+            raise ValueError(
+                "Effective connections need a built functional or Sequential Keras "
+                "model: other models have no graph to walk. "
+                f"Received: {model!r} (of type {type(model).__name__})"
+            )
+        self.kernels = prunable_kernels(model)
+        self.trace = trace(model, _sized_inputs(model, input_shapes))
+        for call in self.trace.calls:
+            if any(None in out.shape for out in call.outputs):
+                raise ValueError(
+                    f"The size of what '{call.operation.name}' returns isn't known "
+                    f"before it runs. Received: {[out.shape for out in call.outputs]}"
+                )
+        by_layer = {}
+        for kernel in self.kernels:
+            by_layer.setdefault(id(kernel.layer), []).append(kernel.name)
+        self.steps = [_step(c, by_layer) for c in self.trace.calls]
+        unknown = [x.unknown for x in self.steps if x.unknown]
+        self.unknown = tuple(dict.fromkeys(unknown))
+
+    def effective(self, kept=None):
+        """Finds the effective connections.
+
+        Args:
+            kept: List of arrays, one for each of `kernels` and of its shape, non-zero
+                where a connection is kept; by default as the model has it now.
+
+        Returns:
+            A list of boolean NumPy arrays, one for each of `kernels`.
+        """
+        return self.spread(kept).effective
+
+    def spread(self, kept=None):
+        """Propagates reachability forwards and backwards; arguments as `effective`.
+
+        Returns:
+            A `Reachability`.
+        """
+        kept = self._checked(kept)
+        masks = {
+            (id(kernel.layer), kernel.name): tf.cast(values, "float32")
+            for kernel, values in zip(self.kernels, kept, strict=True)
+        }
+        reached = {id(x): tf.ones(x.shape) for x in self.trace.inputs}
+        pullbacks = [_forwards(step, reached, masks) for step in self.steps]
+        needed = {id(x): tf.ones(x.shape) for x in self.trace.outputs}
+        used = {}
+        for step, pullback in zip(
+            reversed(self.steps), reversed(pullbacks), strict=True
+        ):
+            _backwards(step, pullback, needed, used)
+        effective = []
+        for kernel, values in zip(self.kernels, kept, strict=True):
+            use = used.get((id(kernel.layer), kernel.name))
+            none = np.zeros(kernel.shape, bool)
+            effective.append(none if use is None else values & use)
+        return Reachability(reached, needed, effective)
+
+    def _checked(self, kept):
+        if kept is None:
+            return [kernel.kept() for kernel in self.kernels]
+        kept = [np.asarray(values) != 0 for values in kept]
+        shapes = [kernel.shape for kernel in self.kernels]
+        if [values.shape for values in kept] != shapes:
+            raise ValueError(
+                f"`kept` must have an array for each kernel, of shapes {shapes}. "
+                f"Received: {[values.shape for values in kept]}"
+            )
+        return kept
+
+
+def effective_masks(model, input_shapes=None):
+    """Finds the effective connections of a model, see `ConnectionGraph`.
+
+    Args:
+        model: A built functional or Sequential model, masked or with zeros in its
+            kernels.
+        input_shapes: Shapes of the inputs without the batch axis, where the model
+            leaves sizes open.
+
+    Returns:
+        A dict of boolean NumPy arrays, each of its kernel's shape, by the kernels'
+        names as in `summary`, such as `"dense_1/kernel"`.
+
+    Raises:
+        ValueError: If the model isn't built or is subclassed, or if `input_shapes` is
+            missing or doesn't fit.
+
+    Example:
+
+    ```python
+    masks = effective_masks(model)
+    sum(mask.sum() for mask in masks.values())  # number of effective connections
+    ```
+    """
+    graph = ConnectionGraph(model, input_shapes)
+    labels = [kernel.label for kernel in graph.kernels]
+    return dict(zip(labels, graph.effective(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Reachability:
+    """What is reached from the inputs, and what reaches an output.
+
+    Attributes:
+        reached: 0/1 tensors by the ids of the graph's tensors: which of their positions
+            are reached from an input.
+        needed: The same backwards; tensors that no output needs have no entry.
+        effective: List of boolean NumPy arrays, one a kernel.
+    """
+
+    reached: dict
+    needed: dict
+    effective: list
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """A call with its stand-in."""
+
+    call: Call
+    function: Callable  # of the tensors and the kernels
+    kernels: tuple
+    unknown: str | None
+
+
+def _step(call, prunable):
+    operation = call.operation
+    names = tuple(prunable.get(id(operation), ()))
+    title = f"{operation.name} ({type(operation).__name__})"
+    if not isinstance(operation, keras.layers.Layer):
+        function = operation_stand_in(operation)
+        if function is not None:
+            run = functools.partial(_run_operation, function, call)
+            return _Step(call, run, (), None)
+    elif _is_plain(call) and (found := layer_stand_in(operation)) is not None:
+        activation = getattr(operation, "activation", None)
+        if not is_known_activation(activation):
+            name = getattr(activation, "__name__", type(activation).__name__)
+            title = f"{title}: activation {name}"
+        else:
+            title = None
+        run = functools.partial(_run_layer, found, call)
+        return _Step(call, run, found.kernels, title)
+    return _Step(call, functools.partial(_connect_fully, call), names, title)
+
+
+def _is_plain(call):
+    """Whether a layer is called with its inputs only, and does as its class says."""
+    options = {k: v for k, v in call.kwargs.items() if v is not None}
+    return (
+        len(call.args) == 1
+        and set(options) <= {"training"}
+        and is_known(call.operation)
+    )
+
+
+def _run_operation(function, call, xs, kernels):
+    return keras.tree.flatten(function(call, xs))
+
+
+def _run_layer(stand_in, call, xs, kernels):
+    (args,) = call.args
+    masks = dict(zip(stand_in.kernels, kernels, strict=True))
+    args = keras.tree.pack_sequence_as(args, xs)
+    outputs = keras.tree.flatten(stand_in.function(call.operation, args, **masks))
+    activation = getattr(call.operation, "activation", None)
+    return [
+        activated(activation, y, out.shape)
+        for y, out in zip(outputs, call.outputs, strict=True)
+    ]
+
+
+def _connect_fully(call, xs, kernels):
+    total = sum(ops.sum(x) for x in xs) * (1 + sum(ops.sum(k) for k in kernels))
+    return [ops.broadcast_to(total, out.shape) for out in call.outputs]
+
+
+def _forwards(step, reached, masks):
+    """Makes a step, writes what it reaches down, and returns its gradient function."""
+    layer = step.call.operation
+    xs = [reached[id(x)] for x in step.call.inputs]
+    kernels = [
+        masks[id(layer), name] if (id(layer), name) in masks else _nonzero(layer, name)
+        for name in step.kernels
+    ]
+    # The one place that needs a backend: `jax.vjp` would do the same.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([xs, kernels])
+        ys = step.function(xs, kernels)
+    for out, y in zip(step.call.outputs, ys, strict=True):
+        if tuple(y.shape) != tuple(out.shape):
+            raise ValueError(
+                f"The stand-in of layer '{layer.name}' ({type(layer).__name__}) must "
+                f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
+            )
+        reached[id(out)] = _binary(y)
+
+    def pullback(needed):
+        zero = tf.UnconnectedGradients.ZERO
+        return tape.gradient(ys, [xs, kernels], needed, unconnected_gradients=zero)
+
+    return pullback
+
+
+def _backwards(step, pullback, needed, used):
+    """Writes down which inputs and connections of a step reach an output."""
+    outputs = step.call.outputs
+    if not any(id(out) in needed for out in outputs):
+        return
+    asked = [
+        needed[id(out)] if id(out) in needed else tf.zeros(out.shape) for out in outputs
+    ]
+    of_inputs, of_kernels = pullback(asked)
+    for x, gradient in zip(step.call.inputs, of_inputs, strict=True):
+        found = _binary(gradient)
+        before = needed.get(id(x))
+        needed[id(x)] = found if before is None else tf.maximum(before, found)
+    for name, gradient in zip(step.kernels, of_kernels, strict=True):
+        key = id(step.call.operation), name
+        found = ops.convert_to_numpy(_binary(gradient)) > 0
+        used[key] = used[key] | found if key in used else found
+
+
+def _binary(x):
+    # Whole numbers: the half is far from both zero and one, for convolutions that are
+    # computed by transforms and so are only nearly exact, as on some GPUs.
+    return tf.cast(tf.convert_to_tensor(x) > 0.5, "float32")
+
+
+def _nonzero(layer, name):
+    kernel = ops.convert_to_numpy(getattr(layer, name))
+    return tf.cast(kernel != 0, "float32")
+
+
+def _sized_inputs(model, input_shapes):
+    """Inputs like the model's own, with one sample and no open sizes."""
+    own = [tuple(x.shape) for x in model.inputs]
+    if input_shapes is None:
+        shapes = [shape[1:] for shape in own]
+    elif len(own) == 1 and not isinstance(input_shapes[0], (list, tuple)):
+        shapes = [tuple(input_shapes)]
+    else:
+        shapes = [tuple(shape) for shape in input_shapes]
+    fits = len(shapes) == len(own) and all(
+        len(shape) == len(x) - 1
+        and all(size in (a, a or size) for size, a in zip(shape, x[1:], strict=True))
+        for shape, x in zip(shapes, own, strict=True)
+    )
+    if not fits or any(None in shape for shape in shapes):
+        raise ValueError(
+            f"Model '{model.name}' has inputs of shapes {own}. Which connections are "
+            "effective depends on all sizes but the batch's: give `input_shapes`, a "
+            "shape without the batch axis for each input, for example (32, 32, 3). "
+            f"Received: input_shapes={input_shapes}"
+        )
+    return [
+        keras.Input(batch_shape=(x.shape[0] or 1, *shape), dtype=x.dtype, name=x.name)
+        for x, shape in zip(model.inputs, shapes, strict=True)
+    ]
