@@ -74,7 +74,7 @@ class Mask(keras.layers.Layer):
             constraint=MaskConstraint(self.min_connections),
             dtype="float32",
             autocast=False,
-            # In the variable, not in the layer: there `layer.trainable = True` undoes it.
+            # Of the variable: a layer's is undone by `model.trainable = True`.
             trainable=self.is_learned,
         )
         # The optimizer only sees variables: this is how it finds the way back.
@@ -91,7 +91,7 @@ class Mask(keras.layers.Layer):
         return int(np.prod(self.variable.shape))
 
     def kept(self, dtype="float32"):
-        """`H(s)`: a 0/1 tensor of the kernel's shape, with the STE's gradient if any."""
+        """`H(s)`: a 0/1 tensor of the kernel's shape, with the STE's gradient."""
         if not self.is_learned:
             return ops.cast(ops.greater(self.variable, 0), dtype)
         return ops.cast(self.ste(self.variable), dtype)

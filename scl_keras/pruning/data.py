@@ -22,7 +22,10 @@ def batches_of(data, model):
     Raises:
         ValueError: If there is nothing in it, no end to it, or it doesn't fit.
     """
-    if isinstance(data, tf.data.Dataset) and data.cardinality() == tf.data.INFINITE_CARDINALITY:
+    if (
+        isinstance(data, tf.data.Dataset)
+        and data.cardinality() == tf.data.INFINITE_CARDINALITY
+    ):
         raise ValueError(
             "`data` repeats forever. Give a part of it, such as `data.take(10)`."
         )
@@ -39,8 +42,8 @@ def batches_of(data, model):
         yield x, y, sample_weight, size
     if empty:
         raise ValueError(
-            "`data` is empty. What can be iterated over only once, such as a generator, "
-            f"can't be used in several rounds. Received: data={data!r}"
+            "`data` is empty. What can be iterated over only once, such as a "
+            f"generator, can't be used in several rounds. Received: data={data!r}"
         )
 
 
@@ -51,11 +54,12 @@ def _split(data):
         return iter(data)
     arrays = keras.tree.flatten(data)
     length = max((len(a) for a in arrays if a is not None), default=0)
-    return (
-        keras.tree.map_structure(
-            lambda a: None if a is None else a[start : start + BATCH_SIZE], data
-        )
-        for start in range(0, length, BATCH_SIZE)
+    return (_slice(data, start) for start in range(0, length, BATCH_SIZE))
+
+
+def _slice(data, start):
+    return keras.tree.map_structure(
+        lambda a: None if a is None else a[start : start + BATCH_SIZE], data
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.kernels import prunable_kernels
 from scl_keras.pruning.data import batches_of
-from scl_keras.pruning.gradients import loss_gradients
+from scl_keras.pruning.gradients import LossGradients
 
 
 class PrunableNetwork:
@@ -39,6 +39,48 @@ class PrunableNetwork:
     def graph(self):
         """The model's `ConnectionGraph`."""
         return ConnectionGraph(self.model, self.input_shapes)
+
+    @functools.cached_property
+    def _loss_gradients(self):
+        variables = [getattr(kernel.layer, kernel.name) for kernel in self.kernels]
+        return LossGradients(self.model, variables, self._loss, self._loss_weights)
+
+    @property
+    def has_known_sizes(self):
+        """Whether all sizes of the inputs are known, but for the batch's."""
+        shapes = [x.shape[1:] for x in self.model.inputs]
+        return self.input_shapes is not None or not any(None in x for x in shapes)
+
+    def effective(self, masks):
+        """Those connections that are on a path from the inputs to the outputs.
+
+        Args:
+            masks: List of boolean arrays, one a kernel.
+
+        Returns:
+            A list of boolean arrays.
+        """
+        effective = self.graph.effective(self._with_unmasked(masks))
+        pairs = zip(self.graph.kernels, effective, strict=True)
+        return [e for kernel, e in pairs if kernel.mask is not None]
+
+    def joining(self, masks):
+        """The connections, kept or not, between units on a path.
+
+        Args:
+            masks: List of boolean arrays, one a kernel.
+
+        Returns:
+            A list of boolean arrays: kept, such a connection is effective.
+        """
+        joining = self.graph.spread(self._with_unmasked(masks)).joining
+        pairs = zip(self.graph.kernels, joining, strict=True)
+        return [j for kernel, j in pairs if kernel.mask is not None]
+
+    def _with_unmasked(self, masks):
+        masks = iter(masks)
+        kernels = self.graph.kernels
+        return [k.kept() if k.mask is None else next(masks) for k in kernels]
 
     @property
     def shapes(self):
@@ -76,14 +118,10 @@ class PrunableNetwork:
         if self._data is None or self._loss is None:
             missing = "data" if self._data is None else "loss"
             raise ValueError(
-                f"This method needs gradients of the loss: `{missing}` is missing. Give "
-                "`data`, as for `fit`, and `loss` unless the model is compiled with one."
+                f"This method needs gradients of the loss: `{missing}` is missing. "
+                "Give `data`, and `loss` unless the model is compiled with one."
             )
-        variables = [getattr(kernel.layer, kernel.name) for kernel in self.kernels]
-        batches = batches_of(self._data, self.model)
-        found = loss_gradients(
-            self.model, variables, batches, self._loss, self._loss_weights
-        )
+        found = self._loss_gradients(batches_of(self._data, self.model))
         for kernel, gradient in zip(self.kernels, found, strict=True):
             if not np.isfinite(gradient).all():
                 raise ValueError(

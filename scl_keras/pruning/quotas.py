@@ -1,4 +1,4 @@
-"""Quotas: what share of its connections each layer keeps, for a density of the whole."""
+"""Quotas: the share of its connections that each layer keeps."""
 
 import dataclasses
 import math
@@ -93,7 +93,9 @@ class ERK:
     def densities(self, shapes, density):
         """Shares to keep, see `Uniform.densities`."""
         raw = np.array([sum(shape) / math.prod(shape) for shape in shapes])
-        return _filled(lambda level: np.minimum(level * raw, 1), _sizes(shapes), density)
+        return _filled(
+            lambda level: np.minimum(level * raw, 1), _sizes(shapes), density
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,43 @@
+"""Pruning: masks found from weights, gradients or paths, instead of learned."""
+
+from scl_keras.pruning.effective import DisconnectedError
+from scl_keras.pruning.methods import (
+    LAMP,
+    SNIP,
+    IterativeSNIP,
+    Magnitude,
+    PruningMethod,
+    Random,
+    SynFlow,
+    get_method,
+)
+from scl_keras.pruning.network import PrunableNetwork
+from scl_keras.pruning.prune import prune
+from scl_keras.pruning.quotas import (
+    ERK,
+    IGQ,
+    Uniform,
+    UniformPlus,
+    get_quotas,
+    quota_counts,
+)
+
+__all__ = [
+    "ERK",
+    "IGQ",
+    "LAMP",
+    "SNIP",
+    "DisconnectedError",
+    "IterativeSNIP",
+    "Magnitude",
+    "PrunableNetwork",
+    "PruningMethod",
+    "Random",
+    "SynFlow",
+    "Uniform",
+    "UniformPlus",
+    "get_method",
+    "get_quotas",
+    "prune",
+    "quota_counts",
+]
