@@ -51,11 +51,12 @@ class LossGradients:
         state = [(v, keras.ops.copy(v)) for v in self.model.non_trainable_variables]
         total, seen = 0.0, 0
         try:
-            for x, y, sample_weight, size in batches:
+            for *batch, size in batches:
+                batch = keras.tree.map_structure(_tensor, batch)
                 try:
-                    found = self._gradients_of(x, y, sample_weight)
+                    found = self._gradients_of(*batch)
                 except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
-                    raise _mismatch(self.model, self.loss, y) from error
+                    raise _mismatch(self.model, self.loss, batch[1]) from error
                 found = [g * size for g in found]
                 total = (
                     [g + h for g, h in zip(found, total, strict=True)]
@@ -67,6 +68,11 @@ class LossGradients:
             for variable, value in state:
                 variable.assign(value)
         return [keras.ops.convert_to_numpy(g) / seen for g in total]
+
+
+def _tensor(array):
+    # As an array it would be part of the traced function's signature.
+    return None if array is None else tf.convert_to_tensor(array)
 
 
 def _mismatch(model, loss, y):
