@@ -64,7 +64,7 @@ class GradualPruning(keras.callbacks.Callback):
                 "updates: make one with `sparsify(model, ste=None)`, or with "
                 f"`fix_masks`. Received: model '{self.model.name}' with {kind}"
             )
-        self._network = PrunableNetwork(self.model)
+        self._network = _Uncut(self.model)
         self._step = None
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -77,7 +77,7 @@ class GradualPruning(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         """Updates the masks, if that is due before the next step."""
         last, self._step = self._step, self._iterations()
-        # `steps_per_execution` makes several at once: what was due on the way comes now.
+        # `steps_per_execution` makes several at once: what was due comes now.
         due = [t for t in range(last + 1, self._step + 1) if self.schedule.is_due(t)]
         if due:
             self._update(due[-1])
@@ -94,15 +94,12 @@ class GradualPruning(keras.callbacks.Callback):
     def _update(self, step):
         size = self._network.size
         count = max(1, round((1 - self.schedule(step)) * size))
-        # Of the values also where they are cut now.
-        everything = _Uncut(self.model)
-        self._network.keep(
-            keep_best(self.method.scores(everything), count, self.quotas)
-        )
+        scores = self.method.scores(self._network)
+        self._network.keep(keep_best(scores, count, self.quotas))
 
 
 class _Uncut(PrunableNetwork):
-    """A network as it would be without its masks."""
+    """A network as it would be without its masks: cut connections have values, too."""
 
     def kept(self):
         return [mask | True for mask in super().kept()]

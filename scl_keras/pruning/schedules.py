@@ -34,7 +34,9 @@ class ConstantSparsity:
 
     def __post_init__(self):
         _check_sparsity(self.target_sparsity, "target_sparsity")
-        _check_steps(self, needs_end=False)
+        _check_steps(self)
+        if self.end_step != -1 and self.end_step < self.begin_step:
+            raise _wrong_end(self)
 
     def __call__(self, step):
         """The sparsity at a step, a float."""
@@ -83,7 +85,9 @@ class PolynomialDecay:
     def __post_init__(self):
         _check_sparsity(self.initial_sparsity, "initial_sparsity")
         _check_sparsity(self.final_sparsity, "final_sparsity")
-        _check_steps(self, needs_end=True)
+        _check_steps(self)
+        if self.end_step <= self.begin_step:
+            raise _wrong_end(self)
 
     def __call__(self, step):
         """The sparsity at a step, a float."""
@@ -110,16 +114,18 @@ def _check_sparsity(sparsity, name):
         raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={sparsity}")
 
 
-def _check_steps(schedule, needs_end):
-    begin, end = schedule.begin_step, schedule.end_step
+def _check_steps(schedule):
+    begin = schedule.begin_step
     if begin < 0:
         raise ValueError(f"`begin_step` must be >= 0. Received: begin_step={begin}")
-    if needs_end and end <= begin or not needs_end and end != -1 and end < begin:
-        raise ValueError(
-            "`end_step` must come after `begin_step`. "
-            f"Received: begin_step={begin}, end_step={end}"
-        )
     if schedule.frequency < 1:
         raise ValueError(
             f"`frequency` must be >= 1. Received: frequency={schedule.frequency}"
         )
+
+
+def _wrong_end(schedule):
+    return ValueError(
+        "`end_step` must come after `begin_step`. Received: "
+        f"begin_step={schedule.begin_step}, end_step={schedule.end_step}"
+    )

@@ -57,10 +57,14 @@ def _check_model(model):
             "them. Keras 3 models are pruned by `prune`. "
             f"Received: {model!r} (of type {type(model).__name__})"
         )
-    if not model.built or not getattr(model, "inputs", None):
+    try:
+        is_graph = model.built and "layers" in model.get_config()
+    except NotImplementedError:
+        is_graph = False
+    if not is_graph or not getattr(model, "inputs", None):
         raise ValueError(
-            "`from_tf_keras` needs a built functional or Sequential model: the calls of "
-            f"a subclassed one can't be read. Received: {model!r}"
+            "`from_tf_keras` needs a built functional or Sequential model: the calls "
+            f"of a subclassed one can't be read. Received: {model!r}"
         )
 
 
@@ -213,9 +217,9 @@ def _translated(serialized, name):
         )
     if layer_class is None or module != "keras.layers" or kind == "Lambda":
         raise ValueError(
-            f"Layer '{name}' ({kind}) has no counterpart in Keras 3 that can be made of "
-            "its configuration. Replace it by a stock layer before pruning, or rebuild "
-            "the model in Keras 3 and copy the weights."
+            f"Layer '{name}' ({kind}) has no counterpart in Keras 3 that can be made "
+            "of its configuration. Replace it by a stock layer before pruning, or "
+            "rebuild the model in Keras 3 and copy the weights."
         )
     known = {"name", "trainable", "dtype", "activity_regularizer"}
     for base in layer_class.__mro__:
@@ -272,9 +276,9 @@ def _compare(legacy, copy):
             old, new, rtol=_TOLERANCE, atol=_TOLERANCE * scale
         ):
             raise ValueError(
-                f"Model '{legacy.name}' has other outputs in Keras 3, by up to "
-                f"{np.abs(old - new).max():.3g} where they are up to {scale:.3g}: one of "
-                "its layers does something else there."
+                f"Model '{legacy.name}' has other outputs in Keras 3: one of its "
+                f"layers does something else there. They are up to {scale:.3g}, "
+                f"and differ by up to {np.abs(old - new).max():.3g}."
             )
 
 
