@@ -205,7 +205,9 @@ def test_iterative_methods_repeat_scores_on_what_is_left():
     assert [sum(m.sum() for m in masks) for _, masks in seen] == [32, 20, 13]
     after = [masks for _, masks in seen[1:]] + [[m > 0 for m in kept(found)]]
     for (scores, masks), left in zip(seen, after, strict=True):
-X        stays = np.concatenate([m.ravel() for m in left])
+        pairs = zip(scores, masks, strict=True)
+        flat = np.concatenate([np.where(m, s, -1).ravel() for s, m in pairs])
+        stays = np.concatenate([m.ravel() for m in left])
         assert flat[stays].min() >= flat[~stays].max()
 
 
