@@ -1,7 +1,5 @@
 """How many connections to keep for a number of effective ones."""
 
-import math
-
 import numpy as np
 from tqdm import tqdm
 
@@ -20,8 +18,10 @@ def search_effective(network, scores, count, keep, candidates, verbose=0):
     with `n`, and halving finds where it passes `count`. It may pass it in a jump: one
     connection can bring others to life. Then the best connections between units already
     alive fill the gap from below. Each of them adds exactly one: all others that are
-    kept are effective already. Where nothing is alive below the jump, the connections
-    that score worst are taken away from above.
+    kept are effective already.
+
+    Where nothing is alive below the jump, the connection that made it is a bridge. It
+    is kept, and the search goes on among the connections that rank above it.
 
     Args:
         network: A `PrunableNetwork`.
@@ -33,7 +33,7 @@ def search_effective(network, scores, count, keep, candidates, verbose=0):
 
     Returns:
         A list of masks whose connections are all effective: `count`, or the nearest
-        number above that was found where every path is longer.
+        number above that was found where paths are longer.
 
     Raises:
         DisconnectedError: If fewer connections than that are effective in the first
@@ -46,23 +46,37 @@ def search_effective(network, scores, count, keep, candidates, verbose=0):
             f"path from its inputs to its outputs: {count} can't be kept. Ask for more "
             "sparsity."
         )
-    low, high = count - 1, total(candidates)  # of `low` no more can be effective
-    below = None
-    steps = math.ceil(math.log2(max(high - low, 1)))
-    with tqdm(total=steps, desc="search", disable=not verbose, leave=False) as bar:
-        while high - low > 1 and total(above) != count:
-            middle = (low + high) // 2
-            found = network.effective(keep(middle))
-            if total(found) < count:
-                low, below = middle, found
-            else:
-                high, above = middle, found
-            bar.update()
-    if total(above) == count:
-        return above
-    below = network.effective(keep(low)) if below is None else below
-    filled = _fill(network, scores, count, below, candidates)
-    return _trim(network, scores, count, above) if filled is None else filled
+    high = total(candidates)
+    bridges = [np.zeros_like(c) for c in candidates]
+
+    def attempt(number):
+        masks = [m | b for m, b in zip(keep(number), bridges, strict=True)]
+        return network.effective(masks)
+
+    with tqdm(desc="search", disable=not verbose, leave=False) as bar:
+        while total(above) > count and high > 0:
+            # No more can be effective than there are.
+            low = max(count - total(bridges) - 1, 0)
+            below = attempt(low)
+            if total(below) >= count:
+                return below
+            while high - low > 1 and total(above) > count:
+                middle = (low + high) // 2
+                found = attempt(middle)
+                if total(found) < count:
+                    low, below = middle, found
+                else:
+                    high, above = middle, found
+                bar.update()
+            if total(above) == count:
+                break
+            filled = _fill(network, scores, count, below, candidates)
+            if filled is not None:
+                return filled
+            pairs = zip(bridges, keep(high), keep(low), strict=True)
+            bridges = [b | (new & ~old) for b, new, old in pairs]
+            high = low
+    return above
 
 
 def total(masks):
@@ -83,23 +97,4 @@ def _fill(network, scores, count, masks, candidates):
             return None
         added = keep_best(scores, min(missing, total(joining)), None, joining)
         masks = [mask | new for mask, new in zip(masks, added, strict=True)]
-    return masks
-
-
-def _trim(network, scores, count, masks):
-    """Takes connections away, the worst first, as long as `count` are effective."""
-    positions = [np.argwhere(mask) for mask in masks]
-    worst_first = sorted(
-        (score, i, tuple(position))
-        for i, (array, found) in enumerate(zip(scores, positions, strict=True))
-        for score, position in zip(array[tuple(found.T)], found, strict=True)
-    )
-    for _, i, position in worst_first:
-        if total(masks) == count:
-            break
-        if masks[i][position]:
-            tried = [mask.copy() for mask in masks]
-            tried[i][position] = False
-            tried = network.effective(tried)
-            masks = tried if total(tried) >= count else masks
     return masks

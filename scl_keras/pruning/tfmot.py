@@ -201,7 +201,14 @@ def _layer_of(legacy, serialized, done):
             layer = _model_of(legacy, serialized["config"], done)
         else:
             translated = _translated(serialized, legacy.name)
-            layer = keras.saving.deserialize_keras_object(translated)
+            try:
+                layer = keras.saving.deserialize_keras_object(translated)
+            except (TypeError, ValueError) as error:
+                kind = type(legacy).__name__
+                raise ValueError(
+                    f"Layer '{legacy.name}' ({kind}) can't be made in Keras 3 with its "
+                    f"configuration: {translated['config']}"
+                ) from error
         done[id(legacy)] = legacy, layer
     return done[id(legacy)][1]
 
@@ -228,6 +235,8 @@ def _translated(serialized, name):
     config = {k: v for k, v in serialized["config"].items() if k in known}
     if isinstance(config.get("dtype"), dict):  # a policy
         config["dtype"] = config["dtype"]["config"]["name"]
+    if kind == "BatchNormalization" and isinstance(config["axis"], (list, tuple)):
+        (config["axis"],) = config["axis"]
     for key, value in config.items():
         if isinstance(value, dict) and value.get("module") == "keras.layers":
             config[key] = _translated(value, name)
@@ -260,10 +269,7 @@ def _compare(legacy, copy):
         rng.integers(0, 2, [size or _SIZE for size in x.shape]).astype(x.dtype)
         for x in copy.inputs
     ]
-    by_name = dict(zip([x.name for x in copy.inputs], inputs, strict=True))
-    given = keras.tree.map_structure(
-        lambda x: keras.ops.convert_to_tensor(by_name[x.name]), copy.input
-    )
+    given = _unpacked([keras.ops.convert_to_tensor(x) for x in inputs])
     pairs = zip(
         keras.tree.flatten(legacy(given, training=False)),
         keras.tree.flatten(copy(given, training=False)),
