@@ -12,7 +12,14 @@ from scl_keras.callbacks import (
     TargetSparsity,
     ramp,
 )
-from scl_keras.connectivity import ConnectionGraph, effective_masks, stand_in
+from scl_keras.connectivity import (
+    CompactionReport,
+    ConnectionGraph,
+    compact,
+    compaction_report,
+    effective_masks,
+    stand_in,
+)
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
 from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
@@ -35,6 +42,7 @@ from scl_keras.training import SCLModel, SCLSequential
 
 __all__ = [
     "STE",
+    "CompactionReport",
     "ConnectionCostScheduler",
     "ConnectionGraph",
     "ConstantSparsity",
@@ -63,6 +71,8 @@ __all__ = [
     "TargetSparsity",
     "WeightRewinding",
     "__version__",
+    "compact",
+    "compaction_report",
     "effective_masks",
     "export_tflite",
     "find_masks",

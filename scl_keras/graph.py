@@ -140,6 +140,10 @@ class _Probe(keras.Operation):
 
     def compute_output_spec(self, *args, **kwargs):
         outputs = self.operation.compute_output_spec(*args, **kwargs)
+        if _is_open(outputs) and not _is_open((args, kwargs)):
+            # Some layers, like `EinsumDense`, leave sizes open that are known.
+            compute = keras.Operation.compute_output_spec
+            outputs = compute(self.operation, *args, **kwargs)
         if is_graph(self.operation):
             # New tensors: a model may return its inputs.
             outputs = keras.tree.map_structure(_another, outputs)
@@ -168,6 +172,10 @@ def _input(shape, like):
     return keras.Input(
         batch_shape=shape, dtype=like.dtype, sparse=like.sparse, name=like.name
     )
+
+
+def _is_open(tensors):
+    return any(None in getattr(x, "shape", ()) for x in keras.tree.flatten(tensors))
 
 
 def _another(x):

@@ -1,6 +1,18 @@
 """What is really connected: effective sparsity of any Keras graph."""
 
+from scl_keras.connectivity.compaction import compact
+from scl_keras.connectivity.compaction_report import (
+    CompactionReport,
+    compaction_report,
+)
 from scl_keras.connectivity.reachability import ConnectionGraph, effective_masks
 from scl_keras.connectivity.stand_ins import stand_in
 
-__all__ = ["ConnectionGraph", "effective_masks", "stand_in"]
+__all__ = [
+    "CompactionReport",
+    "ConnectionGraph",
+    "compact",
+    "compaction_report",
+    "effective_masks",
+    "stand_in",
+]

@@ -22,7 +22,8 @@ def operation_stand_in(operation):
     return _stand_ins.get(type(operation).__name__)
 
 
-def _elementwise(call, xs):
+def elementwise(call, xs):
+    """Stand-in of what depends on the entry at the same place in each tensor."""
     shape = call.outputs[0].shape
     return sum(ops.broadcast_to(x, shape) for x in xs)
 
@@ -67,7 +68,7 @@ def _filled(call, xs, constant=lambda x: x):
 
 
 _FAMILIES = {
-    _elementwise: "Add Subtract Multiply Divide TrueDivide DivideNoNan Power Maximum "
+    elementwise: "Add Subtract Multiply Divide TrueDivide DivideNoNan Power Maximum "
     "Minimum Negative Absolute Abs Square Sqrt Rsqrt Exp Expm1 Log Log1p Sin Cos Tanh "
     "Arctan Erf Clip Reciprocal Sign Floor Ceil Round Relu Relu6 Sigmoid Softplus "
     "Softsign SoftShrink Silu LogSigmoid LeakyRelu HardSigmoid HardSilu HardTanh "

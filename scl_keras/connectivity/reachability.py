@@ -1,22 +1,14 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.connectivity.stand_ins import (
-    activated,
-    is_known,
-    is_known_activation,
-    layer_stand_in,
-)
-from scl_keras.graph import Call, is_graph, trace
+from scl_keras.connectivity.steps import step_of
+from scl_keras.graph import is_graph, trace
 from scl_keras.kernels import prunable_kernels
 
 
@@ -84,7 +76,7 @@ class ConnectionGraph:
         by_layer = {}
         for kernel in self.kernels:
             by_layer.setdefault(id(kernel.layer), []).append(kernel.name)
-        self.steps = [_step(c, by_layer) for c in self.trace.calls]
+        self.steps = [step_of(c, by_layer) for c in self.trace.calls]
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 
@@ -185,68 +177,6 @@ class Reachability:
     needed: dict
     effective: list
     joining: list
-
-
-@dataclasses.dataclass(frozen=True)
-class _Step:
-    """A call with its stand-in."""
-
-    call: Call
-    function: Callable  # of the tensors and the kernels
-    kernels: tuple
-    unknown: str | None
-
-
-def _step(call, prunable):
-    operation = call.operation
-    names = tuple(prunable.get(id(operation), ()))
-    title = f"{operation.name} ({type(operation).__name__})"
-    if not isinstance(operation, keras.layers.Layer):
-        function = operation_stand_in(operation)
-        if function is not None:
-            run = functools.partial(_run_operation, function, call)
-            return _Step(call, run, (), None)
-    elif _is_plain(call) and (found := layer_stand_in(operation)) is not None:
-        activation = getattr(operation, "activation", None)
-        if not is_known_activation(activation):
-            name = getattr(activation, "__name__", type(activation).__name__)
-            title = f"{title}: activation {name}"
-        else:
-            title = None
-        run = functools.partial(_run_layer, found, call)
-        return _Step(call, run, found.kernels, title)
-    return _Step(call, functools.partial(_connect_fully, call), names, title)
-
-
-def _is_plain(call):
-    """Whether a layer is called with its inputs only, and does as its class says."""
-    options = {k: v for k, v in call.kwargs.items() if v is not None}
-    return (
-        len(call.args) == 1
-        and set(options) <= {"training"}
-        and is_known(call.operation)
-    )
-
-
-def _run_operation(function, call, xs, kernels):
-    return keras.tree.flatten(function(call, xs))
-
-
-def _run_layer(stand_in, call, xs, kernels):
-    (args,) = call.args
-    masks = dict(zip(stand_in.kernels, kernels, strict=True))
-    args = keras.tree.pack_sequence_as(args, xs)
-    outputs = keras.tree.flatten(stand_in.function(call.operation, args, **masks))
-    activation = getattr(call.operation, "activation", None)
-    return [
-        activated(activation, y, out.shape)
-        for y, out in zip(outputs, call.outputs, strict=True)
-    ]
-
-
-def _connect_fully(call, xs, kernels):
-    total = sum(ops.sum(x) for x in xs) * (1 + sum(ops.sum(k) for k in kernels))
-    return [ops.broadcast_to(total, out.shape) for out in call.outputs]
 
 
 def _forwards(step, reached, masks):

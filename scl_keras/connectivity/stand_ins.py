@@ -13,7 +13,6 @@ import functools
 import math
 from collections.abc import Callable
 
-import keras
 from keras import layers, ops
 
 from scl_keras.layers.masked_layer import MaskedLayer
@@ -82,13 +81,14 @@ def together(x, axes):
     return ops.sum(x, axes, keepdims=True) + ops.zeros_like(x)
 
 
-def _named(*names):
+def named(*names):
     """The Keras layers of these names that the installed Keras has."""
     return [getattr(layers, name) for name in names if hasattr(layers, name)]
 
 
-def _ranks(name, ranks=(1, 2, 3)):
-    return _named(*(name.format(rank) for rank in ranks))
+def ranks(name, of=(1, 2, 3)):
+    """The Keras layers of a name with the rank left out, such as `"Conv{}D"`."""
+    return named(*(name.format(rank) for rank in of))
 
 
 def _channels_last(function):
@@ -105,28 +105,29 @@ def _channels_last(function):
 
 # One output position for each input position, wherever it is not zero for all inputs.
 @stand_in(
-    *_named("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Identity"),
-    *_named("BatchNormalization", "Normalization", "Rescaling"),
-    *_named("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
-    *_named("ActivityRegularization"),
-    *_ranks("SpatialDropout{}D"),
+    *named("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Identity"),
+    *named("BatchNormalization", "Normalization", "Rescaling"),
+    *named("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
+    *named("ActivityRegularization"),
+    *ranks("SpatialDropout{}D"),
 )
-def _elementwise(layer, x):
+def elementwise(layer, x):
+    """Stand-in of what depends on the entry at the same place."""
     return x
 
 
 # Moved, repeated or left out: what the layer does to numbers it does to zeros and ones.
 @stand_in(
-    *_named("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate"),
-    *_ranks("Cropping{}D"),
-    *_ranks("ZeroPadding{}D"),
-    *_ranks("UpSampling{}D", (1, 3)),
+    *named("Flatten", "Reshape", "Permute", "RepeatVector", "Concatenate"),
+    *ranks("Cropping{}D"),
+    *ranks("ZeroPadding{}D"),
+    *ranks("UpSampling{}D", (1, 3)),
 )
 def _itself(layer, x):
     return layer.call(x)
 
 
-@stand_in(*_named("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"))
+@stand_in(*named("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"))
 def _merge(layer, xs):
     # A factor that depends on no input need not be zero (it may have a bias), so that
     # a product has the paths of both its factors, like a sum.
@@ -149,7 +150,7 @@ def _embedding(layer, x, embeddings):
     return ops.expand_dims(x, -1) * ops.sum(embeddings, axis=0)
 
 
-@stand_in(*_ranks("Conv{}D"), kernels=("kernel",))
+@stand_in(*ranks("Conv{}D"), kernels=("kernel",))
 @_channels_last
 def _convolution(layer, x, kernel):
     return ops.conv(
@@ -162,7 +163,7 @@ def _convolution(layer, x, kernel):
     )
 
 
-@stand_in(*_ranks("Conv{}DTranspose"), kernels=("kernel",))
+@stand_in(*ranks("Conv{}DTranspose"), kernels=("kernel",))
 @_channels_last
 def _transposed_convolution(layer, x, kernel):
     return ops.conv_transpose(
@@ -176,7 +177,7 @@ def _transposed_convolution(layer, x, kernel):
     )
 
 
-@stand_in(*_ranks("DepthwiseConv{}D", (1, 2)), kernels=("kernel",))
+@stand_in(*ranks("DepthwiseConv{}D", (1, 2)), kernels=("kernel",))
 @_channels_last
 def _depthwise_convolution(layer, x, kernel):
     return ops.depthwise_conv(
@@ -192,7 +193,7 @@ def _depthwise_convolution(layer, x, kernel):
 _SEPARABLE = ("depthwise_kernel", "pointwise_kernel")
 
 
-@stand_in(*_ranks("SeparableConv{}D", (1, 2)), kernels=_SEPARABLE)
+@stand_in(*ranks("SeparableConv{}D", (1, 2)), kernels=_SEPARABLE)
 @_channels_last
 def _separable_convolution(layer, x, depthwise_kernel, pointwise_kernel):
     return ops.separable_conv(
@@ -218,7 +219,7 @@ def _pad_causally(layer, x):
 
 
 # Maximum and mean alike depend on all of a window.
-@stand_in(*_ranks("MaxPooling{}D"), *_ranks("AveragePooling{}D"))
+@stand_in(*ranks("MaxPooling{}D"), *ranks("AveragePooling{}D"))
 @_channels_last
 def _pooling(layer, x):
     means = ops.average_pool(
@@ -231,14 +232,14 @@ def _pooling(layer, x):
     return means * float(math.prod(layer.pool_size))
 
 
-@stand_in(*_ranks("GlobalMaxPooling{}D"), *_ranks("GlobalAveragePooling{}D"))
+@stand_in(*ranks("GlobalMaxPooling{}D"), *ranks("GlobalAveragePooling{}D"))
 def _global_pooling(layer, x):
     first = layer.data_format == "channels_first"
     axes = range(2, len(x.shape)) if first else range(1, len(x.shape) - 1)
     return ops.sum(x, tuple(axes), keepdims=layer.keepdims)
 
 
-@stand_in(*_ranks("AdaptiveMaxPooling{}D"), *_ranks("AdaptiveAveragePooling{}D"))
+@stand_in(*ranks("AdaptiveMaxPooling{}D"), *ranks("AdaptiveAveragePooling{}D"))
 def _adaptive_pooling(layer, x):
     means = ops.adaptive_average_pool(x, layer.output_size, layer.data_format)
     return means * float(math.prod(x.shape[1:]))  # at least the size of any window
@@ -251,7 +252,7 @@ def _up_sampling(layer, x):
     return layer.call(x) * float(fraction)
 
 
-@stand_in(layers.Softmax, layers.LayerNormalization, *_named("RMSNormalization"))
+@stand_in(layers.Softmax, layers.LayerNormalization, *named("RMSNormalization"))
 def _along_axis(layer, x):
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return together(x, tuple(axes))
@@ -290,53 +291,3 @@ def is_known(layer):
     if isinstance(layer, layers.Dot):
         return not layer.normalize
     return True
-
-
-def activated(activation, y, shape):
-    """Applies an activation to a stand-in's output.
-
-    Args:
-        activation: Function or layer, or None.
-        y: Output of the stand-in.
-        shape: Shape of the layer's output.
-
-    Returns:
-        A tensor of the shape `shape`.
-    """
-    if activation is None or _is_elementwise(activation):
-        return y
-    if activation in _ALONG_LAST_AXIS:
-        return together(y, -1)
-    return ops.broadcast_to(ops.sum(y), shape)
-
-
-def is_known_activation(activation):
-    """Whether it is known on what each output of an activation function depends."""
-    known = activation is None or _is_elementwise(activation)
-    return known or activation in _ALONG_LAST_AXIS
-
-
-def _is_elementwise(activation):
-    if isinstance(activation, keras.layers.Layer):
-        found = layer_stand_in(activation)
-        return found is not None and found.function is _elementwise
-    return activation in _ELEMENTWISE
-
-
-_FUNCTIONS = [
-    *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu"),
-    *("swish", "sigmoid", "tanh", "exponential", "mish", "softplus", "softsign"),
-    *("hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hard_shrink"),
-    *("log_sigmoid", "soft_shrink", "sparse_plus", "sparse_sigmoid", "squareplus"),
-    *("tanh_shrink", "threshold", "exp", "sin", "cos", "square", "abs"),
-]
-_ELEMENTWISE = {
-    getattr(module, name)
-    for module in (keras.activations, ops)
-    for name in _FUNCTIONS
-    if hasattr(module, name)
-}
-_ALONG_LAST_AXIS = {
-    *(keras.activations.softmax, keras.activations.log_softmax),
-    *(ops.softmax, ops.log_softmax),
-}

@@ -176,7 +176,7 @@ def twice(x, rank):
     return x
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(SEEDS)
 def test_random_nets_of_images(seed):
     net = Net(seed)
@@ -197,7 +197,7 @@ def test_random_nets_of_images(seed):
     net.check(*last[: net.pick(1, 2)], *([ends[-1]] if net.pick(True, False) else []))
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(SEEDS)
 def test_random_nets_of_vectors(seed):
     net = Net(seed)

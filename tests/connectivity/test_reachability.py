@@ -228,6 +228,8 @@ def test_padding_and_strides_decide_at_the_border():
         layers.DepthwiseConv2D(2, data_format="channels_first"),
         layers.GroupNormalization(1, axis=1),
         layers.UpSampling2D(2, interpolation="bilinear"),
+        layers.AdaptiveMaxPooling2D(3),
+        layers.UnitNormalization(),
     ],
     ids=lambda layer: layer.name,
 )

@@ -13,7 +13,13 @@ from scl_keras import find_masks
 from scl_keras.datasets import load_dataset
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
-BINARIES = ["train_dense", "train_scl", "sweep", "benchmark_training"]
+BINARIES = [
+    "train_dense",
+    "train_scl",
+    "sweep",
+    "benchmark_training",
+    "benchmark_connectivity",
+]
 
 
 def run(name, *arguments, cwd=None):
@@ -142,3 +148,15 @@ def test_the_benchmark_times_every_variant(tmp_path):
         names = {"dense", "scl", "scl + target", "scl frozen", "tf_keras", "tfmot"}
         assert set(results["seconds"]) == names
         assert min(results["seconds"].values()) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_connectivity_writes_what_it_prints(tmp_path):
+    out = tmp_path / "figures.json"
+    result = run("benchmark_connectivity", "--smoke", "--turns=1", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    for name in ("VGG-16", "ResNet-18"):
+        (line,) = [x for x in result.stdout.splitlines() if name in x]
+        assert f"{figures[name]['connections']:,}" in line
+        assert figures[name]["effective ms"] > 0 and figures[name]["graph"] > 0

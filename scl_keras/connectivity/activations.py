@@ -1,0 +1,58 @@
+"""What activation functions do to reachability."""
+
+import keras
+from keras import ops
+
+from scl_keras.connectivity.stand_ins import elementwise, layer_stand_in, together
+
+
+def activated(activation, y, shape):
+    """Applies an activation to a stand-in's output.
+
+    Args:
+        activation: Function or layer, or None.
+        y: Output of the stand-in.
+        shape: Shape of the layer's output.
+
+    Returns:
+        A tensor of the shape `shape`.
+    """
+    if is_elementwise(activation):
+        return y
+    if activation in _ALONG_LAST_AXIS:
+        return together(y, -1)
+    return ops.broadcast_to(ops.sum(y), shape)
+
+
+def is_known_activation(activation):
+    """Whether it is known on what each output of an activation function depends."""
+    return is_elementwise(activation) or activation in _ALONG_LAST_AXIS
+
+
+def is_elementwise(activation):
+    """Whether each output of an activation is known to depend on one input alone."""
+    if activation is None:
+        return True
+    if isinstance(activation, keras.layers.Layer):
+        found = layer_stand_in(activation)
+        return found is not None and found.function is elementwise
+    return activation in _ELEMENTWISE
+
+
+_FUNCTIONS = [
+    *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu", "silu"),
+    *("swish", "sigmoid", "tanh", "exponential", "mish", "softplus", "softsign"),
+    *("hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "hard_shrink"),
+    *("log_sigmoid", "soft_shrink", "sparse_plus", "sparse_sigmoid", "squareplus"),
+    *("tanh_shrink", "threshold", "exp", "sin", "cos", "square", "abs"),
+]
+_ELEMENTWISE = {
+    getattr(module, name)
+    for module in (keras.activations, ops)
+    for name in _FUNCTIONS
+    if hasattr(module, name)
+}
+_ALONG_LAST_AXIS = {
+    *(keras.activations.softmax, keras.activations.log_softmax),
+    *(ops.softmax, ops.log_softmax),
+}

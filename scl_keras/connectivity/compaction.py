@@ -1,0 +1,156 @@
+"""Makes a model physically smaller by removing its dead units, filters and channels."""
+
+import keras
+from keras import layers
+
+from scl_keras.connectivity import shrinking
+from scl_keras.connectivity.compaction_plan import CompactionPlan
+from scl_keras.connectivity.reachability import ConnectionGraph
+from scl_keras.conversion import strip_masks
+from scl_keras.graph import is_graph
+
+
+def compact(model, input_shapes=None):
+    """Removes dead units, filters and channels, so that dense arrays get smaller.
+
+    A unit is removed if no path leads from it to an output, or none from an input to it
+    (see `ConnectionGraph`). In the latter case it is a constant, which goes into the
+    biases of the layers that read it; where that isn't exact, such as in front of a
+    convolution that pads with zeros, the unit stays. Units that are added up,
+    multiplied or go through one shared layer stay or go together. Operations that
+    aren't known, normalization over channels and convolutions in groups keep all of
+    their channels. Terms of an `Add` that are zero are dropped with all that makes
+    them.
+
+    Args:
+        model: A functional or Sequential model: an SCL model, a pruned one, or any with
+            zeros in its kernels. It isn't touched.
+        input_shapes: Shapes of the inputs without the batch axis, where the model
+            leaves sizes open; the result then takes these sizes only.
+
+    Returns:
+        A functional stock Keras model that computes the same up to rounding, with the
+        same inputs and outputs, and nested models dissolved into their layers.
+
+    Raises:
+        ValueError: If the model isn't built or is subclassed, if sizes are missing, or
+            if no path is left from the inputs to any output.
+
+    Example:
+
+    ```python
+    small = compact(sparse_model)
+    print(compaction_report(sparse_model, small))
+    ```
+    """
+    if not is_graph(model):
+        raise ValueError(
+            "`compact` needs a built functional or Sequential Keras model. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
+    stock = strip_masks(model)
+    plan = CompactionPlan(ConnectionGraph(stock, input_shapes))
+    return _Builder(stock, plan).build()
+
+
+class _Builder:
+    """Builds the smaller model from the parts of a stock model that is given up."""
+
+    def __init__(self, stock, plan):
+        self.stock, self.plan = stock, plan
+        self._layers, self._tensors = {}, {}
+        self._names = {x.name for x in stock.inputs}
+
+    def build(self):
+        trace = self.plan.trace
+        inputs = []
+        for own, x in zip(self.stock.inputs, trace.inputs, strict=True):
+            shape = (own.shape[0], *x.shape[1:])
+            inputs.append(
+                keras.Input(batch_shape=shape, dtype=own.dtype, name=own.name)
+            )
+            self._tensors[id(x)] = inputs[-1]
+        for call in self.plan.calls:
+            if any(self.plan.kept(out).any() for out in call.outputs):
+                outputs = keras.tree.flatten(self._make(call))
+                for out, y in zip(call.outputs, outputs, strict=True):
+                    self._tensors[id(out)] = y
+        outputs = [self._tensors[id(x)] for x in trace.outputs]
+        if isinstance(self.stock, keras.Sequential):  # `input` is not its own
+            (inputs,), (outputs,) = inputs, outputs
+        else:
+            inputs = keras.tree.pack_sequence_as(self.stock.input, inputs)
+            outputs = keras.tree.pack_sequence_as(self.stock.output, outputs)
+        return keras.Model(inputs, outputs, name=self.stock.name)
+
+    def _make(self, call):
+        """Makes a call on the new tensors."""
+        if type(call.operation) in (layers.Add, layers.Concatenate):
+            read = [self._tensors.get(id(x)) for x in self.plan.read(call)]
+            read = [x for x in read if x is not None]
+            if len(read) > 1:
+                return self._layer(call)(read)
+            if any(call.outputs[0] is x for x in self.plan.trace.outputs):
+                return layers.Identity(name=self._name(call.operation))(read[0])
+            return read[0]
+        args, kwargs = keras.tree.map_structure(
+            lambda x: self._tensors[id(x)] if isinstance(x, keras.KerasTensor) else x,
+            (call.args, call.kwargs),
+        )
+        return self._layer(call)(*args, **kwargs)
+
+    def _layer(self, call):
+        """The layer or operation itself, or a smaller one."""
+        old = call.operation
+        # Without weights there is nothing to share, and shapes may differ.
+        key = id(old) if getattr(old, "weights", None) else id(call)
+        if key not in self._layers:
+            self._layers[key] = self._smaller(call)
+        return self._layers[key]
+
+    def _smaller(self, call):
+        old, plan = call.operation, self.plan
+        sources, outputs = plan.read(call), call.outputs
+        name = self._name(old)
+        whole = all(plan.kept(x).all() for x in (*sources, *outputs))
+        if not isinstance(old, keras.layers.Layer) or whole:
+            if name == old.name:
+                return old
+            new = type(old).from_config({**old.get_config(), "name": name})
+            weights = getattr(old, "weights", None) and old.get_weights()
+            return new if not weights else _WithWeights(new, weights)
+        kept, axis = plan.kept(outputs[0]), plan.axes[id(outputs[0])]
+        shape = list(outputs[0].shape)
+        shape[axis] = int(kept.sum())
+        shift = None
+        if shrinking.reads_all_channels(old):
+            constants = plan.constants(call)
+            if constants.any():
+                shift = shrinking.shift_of(old, constants, axis)
+        changes, weights = shrinking.shrink(
+            old, plan.kept(sources[0]), kept, shape[1:], axis, shift
+        )
+        new = type(old).from_config({**old.get_config(), **changes, "name": name})
+        return _WithWeights(new, weights) if weights else new
+
+    def _name(self, operation):
+        """The operation's name, or a new one where models were dissolved into one."""
+        name, count = operation.name, 1
+        while name in self._names:
+            name, count = f"{operation.name}_{count}", count + 1
+        self._names.add(name)
+        return name
+
+
+class _WithWeights:
+    """A new layer that gets its weights as soon as it is built."""
+
+    def __init__(self, layer, weights):
+        self.layer, self.weights = layer, weights
+
+    def __call__(self, *args, **kwargs):
+        built = self.layer.built
+        outputs = self.layer(*args, **kwargs)
+        if not built:
+            self.layer.set_weights(self.weights)
+        return outputs

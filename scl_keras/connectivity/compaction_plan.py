@@ -1,0 +1,167 @@
+"""What can be removed from a graph, and where constants go."""
+
+import keras
+import numpy as np
+from keras import layers
+
+from scl_keras.connectivity import shrinking
+from scl_keras.connectivity.channels import ChannelClasses
+
+
+class CompactionPlan:
+    """What stays of a graph, and which constants go into which biases.
+
+    Args:
+        graph: `ConnectionGraph` of a stock model that is given up: the kernels of units
+            that go are overwritten with zeros.
+    """
+
+    def __init__(self, graph):
+        self.trace = graph.trace
+        self._spread(graph)
+        if not any(self._reached[id(x)].any() for x in self.trace.outputs):
+            raise ValueError(
+                "No path is left from the model's inputs to its outputs: it computes a "
+                "constant. `compact` needs a model with some connections left."
+            )
+        self._values = _evaluate(graph.trace)
+        self.dropped = self._zero_terms()
+        self.calls = self._used_calls()
+        self._uses = {}
+        for call in self.calls:
+            self._uses.setdefault(id(call.operation), []).append(call)
+        classes = ChannelClasses(
+            self.trace.inputs, self.calls, self.trace.outputs, self.dropped
+        )
+        self.axes = {key: x.axis for key, x in classes.of.items()}
+        self._roots = {key: classes.roots(x.ids) for key, x in classes.of.items()}
+        self._kept, before = {int(r) for x in self._roots.values() for r in x}, None
+        while self._kept != before:
+            before = self._kept
+            self._kept = set(classes.always_kept)
+            self._keep_live()
+            self._keep_what_does_not_fold()
+            self._keep_one_input(before)
+            # Units that were cut off don't come back: less and less is live.
+            assert self._kept <= before
+            # What only units read that are constants, and go, isn't needed any more.
+            self._cut_off_removed()
+            self._spread(graph)
+
+    def kept(self, x):
+        """Which channels of a tensor stay: a boolean array."""
+        return np.isin(self._roots[id(x)], list(self._kept))
+
+    def read(self, call):
+        """The tensors that a call goes on reading."""
+        return [x for x in call.inputs if (id(call), id(x)) not in self.dropped]
+
+    def constants(self, call):
+        """The removed constants among a call's input: an array of its shape."""
+        (x,) = call.inputs
+        folded = self._is_constant(x) & ~self.kept(x)
+        shape = [-1 if axis == self.axes[id(x)] else 1 for axis in range(len(x.shape))]
+        return np.where(folded.reshape(shape), self._values[id(x)], 0)
+
+    def _spread(self, graph):
+        reach = graph.spread()
+        self._reached = {key: x.numpy() > 0 for key, x in reach.reached.items()}
+        self._needed = {key: x.numpy() > 0 for key, x in reach.needed.items()}
+
+    def _cut_off_removed(self):
+        for call in self.calls:
+            kept = self.kept(call.outputs[0])
+            if shrinking.reads_all_channels(call.operation) and not kept.all():
+                shrinking.cut_off(call.operation, kept)
+
+    def _zero_terms(self):
+        """Terms of sums that are zero for any input, as pairs of ids."""
+        dropped = set()
+        for call in self.trace.calls:
+            if type(call.operation) is layers.Add:
+                shape = call.outputs[0].shape
+                zero = {
+                    id(x)
+                    for x in call.inputs
+                    if x.shape == shape
+                    and not self._reached[id(x)].any()
+                    and not self._values[id(x)].any()
+                }
+                if len(zero) < len({id(x) for x in call.inputs}):
+                    dropped |= {(id(call), x) for x in zero}
+        return dropped
+
+    def _used_calls(self):
+        used, calls = {id(x) for x in self.trace.outputs}, []
+        for call in reversed(self.trace.calls):
+            if any(id(out) in used for out in call.outputs):
+                used |= {id(x) for x in self.read(call)}
+                calls.append(call)
+        return calls[::-1]
+
+    def _along(self, x, flags):
+        """Whether any entry of each channel of a tensor is flagged."""
+        if id(x) not in flags:
+            return np.zeros(len(self._roots[id(x)]), bool)
+        return self._slices(x, flags[id(x)]).any(1)
+
+    def _slices(self, x, values):
+        values = np.moveaxis(values, self.axes[id(x)], 0)
+        return values.reshape(len(values), -1)
+
+    def _is_constant(self, x):
+        """Which channels matter, but don't depend on the inputs."""
+        return self._along(x, self._needed) & ~self._along(x, self._reached)
+
+    def _keep_live(self):
+        for call in self.calls:
+            for out in call.outputs:
+                live = self._along(out, self._needed) & self._along(out, self._reached)
+                self._kept.update(self._roots[id(out)][live].tolist())
+
+    def _keep_what_does_not_fold(self):
+        for call in self.calls:
+            if shrinking.reads_all_channels(call.operation):
+                (x,) = call.inputs
+                stays = self._is_constant(x) & ~self._folds(call, x)
+                self._kept.update(self._roots[id(x)][stays].tolist())
+
+    def _folds(self, call, x):
+        """Which channels add the same to all positions of a layer's output."""
+        values = self._slices(x, self._values[id(x)])
+        zero = ~values.any(1)
+        once = len(self._uses[id(call.operation)]) == 1
+        if not once or not shrinking.keeps_uniform(call.operation):
+            return zero
+        return zero | np.isclose(values, values[:, :1], rtol=1e-6, atol=0).all(1)
+
+    def _keep_one_input(self, before):
+        """No layer is left without inputs."""
+        changed = True
+        while changed:
+            changed = False
+            for call in self.calls:
+                if shrinking.reads_all_channels(call.operation):
+                    (x,), (out,) = call.inputs, call.outputs
+                    if self.kept(out).any() and not self.kept(x).any():
+                        roots = self._roots[id(x)].tolist()
+                        known = [root for root in roots if root in before]
+                        self._kept.add(known[0])
+                        changed = True
+
+
+def _evaluate(trace):
+    """The tensors of a graph for an input of zeros, as arrays by the tensors' ids.
+
+    Where no input reaches, they are what they are for any input.
+    """
+    values = {id(x): keras.ops.zeros(x.shape, x.dtype) for x in trace.inputs}
+    for call in trace.calls:
+        args, kwargs = keras.tree.map_structure(
+            lambda x: values[id(x)] if isinstance(x, keras.KerasTensor) else x,
+            (call.args, call.kwargs),
+        )
+        outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+        for out, value in zip(call.outputs, outputs, strict=True):
+            values[id(out)] = value
+    return {key: keras.ops.convert_to_numpy(x) for key, x in values.items()}
