@@ -22,12 +22,22 @@ from scl_keras.connectivity import (
     effective_masks,
     stand_in,
 )
-from scl_keras.conversion import sparsify, strip_masks, unmasked_layers
+from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
 from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
 from scl_keras.optimizer import SCLOptimizer
+from scl_keras.pruning import (
+    ConstantSparsity,
+    DisconnectedError,
+    GradualPruning,
+    PolynomialDecay,
+    PruningMethod,
+    WeightRewinding,
+    from_tf_keras,
+    prune,
+)
 from scl_keras.sparsity_summary import SparsitySummary, summary
 from scl_keras.step import STE, Identity, LeakyReLU, Softplus
 from scl_keras.training import SCLModel, SCLSequential
@@ -37,11 +47,14 @@ __all__ = [
     "CompactionReport",
     "ConnectionCostScheduler",
     "ConnectionGraph",
+    "ConstantSparsity",
+    "DisconnectedError",
     "EffectiveSparsityLogger",
     "ExportError",
     "ExportReport",
     "FreezeMasks",
     "GradientNormalization",
+    "GradualPruning",
     "Identity",
     "LeakyReLU",
     "Mask",
@@ -50,6 +63,8 @@ __all__ = [
     "MaskedDense",
     "MaskedKernel",
     "MaskedLayer",
+    "PolynomialDecay",
+    "PruningMethod",
     "SCLModel",
     "SCLOptimizer",
     "SCLSequential",
@@ -57,12 +72,16 @@ __all__ = [
     "Softplus",
     "SparsitySummary",
     "TargetSparsity",
+    "WeightRewinding",
     "__version__",
     "compact",
     "compaction_report",
     "effective_masks",
     "export_tflite",
     "find_masks",
+    "fix_masks",
+    "from_tf_keras",
+    "prune",
     "ramp",
     "sparsify",
     "stand_in",

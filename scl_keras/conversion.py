@@ -43,7 +43,8 @@ def sparsify(
             all of its layers. Layers that a layer makes for itself (an `LSTM` its cell,
             attention its projections) go with it. By default all that can be.
         mask_initializer: Initializer of the mask variables, a number or a name.
-        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`; None for fixed
+            masks, which training doesn't change (see `prune` and `GradualPruning`).
 
     Returns:
         An `SCLModel`, not compiled.
@@ -75,11 +76,47 @@ def sparsify(
             return masked_copy(layer, mask_initializer, ste)
         return copy_layer(layer, convert)
 
-    copy = _rebuild(model, convert, {})
-    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
-        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
-        return SCLModel(copy.inputs[0], outputs, name=model.name)
-    return SCLModel(copy.input, copy.output, name=model.name)
+    return _as_scl_model(_rebuild(model, convert, {}))
+
+
+def fix_masks(model):
+    """Copies a model with masked layers, with masks that training doesn't change.
+
+    They are those that it has now. The copy's masks are no trainable variables,
+    whatever it is compiled with, also when it is saved and loaded or cloned.
+
+    Args:
+        model: A functional or Sequential model with masked layers.
+
+    Returns:
+        An `SCLModel` with the same weights, masks, outputs and names, not compiled.
+
+    Raises:
+        ValueError: If the model is unbuilt or subclassed, or has no masked layer.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98)])
+    ticket = fix_masks(model)
+    ```
+    """
+    _check_graph(model, "fix_masks")
+    if not find_masks(model):
+        raise ValueError(
+            f"Model '{model.name}' has no masked layer. `sparsify(model, ste=None)` "
+            "makes a model with fixed masks of a stock one."
+        )
+
+    def convert(layer):
+        if is_graph(layer):  # in a wrapper
+            return _rebuild(layer, convert, {})
+        config = layer.get_config()
+        if isinstance(layer, MaskedLayer):
+            config["ste"] = None
+        return copy_layer(layer, convert, config=config)
+
+    return _as_scl_model(_rebuild(model, convert, {}))
 
 
 def strip_masks(model):
@@ -159,6 +196,13 @@ def _holds_unmasked_kernel(layer):
         for weight in getattr(layer, "weights", [])
         if id(weight) not in inner and not hasattr(weight, "connection_mask")
     )
+
+
+def _as_scl_model(copy):
+    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
+        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
+        return SCLModel(copy.inputs[0], outputs, name=copy.name)
+    return SCLModel(copy.input, copy.output, name=copy.name)
 
 
 def _check_graph(model, function):

@@ -27,7 +27,8 @@ class Mask(keras.layers.Layer):
     Args:
         initializer: Keras initializer of `s`, a number or a name. Positive values start
             with the connection kept.
-        ste: Straight-through estimator, see `scl_keras.step.get`.
+        ste: Straight-through estimator, see `scl_keras.step.get`. None for a mask that
+            is not learned: its variable is not trainable, and only `assign` changes it.
         feature_axes: Tuple of axes of the kernel that index its features (output units
             or filters); `(-1,)` for `Dense` and `Conv` kernels.
         min_connections: 1 to keep a layer from losing its last connection, 0 to let it.
@@ -71,9 +72,16 @@ class Mask(keras.layers.Layer):
             constraint=MaskConstraint(self.min_connections),
             dtype="float32",
             autocast=False,
+            # Of the variable: a layer's is undone by `model.trainable = True`.
+            trainable=self.is_learned,
         )
         # The optimizer only sees variables: this is how it finds the way back.
         self.variable.connection_mask = self
+
+    @property
+    def is_learned(self):
+        """Whether training may change it: it has a straight-through estimator."""
+        return self.ste is not None
 
     @property
     def size(self):
@@ -82,6 +90,8 @@ class Mask(keras.layers.Layer):
 
     def kept(self, dtype="float32"):
         """`H(s)`: a 0/1 tensor of the kernel's shape, with the STE's gradient."""
+        if not self.is_learned:
+            return ops.cast(ops.greater(self.variable, 0), dtype)
         return ops.cast(self.ste(self.variable), dtype)
 
     def mask_kernel(self, kernel):

@@ -179,10 +179,10 @@ def get(identifier):
 
     Args:
         identifier: `"identity"`, `"leaky_relu"`, `"softplus"`, an `STE`, or what
-            `serialize` gave.
+            `serialize` gave. None, for masks that aren't learned, has none.
 
     Returns:
-        An `STE`.
+        An `STE`, or None.
 
     Raises:
         ValueError: If there is no such estimator, or its derivative isn't positive.
@@ -193,13 +193,15 @@ def get(identifier):
     get("softplus")  # Softplus()
     ```
     """
+    if identifier is None:
+        return None
     if isinstance(identifier, dict):
         identifier = keras.saving.deserialize_keras_object(identifier)
     if isinstance(identifier, str) and identifier in _BY_NAME:
         identifier = _BY_NAME[identifier]()
     if not isinstance(identifier, STE):
         raise ValueError(
-            f"`ste` must be one of {sorted(_BY_NAME)} or an `STE` object. "
+            f"`ste` must be one of {sorted(_BY_NAME)}, an `STE` object, or None. "
             f"Received: ste={identifier!r}"
         )
     if type(identifier) not in _BY_NAME.values():

@@ -125,7 +125,7 @@ def test_a_saved_model_keeps_its_estimator(ste, tmp_path):
     assert layer.kernel_mask.ste == ste
 
 
-@pytest.mark.parametrize("identifier", ["relu", None, 3, ops.ones_like, Identity])
+@pytest.mark.parametrize("identifier", ["relu", 3, ops.ones_like, Identity])
 def test_what_is_no_estimator_is_refused(identifier):
     with pytest.raises(ValueError, match=r"must be one of .*identity.*Received"):
         step.get(identifier)

@@ -78,11 +78,17 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
                 f"Received: epochs={epochs}"
             )
-        self._masks = find_masks(self.model)
+        self._masks = [mask for mask in find_masks(self.model) if mask.is_learned]
+        if not self._masks:
+            raise ValueError(
+                "`TargetSparsity` needs masks that are learned. Those that were made "
+                "with `ste=None`, as `prune` does, are fixed; `GradualPruning` changes "
+                f"such masks in training. Received: model '{self.model.name}'"
+            )
         self._size = sum(mask.size for mask in self._masks)
         self._target = round(self.density * self._size)
         floor = sum(mask.min_connections for mask in self._masks)
-        if not self._masks or self._target < max(floor, 1):
+        if self._target < max(floor, 1):
             raise ValueError(
                 f"A density of {self.density:.3g} leaves {self._target} of "
                 f"{self._size} connections, less than one for each of "
@@ -141,7 +147,8 @@ class TargetSparsity(keras.callbacks.Callback):
         return round(self._size * math.exp(math.log(self.density) * curve))
 
     def _kernels(self):
-        return [k for k in prunable_kernels(self.model) if k.mask is not None]
+        kernels = prunable_kernels(self.model)
+        return [k for k in kernels if k.mask is not None and k.mask.is_learned]
 
     def _values(self):
         return [mask.variable.numpy().ravel() for mask in self._masks]

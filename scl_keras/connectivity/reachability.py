@@ -112,12 +112,12 @@ class ConnectionGraph:
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
             _backwards(step, pullback, needed, used)
-        effective = []
-        for kernel, values in zip(self.kernels, kept, strict=True):
+        joining = []
+        for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
-            none = np.zeros(kernel.shape, bool)
-            effective.append(none if use is None else values & use)
-        return Reachability(reached, needed, effective)
+            joining.append(np.zeros(kernel.shape, bool) if use is None else use)
+        effective = [k & j for k, j in zip(kept, joining, strict=True)]
+        return Reachability(reached, needed, effective, joining)
 
     def _checked(self, kept):
         if kept is None:
@@ -170,11 +170,14 @@ class Reachability:
             are reached from an input.
         needed: The same backwards; tensors that no output needs have no entry.
         effective: List of boolean NumPy arrays, one a kernel.
+        joining: The same of connections that lead, kept or not, from what is reached to
+            what is needed: kept, they are effective.
     """
 
     reached: dict
     needed: dict
     effective: list
+    joining: list
 
 
 def _forwards(step, reached, masks):

@@ -98,7 +98,7 @@ class MaskedLayer:
         mask_initializer: Initializer of the mask variables, a number or a name.
             Positive: the layer starts with all its connections.
         ste: Straight-through estimator: `"identity"`, `"leaky_relu"`, `"softplus"`
-            or an `STE`.
+            or an `STE`. None for fixed masks, which training doesn't change.
         **kwargs: Keyword arguments of the stock layer.
 
     Raises:

@@ -1,0 +1,226 @@
+r"""Compares direct with effective compression of pruning methods, and what they cost.
+
+    python examples/effective_sparsity.py --network=lenet_300_100 --network=vgg_16
+    python examples/effective_sparsity.py --accuracy --dataset=mnist --epochs=10
+
+Prunes new networks by each method to each of --compressions and counts which of the
+kept connections are effective, that is, lie on a path from input to output (Vysogorets
+& Kempe, arXiv 2107.02306). With --accuracy it also trains LeNet-300-100 with each
+method's masks for --epochs in total: random, SNIP and SynFlow masks are found before
+training, magnitude and LAMP masks after half of it, and SCL learns them in the first
+two thirds. Each result is kept as JSON in --out, so that a run that was interrupted
+goes on; then all are drawn and printed.
+"""
+
+import functools
+import json
+
+import experiment
+import keras
+import numpy as np
+from absl import flags
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+import scl_keras
+from scl_keras import architectures
+from scl_keras.pruning import DisconnectedError, prune
+
+FLAGS = flags.FLAGS
+NETWORKS = {
+    "lenet_300_100": (architectures.lenet_300_100, (28, 28, 1)),
+    "vgg_16": (functools.partial(architectures.vgg, depth=16), (32, 32, 3)),
+    "resnet_18": (
+        functools.partial(architectures.resnet, depth=18, stages=4, width=4),
+        (32, 32, 3),
+    ),
+}
+METHODS = {
+    "random, uniform": {"method": "random", "quotas": "uniform"},
+    "random, ERK": {"method": "random", "quotas": "erk"},
+    "random, IGQ": {"method": "random", "quotas": "igq"},
+    "SNIP": {"method": "snip"},
+    "SynFlow": {"method": "synflow"},
+    "magnitude": {"method": "magnitude"},
+    "LAMP": {"method": "lamp"},
+}
+AFTER_TRAINING = ("magnitude", "LAMP")
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+flags.DEFINE_multi_enum("network", ["lenet_300_100"], list(NETWORKS), "Networks.")
+flags.DEFINE_list("compressions", None, "Direct compressions; default: 10 to 100,000.")
+flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one result each.")
+flags.DEFINE_integer("samples", 256, "Samples of the data set that SNIP looks at.")
+flags.DEFINE_bool("accuracy", False, "Train LeNet-300-100, too.")
+flags.DEFINE_integer("epochs", 10, "Epochs of each training.", lower_bound=3)
+
+
+def run():
+    """Finds what is missing, then shows all."""
+    seeds = [int(s) for s in FLAGS.seeds][: 1 if FLAGS.smoke else None]
+    default = [10, 1000] if FLAGS.smoke else np.logspace(1, 5, 9).round()
+    compressions = [float(c) for c in FLAGS.compressions or default]
+    data, train, test = experiment.load_data()
+    jobs = [
+        (network, method, compression, seed)
+        for network in FLAGS.network
+        for method in METHODS
+        for compression in compressions
+        for seed in seeds
+    ]
+    rows = [_kept(count_effective, *job, train) for job in tqdm(jobs, "masks")]
+    _draw(rows, "effective compression", "effective", "effective.png")
+    _print(rows)
+    if FLAGS.accuracy:
+        epochs = 3 if FLAGS.smoke else FLAGS.epochs
+        trainings = [
+            (method, compression, seed, epochs)
+            for method in [*METHODS, "SCL"]
+            for compression in compressions
+            for seed in seeds
+        ]
+        trained = [
+            _kept(train_pruned, *job, data, train, test)
+            for job in tqdm(trainings, "trainings")
+        ]
+        _draw(trained, "accuracy", "accuracy", "accuracy.png", x="effective")
+        _print(trained)
+
+
+def count_effective(network, method, compression, seed, train):
+    """Direct and effective compression of a new network's masks: a dict."""
+    build, shape = NETWORKS[network]
+    keras.utils.set_random_seed(seed)
+    model = build(shape, 10)
+    images, labels = (a[: FLAGS.samples] for a in train)
+    images = keras.ops.image.resize(
+        keras.ops.repeat(images, shape[-1] // images.shape[-1], axis=-1), shape[:2]
+    )
+    arguments = {"data": (images, labels), "loss": LOSS}
+    return {"network": network, **_pruned(model, method, compression, arguments)[1]}
+
+
+def train_pruned(method, compression, seed, epochs, data, train, test):
+    """Accuracy of LeNet-300-100 with a method's masks: a dict."""
+    keras.utils.set_random_seed(seed)
+    model = architectures.lenet_300_100(data.input_shape, data.num_classes)
+    result = {"network": "lenet_300_100", "method": method, "direct": compression}
+    if method == "SCL":
+        model = scl_keras.sparsify(model)
+        target = scl_keras.TargetSparsity(compression=compression)
+        try:
+            _fit(model, train, epochs, [target])
+        except ValueError as error:  # fewer connections than layers
+            return {**result, "effective": None, "why": str(error)}
+        summary = scl_keras.summary(model, print_fn=None)
+        result["effective"] = _ratio(summary.connections, summary.effective)
+    else:
+        first = epochs // 2 if method in AFTER_TRAINING else 0
+        if first:
+            _fit(model, train, first, [])
+        some = {"data": tuple(a[: FLAGS.samples] for a in train), "loss": LOSS}
+        model, result = _pruned(model, method, compression, some)
+        result = {"network": "lenet_300_100", **result}
+        if model is None:
+            return result
+        _fit(model, train, epochs - first, [])
+    return {**result, "accuracy": experiment.accuracy(model, test)}
+
+
+def _pruned(model, method, compression, arguments):
+    """A pruned model, or None where no path is left, and its compressions."""
+    row = {"method": method, "direct": compression}
+    try:
+        model = prune(
+            model, **METHODS[method], compression=compression, verbose=0, **arguments
+        )
+    except DisconnectedError as error:
+        return None, {**row, "effective": None, "why": str(error)}
+    masks = scl_keras.effective_masks(model).values()
+    size = sum(mask.size for mask in masks)
+    return model, {**row, "effective": _ratio(size, sum(m.sum() for m in masks))}
+
+
+def _ratio(size, kept):
+    return float(size / kept) if kept else None
+
+
+def _fit(model, train, epochs, callbacks):
+    experiment.compile_model(model, len(train[0]), epochs)
+    options = {"batch_size": FLAGS.batch_size, "epochs": epochs, "verbose": 0}
+    model.fit(*train, **options, callbacks=callbacks)
+
+
+def _kept(function, *arguments):
+    """The result of a call, read if it was written before."""
+    plain = [str(a) for a in arguments if isinstance(a, (str, int, float))]
+    name = "_".join([function.__name__, *plain]).replace(", ", "-")
+    path = _folder() / "results" / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        experiment.write_results(path, function(*arguments))
+    return json.loads(path.read_text())
+
+
+def _folder():
+    FLAGS.out = FLAGS.out or f"runs/effective_sparsity_{FLAGS.dataset}"
+    return experiment.out_folder()
+
+
+def _draw(rows, label, key, name, x="direct"):
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure = Figure(figsize=(5.5 * len(networks), 4.5), layout="constrained")
+    for axes, network in zip(
+        figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True
+    ):
+        for method in dict.fromkeys(row["method"] for row in rows):
+            wanted = (network, method)
+            points = [r for r in rows if (r["network"], r["method"]) == wanted]
+            xs, ys = _means(points, x, key)
+            axes.plot(xs, ys, "o-", label=method, markersize=3)
+        axes.set(xscale="log", xlabel=f"{x} compression", ylabel=label, title=network)
+        if key == "effective":
+            axes.set(yscale="log")
+            axes.axline((10, 10), (100, 100), color="gray", linestyle=":")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    figure.savefig(_folder() / name, dpi=100)
+
+
+def _means(rows, x, y):
+    """Geometric means of `x` and means of `y`, over the seeds of each compression."""
+    xs, ys = [], []
+    for direct in sorted({row["direct"] for row in rows}):
+        some = [r for r in rows if r["direct"] == direct and r.get(y) and r[x]]
+        if some:
+            xs.append(np.exp(np.mean([np.log(r[x]) for r in some])))
+            ys.append(np.mean([r[y] for r in some]))
+    return xs, ys
+
+
+def _print(rows):
+    """A Markdown table: what became of each direct compression, over the seeds."""
+    key = "accuracy" if any("accuracy" in row for row in rows) else "effective"
+    directs = sorted({row["direct"] for row in rows})
+    print(f"\n| {key} | " + " | ".join(f"{d:,.0f}x" for d in directs) + " |")
+    print("|---" * (len(directs) + 1) + "|")
+    for network, method in dict.fromkeys((r["network"], r["method"]) for r in rows):
+        cells = []
+        for direct in directs:
+            found = [
+                row.get(key)
+                for row in rows
+                if (row["network"], row["method"], row["direct"])
+                == (network, method, direct)
+            ]
+            values = [v for v in found if v]
+            lost = len(found) - len(values)
+            text = "" if not values else f"{np.mean(values):,.0f}x"
+            if values and key == "accuracy":
+                text = f"{100 * np.mean(values):.2f}%"
+            cells.append(text + (f" ({lost} cut off)" if lost else ""))
+        print(f"| {network}, {method} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    experiment.main(run)

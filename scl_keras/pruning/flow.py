@@ -1,0 +1,300 @@
+"""Synaptic flow: the sum over all paths of the products of absolute weights."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from scl_keras.connectivity.operations import operation_stand_in
+from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
+from scl_keras.pruning.scaled import Scaled, apply, apply_backwards
+from scl_keras.trace import Call
+
+
+class SynapticFlow:
+    """The synaptic flow `R` of a model, and each weight's share `|w| ∂R/∂|w|` of it.
+
+    `R` is the sum of the model's outputs for an input of ones, with absolute weights
+    and biases and without activations (Tanaka et al., arXiv 2006.05467). Batch
+    normalization is the scale and shift that it is in inference, in absolute numbers,
+    and other normalizations their scale and shift alone. What isn't linear is taken as
+    linear: maximum pooling as mean pooling, a product as a sum. Operations that
+    `scl_keras.connectivity` doesn't know connect all inputs with all outputs.
+
+    It is computed with `Scaled` numbers, at any depth.
+
+    Args:
+        graph: A `scl_keras.connectivity.ConnectionGraph`.
+    """
+
+    def __init__(self, graph):
+        self.trace = graph.trace
+        self.unknown = graph.unknown
+        self.rules = [_rule(step.call, step.function) for step in graph.steps]
+
+    def log_scores(self, kernels, weights):
+        """Logarithms to base two of the shares of `R`, zeros being minus infinity.
+
+        Args:
+            kernels: List of `scl_keras.kernels.Kernel`.
+            weights: Their weights, a list of arrays, with zeros for cut connections.
+
+        Returns:
+            A list of float64 arrays, one a kernel.
+
+        Raises:
+            ValueError: If a kernel is in an operation that isn't known.
+        """
+        values = {
+            (id(k.layer), k.name): Scaled.of(np.abs(w))
+            for k, w in zip(kernels, weights, strict=True)
+        }
+        _, gradients = self._spread(values)
+        scores = []
+        for kernel in kernels:
+            key = id(kernel.layer), kernel.name
+            if key in gradients:
+                scores.append((values[key] * gradients[key]).log2())
+            elif self.unknown and not any(key in rule.keys for rule in self.rules):
+                raise ValueError(
+                    f"What flows through '{kernel.label}' isn't known, since the model "
+                    f"has operations of which it isn't known what depends on what: "
+                    f"{', '.join(self.unknown)}. Leave them out with `layers`, or tell "
+                    "it with `scl_keras.connectivity.stand_in`."
+                )
+            else:
+                scores.append(np.full(kernel.shape, -np.inf))
+        return scores
+
+    def total(self, kernels, weights):
+        """`R`, as a `Scaled` scalar; arguments as of `log_scores`."""
+        values = {
+            (id(k.layer), k.name): Scaled.of(np.abs(w))
+            for k, w in zip(kernels, weights, strict=True)
+        }
+        return self._spread(values)[0]
+
+    def _spread(self, values):
+        flows = {id(x): _ones(x) for x in self.trace.inputs}
+        for rule in self.rules:
+            ys = apply(rule.function, rule.inputs(flows), rule.weights(values))
+            for out, y in zip(rule.call.outputs, ys, strict=True):
+                flows[id(out)] = y if rule.shift is None else y + rule.shift
+        outputs = {id(x): x for x in self.trace.outputs}
+        upstream = {key: _ones(x) for key, x in outputs.items()}
+        gradients = {}
+        for rule in reversed(self.rules):
+            _pull_back(rule, flows, values, upstream, gradients)
+        return functools.reduce(
+            _plus_sum, (flows[key] for key in outputs), None
+        ), gradients
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rule:
+    """How a call of the graph passes flow on: `function(xs, kernels) + shift`."""
+
+    call: Call
+    function: Callable
+    names: tuple = ()  # of kernels
+    constants: tuple = ()  # `Scaled`, given to the function after the kernels
+    shift: Scaled | None = None
+
+    @property
+    def keys(self):
+        return [(id(self.call.operation), name) for name in self.names]
+
+    def inputs(self, flows):
+        return [flows[id(x)] for x in self.call.inputs]
+
+    def weights(self, values):
+        layer = self.call.operation
+        own = [
+            values[key] if key in values else _absolute(getattr(layer, key[1]))
+            for key in self.keys
+        ]
+        return [*own, *self.constants]
+
+
+def _pull_back(rule, flows, values, upstream, gradients):
+    outputs = rule.call.outputs
+    if not any(id(out) in upstream for out in outputs):
+        return
+    asked = [upstream.get(id(out), _zeros(out)) for out in outputs]
+    xs, weights = rule.inputs(flows), rule.weights(values)
+    of_xs, of_weights = apply_backwards(rule.function, xs, weights, asked)
+    for x, found in zip(rule.call.inputs, of_xs, strict=True):
+        key = id(x)
+        upstream[key] = upstream[key] + found if key in upstream else found
+    for key, found in zip(rule.keys, of_weights, strict=False):  # constants come after
+        gradients[key] = gradients[key] + found if key in gradients else found
+
+
+def _rule(call, stand_in):
+    operation = call.operation
+    if not isinstance(operation, layers.Layer):
+        return _operation_rule(call, stand_in)
+    if isinstance(operation, _NORMALIZATIONS):
+        scale, shift = _scale_and_shift(operation, call.outputs[0])
+        return _Rule(call, _scaled, constants=(scale,), shift=shift)
+    found = layer_stand_in(operation)
+    if found is None or len(call.args) != 1 or not is_known(operation):
+        return _Rule(call, functools.partial(_connect_fully, call))
+    for types, function in _FUNCTIONS.items():
+        if type(operation) in types:
+            return _Rule(call, functools.partial(function, found, call))
+    run = functools.partial(_stand_in, found, call)
+    return _Rule(call, run, found.kernels, shift=_bias(operation, call.outputs[0]))
+
+
+def _operation_rule(call, stand_in):
+    name = type(call.operation).__name__
+    if operation_stand_in(call.operation) is None:
+        return _Rule(call, functools.partial(_connect_fully, call))
+    if name in ("Softmax", "LogSoftmax"):
+        return _Rule(call, lambda xs, kernels: xs)
+    if name == "Mean":
+        share = math.prod(call.outputs[0].shape) / math.prod(call.inputs[0].shape)
+        return _Rule(call, lambda xs, kernels: [y * share for y in stand_in(xs, [])])
+    return _Rule(call, lambda xs, kernels: stand_in(xs, []))
+
+
+def _stand_in(found, call, xs, kernels):
+    kernels = dict(zip(found.kernels, kernels, strict=True))
+    args = keras.tree.pack_sequence_as(call.args[0], list(xs))
+    return keras.tree.flatten(found.function(call.operation, args, **kernels))
+
+
+def _connect_fully(call, xs, kernels):
+    total = sum(ops.sum(x) for x in xs)
+    return [ops.broadcast_to(total, out.shape) for out in call.outputs]
+
+
+def _identity(found, call, xs, kernels):
+    return list(xs)
+
+
+def _sum(found, call, xs, kernels):
+    share = 1 / len(xs) if type(call.operation) is layers.Average else 1.0
+    # Not the layer itself, which would compute in its own precision.
+    return [sum(ops.broadcast_to(x, call.outputs[0].shape) for x in xs) * share]
+
+
+def _window_mean(found, call, xs, kernels):
+    (y,) = _stand_in(found, call, xs, kernels)
+    return [y / float(math.prod(call.operation.pool_size))]
+
+
+def _global_mean(found, call, xs, kernels):
+    (x,), (y,) = xs, _stand_in(found, call, xs, kernels)
+    return [y * (math.prod(y.shape) / math.prod(x.shape))]
+
+
+def _adaptive_mean(found, call, xs, kernels):
+    (x,), (y,) = xs, _stand_in(found, call, xs, kernels)
+    return [y / float(math.prod(x.shape[1:]))]
+
+
+def _resized(found, call, xs, kernels):
+    return [ops.cast(call.operation.call(xs[0]), "float64")]
+
+
+def _scaled(xs, kernels):
+    return [tf.convert_to_tensor(xs[0]) * kernels[0]]
+
+
+def _types(*names):
+    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
+
+
+_NORMALIZATIONS = _types(
+    *("BatchNormalization", "LayerNormalization"),
+    *("GroupNormalization", "RMSNormalization"),
+)
+_FUNCTIONS = {
+    _types("Softmax", "UnitNormalization"): _identity,
+    _types("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"): _sum,
+    _types(
+        *(f"{kind}Pooling{rank}D" for kind in ("Max", "Average") for rank in (1, 2, 3))
+    ): _window_mean,
+    _types(
+        *(
+            f"Global{kind}Pooling{rank}D"
+            for kind in ("Max", "Average")
+            for rank in (1, 2, 3)
+        )
+    ): _global_mean,
+    _types(
+        *(
+            f"Adaptive{kind}Pooling{rank}D"
+            for kind in ("Max", "Average")
+            for rank in (1, 2, 3)
+        )
+    ): _adaptive_mean,
+    _types("UpSampling2D"): _resized,
+}
+
+
+def _scale_and_shift(layer, out):
+    """What a normalization does in inference, in absolute numbers: two `Scaled`."""
+    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
+    axes = [axis % len(out.shape) for axis in axes]
+    shape = [n if i in axes else 1 for i, n in enumerate(out.shape)]
+
+    def read(name, default):
+        variable = getattr(layer, name, None)
+        if not isinstance(variable, keras.Variable):  # RMSNormalization.scale is one
+            return np.full(shape, default)
+        return np.reshape(_float64(variable), shape)
+
+    root_mean_square = isinstance(layer, _types("RMSNormalization"))
+    scale = read("scale" if root_mean_square else "gamma", 1.0)
+    shift = read("beta", 0.0)
+    if isinstance(layer, layers.BatchNormalization):
+        scale = scale / np.sqrt(read("moving_variance", 1.0) + layer.epsilon)
+        shift = shift - scale * read("moving_mean", 0.0)
+    return Scaled.of(np.abs(scale)), _shift(np.abs(shift))
+
+
+def _bias(layer, out):
+    """The absolute bias in a shape to add to the output, or None."""
+    bias = getattr(layer, "bias", None)
+    if not isinstance(bias, keras.Variable):
+        return None
+    values = np.abs(_float64(bias))
+    if getattr(layer, "data_format", None) == "channels_first":
+        values = values.reshape(-1, *[1] * (len(out.shape) - 2))
+    return _shift(values)
+
+
+def _shift(values):
+    return Scaled.of(values) if values.any() else None
+
+
+def _absolute(variable):
+    return Scaled.of(np.abs(_float64(variable)))
+
+
+def _float64(variable):
+    return ops.convert_to_numpy(variable).astype("float64")
+
+
+def _ones(x):
+    return Scaled.of(np.ones(x.shape))
+
+
+def _zeros(x):
+    return Scaled.of(np.zeros(x.shape))
+
+
+def _plus_sum(total, x):
+    """Adds all entries of a `Scaled` to a scalar one."""
+    top = x.exponent.max()
+    shift = np.maximum(x.exponent - top, -1100).astype("int32")
+    found = Scaled.of(np.ldexp(x.mantissa, shift).sum(), top)
+    return found if total is None else total + found

@@ -1,0 +1,138 @@
+"""What a pruning method sees of a model: its weights, masks and gradients."""
+
+import functools
+
+import keras
+import numpy as np
+
+from scl_keras.connectivity import ConnectionGraph
+from scl_keras.kernels import prunable_kernels
+from scl_keras.pruning.data import batches_of
+from scl_keras.pruning.gradients import LossGradients
+
+
+class PrunableNetwork:
+    """A model with fixed masks, as the methods see it.
+
+    Args:
+        model: A functional model with masked layers.
+        data: See `scl_keras.pruning.data.batches_of`; None for methods that need none.
+        loss: Loss as for `keras.Model.compile`; None for methods that need no data.
+        loss_weights: As for `keras.Model.compile`.
+        input_shapes: See `scl_keras.connectivity.ConnectionGraph`.
+
+    Attributes:
+        model: The model.
+        kernels: List of `scl_keras.kernels.Kernel`, those with a mask.
+        input_shapes: As given.
+    """
+
+    def __init__(
+        self, model, data=None, loss=None, loss_weights=None, input_shapes=None
+    ):
+        self.model = model
+        self.kernels = [k for k in prunable_kernels(model) if k.mask is not None]
+        self.input_shapes = input_shapes
+        self._data, self._loss, self._loss_weights = data, loss, loss_weights
+
+    @functools.cached_property
+    def graph(self):
+        """The model's `ConnectionGraph`."""
+        return ConnectionGraph(self.model, self.input_shapes)
+
+    @functools.cached_property
+    def _loss_gradients(self):
+        variables = [getattr(kernel.layer, kernel.name) for kernel in self.kernels]
+        return LossGradients(self.model, variables, self._loss, self._loss_weights)
+
+    @property
+    def has_known_sizes(self):
+        """Whether all sizes of the inputs are known, but for the batch's."""
+        shapes = [x.shape[1:] for x in self.model.inputs]
+        return self.input_shapes is not None or not any(None in x for x in shapes)
+
+    def effective(self, masks):
+        """Those connections that are on a path from the inputs to the outputs.
+
+        Args:
+            masks: List of boolean arrays, one a kernel.
+
+        Returns:
+            A list of boolean arrays.
+        """
+        effective = self.graph.effective(self._with_unmasked(masks))
+        pairs = zip(self.graph.kernels, effective, strict=True)
+        return [e for kernel, e in pairs if kernel.mask is not None]
+
+    def joining(self, masks):
+        """The connections, kept or not, between units on a path.
+
+        Args:
+            masks: List of boolean arrays, one a kernel.
+
+        Returns:
+            A list of boolean arrays: kept, such a connection is effective.
+        """
+        joining = self.graph.spread(self._with_unmasked(masks)).joining
+        pairs = zip(self.graph.kernels, joining, strict=True)
+        return [j for kernel, j in pairs if kernel.mask is not None]
+
+    def _with_unmasked(self, masks):
+        masks = iter(masks)
+        kernels = self.graph.kernels
+        return [k.kept() if k.mask is None else next(masks) for k in kernels]
+
+    @property
+    def shapes(self):
+        """List of the kernels' shapes."""
+        return [kernel.shape for kernel in self.kernels]
+
+    @property
+    def size(self):
+        """Number of connections, kept or not."""
+        return sum(kernel.mask.size for kernel in self.kernels)
+
+    def kept(self):
+        """List of boolean arrays, one a kernel: the masks."""
+        return [kernel.kept() for kernel in self.kernels]
+
+    def keep(self, masks):
+        """Sets the masks: a list of boolean arrays, one a kernel."""
+        for kernel, mask in zip(self.kernels, masks, strict=True):
+            kernel.mask.assign(mask)
+
+    def weights(self):
+        """List of float64 arrays: the kernels, with zeros where connections are cut."""
+        return [self._values(kernel) * kernel.kept() for kernel in self.kernels]
+
+    def gradients(self):
+        """Gradients of the loss by the kernels' values, a list of float64 arrays.
+
+        They are averaged over all of the data, in training mode: batch normalization
+        uses the batch's statistics. Those of cut connections are zero.
+
+        Raises:
+            ValueError: If data or loss are missing or don't fit the model, or a
+                gradient isn't finite.
+        """
+        if self._data is None or self._loss is None:
+            missing = "data" if self._data is None else "loss"
+            raise ValueError(
+                f"This method needs gradients of the loss: `{missing}` is missing. "
+                "Give `data`, and `loss` unless the model is compiled with one."
+            )
+        found = self._loss_gradients(batches_of(self._data, self.model))
+        for kernel, gradient in zip(self.kernels, found, strict=True):
+            if not np.isfinite(gradient).all():
+                raise ValueError(
+                    f"The loss has no finite gradient by '{kernel.label}': are all of "
+                    "`data` finite, and the targets valid for the loss?"
+                )
+        return found
+
+    @staticmethod
+    def _values(kernel):
+        values = keras.ops.convert_to_numpy(getattr(kernel.layer, kernel.name))
+        if not np.isfinite(values).all():
+            raise ValueError(f"Kernel '{kernel.label}' has weights that aren't finite.")
+        return values.astype("float64")

@@ -1,0 +1,211 @@
+"""Pruning of a model with one call."""
+
+import numpy as np
+from tqdm import tqdm
+
+from scl_keras.conversion import _check_graph, fix_masks, sparsify
+from scl_keras.masks import find_masks
+from scl_keras.pruning.effective import DisconnectedError, search_effective, total
+from scl_keras.pruning.methods import get_method
+from scl_keras.pruning.network import PrunableNetwork
+from scl_keras.pruning.quotas import get_quotas
+from scl_keras.pruning.ranking import keep_best, ranks
+
+
+def prune(
+    model,
+    method="magnitude",
+    sparsity=None,
+    compression=None,
+    *,
+    quotas=None,
+    effective=False,
+    data=None,
+    loss=None,
+    layers=None,
+    input_shapes=None,
+    verbose=1,
+):
+    """Prunes a model: a copy of it keeps the connections that score best.
+
+    The copy's masks are fixed: training fine-tunes the weights of the connections that
+    are left, whatever it is compiled with, also after saving and loading. `summary`,
+    `strip_masks` and `export_tflite` take it as any `SCLModel`.
+
+    Sparsity is counted over all kernels that have a mask. What is cut already, in a
+    model with masked layers, stays cut and counts.
+
+    Args:
+        model: A built functional or Sequential model, stock or with masked layers. It
+            isn't touched.
+        method: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
+            `"random"` or a `PruningMethod`.
+        sparsity: Float in [0, 1), the share of connections to cut.
+        compression: Instead: number of connections over number kept, at least 1.
+        quotas: How many connections each kernel keeps: `"uniform"`, `"uniform_plus"`,
+            `"erk"`, `"igq"`, or quotas of one's own (see
+            `scl_keras.pruning.get_quotas`). By default connections of all kernels are
+            ranked together.
+        effective: Whether `sparsity` and `compression` count only connections on a path
+            from an input to an output (Vysogorets & Kempe, arXiv 2107.02306). How
+            far to go down the ranking for that is found by search, and what isn't
+            effective is cut, too.
+        data: For methods that need data: `(x, y)` arrays, taken in batches of 256, or a
+            `tf.data.Dataset` or another iterable of such batches. Each round of a
+            method goes over all of it.
+        loss: For methods that need data: as for `compile`. By default the loss that the
+            model is compiled with.
+        layers: Which layers of a stock model to prune, as for `sparsify`.
+        input_shapes: Shapes of the inputs without the batch axis, where the model
+            leaves sizes open: what is effective, and SynFlow, depend on them. Without
+            it, whether a path is left isn't checked in such a model.
+        verbose: 1 for a progress bar, 0 for none.
+
+    Returns:
+        An `SCLModel` with the same weights and names, not compiled.
+
+    Raises:
+        ValueError: If the model is unbuilt or subclassed, if an argument is out of its
+            range, if quotas can't be met, or `data` doesn't fit.
+        DisconnectedError: A `ValueError`, if no path from the inputs to the outputs
+            would be left, or fewer connections are effective than asked for.
+
+    Example:
+
+    ```python
+    model.fit(x, y, epochs=5)
+    pruned = prune(model, "magnitude", compression=50)
+    pruned.compile("adam", "mse")
+    pruned.fit(x, y, epochs=5)
+    ```
+    """
+    _check_graph(model, "prune")
+    density = _density(sparsity, compression)
+    method = get_method(method)
+    quotas = None if quotas is None else get_quotas(quotas)
+    copy = _masked_copy(model, layers)
+    loss, loss_weights = _loss_of(model, loss)
+    network = PrunableNetwork(copy, data, loss, loss_weights, input_shapes)
+    candidates = network.kept()
+    count = _count(network, density, candidates)
+    scores = _rank(network, method, count, quotas, verbose)
+
+    def keep(number):
+        return keep_best(scores, number, quotas, candidates)
+
+    if effective:
+        masks = search_effective(network, scores, count, keep, candidates, verbose)
+    else:
+        masks = keep(count)
+    network.keep(masks)
+    if network.has_known_sizes and not total(network.effective(masks)):
+        empty = [
+            kernel.label
+            for kernel, mask in zip(network.kernels, masks, strict=True)
+            if not mask.any()
+        ]
+        raise DisconnectedError(
+            f"With {count} of {network.size} connections no path is left from the "
+            f"inputs of model '{model.name}' to its outputs. Ask for less sparsity, "
+            "for `effective=True`, for quotas, or take 'synflow'. Kernels without a "
+            f"connection: {', '.join(empty) or 'none'}"
+        )
+    return copy
+
+
+def _density(sparsity, compression):
+    if (sparsity is None) == (compression is None):
+        raise ValueError(
+            "`prune` takes either `sparsity` or `compression`. Received: "
+            f"sparsity={sparsity}, compression={compression}"
+        )
+    if sparsity is not None and not 0 <= sparsity < 1:
+        raise ValueError(
+            "`sparsity` must be in [0, 1): 0.98 cuts 98 % of the connections. "
+            f"Received: sparsity={sparsity}"
+        )
+    if compression is not None and not (compression >= 1 and np.isfinite(compression)):
+        raise ValueError(
+            "`compression` must be at least 1: 50 keeps one connection in 50. "
+            f"Received: compression={compression}"
+        )
+    return 1 - sparsity if compression is None else 1 / compression
+
+
+def _masked_copy(model, layers):
+    if not find_masks(model):
+        copy = sparsify(model, layers, ste=None)
+        if not find_masks(copy):
+            names = ", ".join(layer.name for layer in model.layers)
+            raise ValueError(
+                f"Model '{model.name}' has no layer to prune. Received: "
+                f"layers={layers}, of the layers {names}"
+            )
+        return copy
+    if layers is not None:
+        raise ValueError(
+            f"Model '{model.name}' has masked layers already: those are pruned, and "
+            f"`layers` is for stock models. Received: layers={layers!r}"
+        )
+    return fix_masks(model)
+
+
+def _loss_of(model, loss):
+    if loss is not None or not model.compiled:
+        return loss, None
+    config = model.get_compile_config() or {}
+    return model.loss, config.get("loss_weights")
+
+
+def _count(network, density, candidates):
+    count = round(density * network.size)
+    left = total(candidates)
+    if count < 1:
+        raise ValueError(
+            f"A density of {density:.3g} leaves none of {network.size} connections. "
+            "Ask for less sparsity."
+        )
+    if count > left:
+        raise ValueError(
+            f"{count} of {network.size} connections were asked for, but only {left} "
+            "are left: what is cut stays cut. Ask for more sparsity."
+        )
+    return count
+
+
+def _rank(network, method, count, quotas, verbose):
+    """Scores that rank all connections, after all of the method's rounds.
+
+    The masks are afterwards as they were before.
+    """
+    before = kept = network.kept()
+    start = total(kept)
+    if method.rounds == 1:
+        return _scores(network, method)
+    worth = [np.zeros(shape) for shape in network.shapes]
+    cut_in = [np.zeros(shape, int) for shape in network.shapes]
+    title = type(method).__name__
+    rounds = range(1, method.rounds + 1)
+    for i in tqdm(rounds, title, disable=not verbose, leave=False):
+        share = i / method.rounds
+        number = round(start ** (1 - share) * count**share)
+        scores = _scores(network, method)
+        masks = keep_best(scores, max(number, count), quotas, kept)
+        for w, c, s, k in zip(worth, cut_in, scores, kept, strict=True):
+            w[k], c[k] = s[k], i
+        for c, m in zip(cut_in, masks, strict=True):
+            c[m] = method.rounds + 1
+        kept = masks
+        network.keep(masks)
+    network.keep(before)
+    return ranks(worth, cut_in)
+
+
+def _scores(network, method):
+    scores = [np.asarray(s) for s in method.scores(network)]
+    if [s.shape for s in scores] != network.shapes:
+        raise ValueError(
+            f"{method!r} must give scores of the kernels' shapes {network.shapes}. "
+            f"Received: shapes {[s.shape for s in scores]}"
+        )
+    return scores

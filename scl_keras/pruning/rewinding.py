@@ -1,0 +1,95 @@
+"""Rewinding of weights, for lottery tickets."""
+
+import keras
+import numpy as np
+
+
+class WeightRewinding(keras.callbacks.Callback):
+    """Stores a model's weights at a step of its training, to put them back later.
+
+    A lottery ticket is what a trained network is pruned to, with the weights that it
+    had at the start (Frankle & Carbin, *The Lottery Ticket Hypothesis*, arXiv
+    1803.03635) or after a few steps (Frankle et al., arXiv 1912.05671).
+
+    Args:
+        step: Number of updates of the weights after which they are stored, counted by
+            `optimizer.iterations`.
+
+    Attributes:
+        weights: List of arrays, or None as long as the step hasn't come: all of the
+            model's weights, with moving averages and without masks.
+
+    Raises:
+        ValueError: If `step` is negative; at the start of `fit`, if it has passed.
+
+    Example:
+
+    ```python
+    rewinding = WeightRewinding(step=0)
+    model.fit(x, y, epochs=10, callbacks=[rewinding])
+    ticket = rewinding.rewind(prune(model, "magnitude", 0.9))
+    ticket.compile("adam", "mse")
+    ticket.fit(x, y, epochs=10)
+    ```
+    """
+
+    def __init__(self, step=0):
+        super().__init__()
+        if step < 0:
+            raise ValueError(f"`step` must be >= 0. Received: step={step}")
+        self.step = step
+        self.weights = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Stores the weights if it is the step, before it is made."""
+        self._look()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Stores the weights if the next step is the one."""
+        self._look()
+
+    def _look(self):
+        if self.weights is not None:
+            return
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        if step > self.step:
+            raise ValueError(
+                f"`WeightRewinding` can't store the weights of step {self.step}: the "
+                f"model is at step {step}. Give a later one, or with "
+                "`steps_per_execution` a multiple of it."
+            )
+        if step == self.step:
+            weights = _weights_without_masks(self.model)
+            self.weights = [np.array(keras.ops.convert_to_numpy(w)) for w in weights]
+
+    def rewind(self, model):
+        """Puts the stored weights into a model; its masks stay.
+
+        Args:
+            model: The model that was trained, or one made from it, as by `prune`.
+
+        Returns:
+            The same model.
+
+        Raises:
+            ValueError: If no weights are stored, or the model has other ones.
+        """
+        if self.weights is None:
+            raise ValueError(
+                f"No weights are stored: no training came to step {self.step} with this"
+                " callback."
+            )
+        weights = _weights_without_masks(model)
+        shapes = [tuple(w.shape) for w in weights]
+        if shapes != [w.shape for w in self.weights]:
+            raise ValueError(
+                f"Model '{model.name}' has weights of other shapes than those stored. "
+                f"Received: {shapes}, stored: {[w.shape for w in self.weights]}"
+            )
+        for weight, value in zip(weights, self.weights, strict=True):
+            weight.assign(value)
+        return model
+
+
+def _weights_without_masks(model):
+    return [w for w in model.weights if not hasattr(w, "connection_mask")]

@@ -1,0 +1,161 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from scl_keras import (
+    ConstantSparsity,
+    GradualPruning,
+    PolynomialDecay,
+    find_masks,
+    fix_masks,
+    sparsify,
+)
+
+SCHEDULE = PolynomialDecay(0.2, 0.8, begin_step=2, end_step=10, frequency=4)
+X = np.random.default_rng(1).normal(size=(32, 6)).astype("float32")
+Y = np.ones((32, 2), "float32")
+
+
+def model_of(seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [keras.Input((6,)), layers.Dense(5, activation="relu"), layers.Dense(2)]
+    )
+    model = sparsify(model, ste=None)
+    model.compile(keras.optimizers.Adam(0.05), "mse", **options)
+    return model
+
+
+def kept(model):
+    return [keras.ops.convert_to_numpy(mask.kept()) for mask in find_masks(model)]
+
+
+def fit(model, epochs, callbacks, first=0, **options):
+    model.fit(
+        *(X, Y),
+        batch_size=8,  # 4 steps an epoch
+        shuffle=False,
+        initial_epoch=first,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+        **options,
+    )
+
+
+class Watch(keras.callbacks.Callback):
+    """Masks and values before each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks, self.values = [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.masks.append(kept(self.model))
+        self.values.append(
+            [keras.ops.convert_to_numpy(x.kernel) for x in self.model.layers[-2:]]
+        )
+
+
+def brute_force(values, density):
+    flat = np.abs(np.concatenate([v.ravel() for v in values]))
+    mask = np.zeros(flat.size)
+    mask[np.argsort(-flat, kind="stable")[: round(density * flat.size)]] = 1
+    return np.split(mask, [values[0].size])
+
+
+@pytest.mark.parametrize("quotas", [None, "uniform"])
+def test_masks_follow_the_schedule_and_stay_in_between(quotas):
+    watch = Watch()
+    fit(model_of(), 4, [GradualPruning(SCHEDULE, quotas=quotas), watch])
+    for step, masks in enumerate(watch.masks):
+        if SCHEDULE.is_due(step):
+            density = 1 - SCHEDULE(step)
+            if quotas is None:
+                expected = brute_force(watch.values[step], density)
+                found = [mask.ravel() for mask in masks]
+                np.testing.assert_array_equal(
+                    np.concatenate(found), np.hstack(expected)
+                )
+            else:
+                for mask in masks:
+                    assert abs(mask.sum() - density * mask.size) <= 1
+        elif step:
+            for mask, before in zip(masks, watch.masks[step - 1], strict=True):
+                np.testing.assert_array_equal(mask, before)
+        else:
+            assert all(mask.all() for mask in masks)
+    assert [SCHEDULE.is_due(step) for step in range(12)].count(True) == 3
+
+
+def test_the_first_step_is_pruned_and_the_logs_tell():
+    watch, model = Watch(), model_of()
+    history = keras.callbacks.History()
+    pruning = GradualPruning(ConstantSparsity(0.5, 0, frequency=100))
+    fit(model, 1, [pruning, watch, history])
+    assert sum(mask.sum() for mask in watch.masks[0]) == 20
+    assert history.history["sparsity"] == [pytest.approx(0.5)]
+
+
+def test_steps_per_execution_makes_up_for_what_was_due():
+    model = model_of(steps_per_execution=4)
+    fit(model, 1, [GradualPruning(ConstantSparsity(0.5, 3, 3))])
+    assert sum(mask.sum() for mask in kept(model)) == 20
+
+
+def test_training_resumed_from_a_file_gives_the_same_masks(tmp_path):
+    whole = model_of()
+    fit(whole, 4, [GradualPruning(SCHEDULE)])
+    part = model_of()
+    fit(part, 2, [GradualPruning(SCHEDULE)])
+    part.save(tmp_path / "part.keras")
+    part = keras.models.load_model(tmp_path / "part.keras")
+    fit(part, 4, [GradualPruning(SCHEDULE)], first=2)
+    for a, b in zip(whole.weights, part.weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+    for a, b in zip(kept(whole), kept(part), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Interruption(Exception):
+    pass
+
+
+class Interrupt(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Interruption
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_backup_and_restore_gives_the_same_masks(first, tmp_path):
+    whole = model_of()
+    fit(whole, 4, [GradualPruning(SCHEDULE)])
+
+    def callbacks():
+        both = [GradualPruning(SCHEDULE), keras.callbacks.BackupAndRestore(tmp_path)]
+        return both if first else both[::-1]
+
+    with pytest.raises(Interruption):
+        fit(model_of(), 4, [*callbacks(), Interrupt()])
+    again = model_of(seed=5)
+    fit(again, 4, callbacks())
+    for a, b in zip(kept(whole), kept(again), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_models_that_it_cannot_prune():
+    dense = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    learned = sparsify(dense)
+    for model, kind in ((dense, "no masks"), (learned, "that are learned")):
+        model.compile("sgd", "mse")
+        with pytest.raises(ValueError, match=f"masks are fixed.*{kind}"):
+            fit(model, 1, [GradualPruning(SCHEDULE)])
+    fixed = fix_masks(learned)
+    fixed.compile("sgd", "mse")
+    fit(fixed, 3, [GradualPruning(SCHEDULE, "lamp")])
+    with pytest.raises(ValueError, match="`schedule` must be.*Received"):
+        GradualPruning(0.5)
+    with pytest.raises(ValueError, match="`data` is missing"):
+        fit(fixed, 3, [GradualPruning(ConstantSparsity(0.5, 0, frequency=1), "snip")])
