@@ -19,6 +19,7 @@ BINARIES = [
     "sweep",
     "benchmark_training",
     "benchmark_connectivity",
+    "effective_sparsity",
 ]
 
 
@@ -160,3 +161,17 @@ def test_the_benchmark_of_connectivity_writes_what_it_prints(tmp_path):
         (line,) = [x for x in result.stdout.splitlines() if name in x]
         assert f"{figures[name]['connections']:,}" in line
         assert figures[name]["effective ms"] > 0 and figures[name]["graph"] > 0
+
+
+@pytest.mark.slow
+def test_effective_sparsity_prunes_trains_and_draws(tmp_path):
+    arguments = ["--smoke", "--accuracy", "--compressions=10", "--out=o"]
+    result = run("effective_sparsity", *arguments, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("o/results/*.json"))) == 7 + 8
+    assert {p.name for p in tmp_path.glob("o/*.png")} == {
+        "effective.png",
+        "accuracy.png",
+    }
+    assert "| lenet_300_100, SynFlow | 10x |" in result.stdout
+    assert "| lenet_300_100, SCL | " in result.stdout
