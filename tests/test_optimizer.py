@@ -135,9 +135,10 @@ def test_a_loss_scaling_optimizer_does_not_belong_inside():
         SCLOptimizer(keras.optimizers.LossScaleOptimizer(SGD()))
 
 
-def test_clipping_the_weights_gradients_leaves_those_of_masks_alone():
+@pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
+def test_clipping_the_weights_gradients_leaves_those_of_masks_alone(clip):
     free = _trained(SGD(0.1), epochs=1, normalization=None)
-    clipped = _trained(SGD(0.1, clipnorm=1e-6), epochs=1, normalization=None)
+    clipped = _trained(SGD(0.1, **{clip: 1e-6}), epochs=1, normalization=None)
     _assert_close(_masks(free), _masks(clipped), rtol=0)
     _assert_close(_weights(clipped), _weights(_model()), atol=1e-6)
     assert not np.allclose(_weights(free)[0], _weights(clipped)[0], atol=1e-4)
