@@ -5,6 +5,7 @@ import warnings
 import keras
 from keras import ops
 
+from scl_keras import distribution
 from scl_keras.masks import Mask
 from scl_keras.normalization import GradientNormalization
 from scl_keras.prices import COSTS, connection_prices
@@ -124,7 +125,13 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self._prices = connection_prices(masks, self.cost)
         shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
         self._mean_squares = {
-            key: self.add_variable(shape, "zeros", "float32", name="mean_square")
+            key: self.add_variable(
+                shape,
+                "zeros",
+                "float32",
+                aggregation="only_first_replica",
+                name="mean_square",
+            )
             for key, shape in shapes.items()
         }
         self._accumulators = {}
@@ -146,23 +153,28 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         # Keras calls it without variables on some backends, and keeps them here.
         variables = list(trainable_variables or self._trainable_variables)
         self.build(variables)
-
+        grads = distribution.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = _partition(variables)
         for_weights = [gradient_of[id(v)] for v in weights]
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
         squares = self._mean_squares_of(for_masks, masks)
+        finite = _are_finite([*for_weights, *squares.values()])
+        args = (for_weights, for_masks, squares, weights, masks)
+        distribution.cond(finite, self._update, self._skip, args)
 
-        def update():
-            if weights:
-                self.optimizer.apply(for_weights, weights)
-            if masks:
-                self._update_masks(for_masks, squares, masks)
+    def _update(self, for_weights, for_masks, squares, weights, masks):
+        if weights:
+            # Both optimizers add up over replicas what is the sum already.
+            share = distribution.replicas()
+            if share > 1:
+                for_weights = [None if g is None else g / share for g in for_weights]
+            self.optimizer.apply(for_weights, weights)
+        if masks:
+            self._update_masks(for_masks, squares, masks)
 
-        def skip():
-            self.skipped_updates.assign_add(1)
-
-        ops.cond(_are_finite([*for_weights, *squares.values()]), update, skip)
+    def _skip(self, *_):
+        self.skipped_updates.assign_add(1)
 
     def _unscaled(self, gradients, masks):
         scale = self.optimizer.loss_scale_factor or 1
@@ -186,18 +198,19 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         seen = super().iterations
         seen.assign_add(1)
 
-        def update():
+        def update(accumulators, masks):
             gradients = [a + 0 for a in accumulators]
             squares = self._mean_squares_of(gradients, masks)
             self._apply_to_masks(gradients, squares, masks)
             for accumulator in accumulators:
                 accumulator.assign(ops.zeros_like(accumulator))
 
-        ops.cond(ops.equal(seen % micro_steps, 0), update, lambda: None)
+        full = ops.equal(seen % micro_steps, 0)
+        distribution.cond(full, update, lambda *_: None, (accumulators, masks))
 
     def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]
-        moving = 1 - ops.cast(self.frozen, "float32")
+        moving = (1 - ops.cast(self.frozen, "float32")) / distribution.replicas()
         scales = self.normalization.scales(
             squares,
             [v.connection_mask for v in masks],
