@@ -1,14 +1,17 @@
 """What the training binaries share: flags, data, compiling, progress and results."""
 
 import json
+import os
 import pathlib
 import platform
 import sys
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
+
 import keras
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 import scl_keras
 from scl_keras.architectures import ARCHITECTURES, build_architecture
@@ -47,6 +50,9 @@ def main(run):
         except (OSError, ValueError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
+    # What saving and converting say of themselves would bury the table.
+    logging.set_verbosity(logging.ERROR)
+    tf.get_logger().setLevel(logging.ERROR)
     app.run(guarded)
 
 
