@@ -45,14 +45,14 @@ def main(run):
     def guarded(argv):
         if len(argv) > 1:
             raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+        # What saving and converting say of themselves would bury the table.
+        logging.set_verbosity(logging.ERROR)
+        tf.get_logger().setLevel("ERROR")
         try:
             run()
         except (OSError, ValueError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
-    # What saving and converting say of themselves would bury the table.
-    logging.set_verbosity(logging.ERROR)
-    tf.get_logger().setLevel(logging.ERROR)
     app.run(guarded)
 
 
