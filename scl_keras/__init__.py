@@ -30,9 +30,17 @@ from scl_keras.normalization import GradientNormalization
 from scl_keras.optimizer import SCLOptimizer
 from scl_keras.sparsity_summary import SparsitySummary, summary
 from scl_keras.step import STE, Identity, LeakyReLU, Softplus
+from scl_keras.switcher import (
+    FEATURES,
+    SwitcherModel,
+    SwitcherOptimizer,
+    TurnsByEpoch,
+    switcher_network,
+)
 from scl_keras.training import SCLModel, SCLSequential
 
 __all__ = [
+    "FEATURES",
     "STE",
     "CompactionReport",
     "ConnectionCostScheduler",
@@ -56,7 +64,10 @@ __all__ = [
     "SafeBackup",
     "Softplus",
     "SparsitySummary",
+    "SwitcherModel",
+    "SwitcherOptimizer",
     "TargetSparsity",
+    "TurnsByEpoch",
     "__version__",
     "compact",
     "compaction_report",
@@ -68,5 +79,6 @@ __all__ = [
     "stand_in",
     "strip_masks",
     "summary",
+    "switcher_network",
     "unmasked_layers",
 ]

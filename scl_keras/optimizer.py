@@ -120,7 +120,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             return
         weights, masks = _partition(variables)
         self.optimizer.build(weights)
-        self.mask_optimizer.build(masks)
+        self._build_for_masks(masks)
         self._prices = connection_prices(masks, self.cost)
         shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
         self._mean_squares = {
@@ -132,6 +132,9 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             added = self.add_optimizer_variables(masks, "accumulated")
             self._accumulators = {id(v): a for v, a in zip(masks, added, strict=True)}
         super().build(variables)
+
+    def _build_for_masks(self, masks):
+        self.mask_optimizer.build(masks)
 
     def apply(self, grads, trainable_variables=None):
         """Updates weights and masks, if no gradient is NaN or infinite.
@@ -153,16 +156,25 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
         squares = self._mean_squares_of(for_masks, masks)
 
-        def update():
+        def update_weights():
             if weights:
                 self.optimizer.apply(for_weights, weights)
+
+        def update_masks():
             if masks:
                 self._update_masks(for_masks, squares, masks)
+
+        def update():
+            self._update(update_weights, update_masks)
 
         def skip():
             self.skipped_updates.assign_add(1)
 
         ops.cond(_are_finite([*for_weights, *squares.values()]), update, skip)
+
+    def _update(self, update_weights, update_masks):
+        update_weights()
+        update_masks()
 
     def _unscaled(self, gradients, masks):
         scale = self.optimizer.loss_scale_factor or 1
@@ -240,6 +252,11 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             and not masks.weight_decay
             and not masks.use_ema
         )
+
+    @property
+    def mask_rate(self):
+        """How far mask variables fall in a step for each unit of cost, a float."""
+        return float(self.mask_optimizer.learning_rate)
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""
