@@ -13,7 +13,7 @@ from scl_keras.switcher.switching import SwitchedKernel
 
 DEFAULT_TASK_STEPS = 4
 DEFAULT_SWITCHER_STEPS = 1
-DEFAULT_SWITCHER_LEARNING_RATE = 3e-3
+DEFAULT_SWITCHER_LEARNING_RATE = 1e-3
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -46,7 +46,7 @@ class SwitcherOptimizer(SCLOptimizer):
         optimizer: Optimizer of the weights, as for `keras.Model.compile`. Its schedules
             count the task's steps.
         switcher_optimizer: Optimizer of the switcher network; by default Adam with
-            learning rate 0.003.
+            learning rate 0.001.
         connection_cost: Float `λ >= 0`, the price of keeping one connection, see
             `SCLOptimizer`.
         cost: `"connections"` or `"flops"`, see `SCLOptimizer`.
@@ -137,9 +137,12 @@ class SwitcherOptimizer(SCLOptimizer):
     def prepare_step(self):
         """Computes the switches anew if it is the switcher's turn and weights moved.
 
-        To be called before the step's forward pass, as `SwitcherModel` does.
+        And before the very first step, so that training starts with switches that are
+        the switcher's. To be called before the forward pass, as `SwitcherModel` does.
         """
-        needed = ops.logical_and(self.is_switchers_turn(), self.stale)
+        first = ops.logical_and(ops.equal(self.steps, 0), ops.logical_not(self.frozen))
+        due = ops.logical_or(first, self.is_switchers_turn())
+        needed = ops.logical_and(due, self.stale)
         ops.cond(needed, self.switch, lambda: None)
 
     def switch(self):
