@@ -22,13 +22,13 @@ FEATURES = (
 )
 """The features of a connection, in the order of the switcher network's input.
 
-`v` is the connection's value, `σ` the root mean square of its layer's values:
+`v` is the connection's value, `r` the root mean square of its layer's values:
 
-- value: `v / σ`, clipped to [-4, 4]; magnitude: `|v| / σ`, clipped to 4.
-- log magnitude: `log(|v| / σ + 0.001) / 2`.
+- value: `v / r`, clipped to [-4, 4]; magnitude: `|v| / r`, clipped to 4.
+- log magnitude: `log(|v| / r + 0.001) / 2`.
 - log row (column) rms and maximum: the same of the root mean square, and of the largest
   magnitude, among the connections of its input (of its output unit or filter).
-- log layer rms: `log(σ · sqrt(fan_in) + 0.001) / 2`.
+- log layer rms: `log(r · sqrt(fan_in) + 0.001) / 2`.
 - position: of its layer, from -1 (the first switched one) to 1 (the last); 0 if single.
 - log share: `log(connections of its layer / of all switched layers) / 2`.
 
@@ -47,7 +47,7 @@ class Surroundings:
     """What all connections of a kernel have in common, and those of each column.
 
     Attributes:
-        scale: `σ`, a scalar tensor.
+        scale: `r`, a scalar tensor.
         columns: Two features of each column, of shape `(columns, 2)`.
         layer: Three features of the layer, of shape `(3,)`.
     """

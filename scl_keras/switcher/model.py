@@ -4,7 +4,8 @@ import keras
 from keras import ops
 
 from scl_keras.conversion import sparsify
-from scl_keras.graph import running_statistics, walk_layers
+from scl_keras.graph import running_statistics
+from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST
 from scl_keras.switcher.optimizer import (
     DEFAULT_SWITCHER_STEPS,
@@ -42,15 +43,15 @@ class SwitcherModel(SCLModel):
     Example:
 
     ```python
-    model = SwitcherModel(keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)]))
+    dense = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
+    model = SwitcherModel(dense)
     model.compile("adam", "mse", connection_cost=0.1)
     ```
     """
 
     def __new__(cls, *args, **kwargs):
         """Makes a functional model of a model, or of inputs and outputs."""
-        given = len(args) + sum(k in kwargs for k in ("model", "inputs", "outputs"))
-        if cls is SwitcherModel and given:
+        if cls is SwitcherModel and (args or "inputs" in kwargs):
             cls = FunctionalSwitcherModel
         return super().__new__(cls)
 
@@ -137,14 +138,18 @@ class FunctionalSwitcherModel(SwitcherModel, FunctionalSCLModel):
     # Keras tells by these arguments that it may save the graph.
     def __init__(self, inputs, outputs=None, name=None, **kwargs):
         if isinstance(inputs, keras.Model):
-            masked = _masked(
-                inputs, kwargs.pop("layers", None), kwargs.pop("ste", None)
-            )
+            choice = {k: kwargs.pop(k) for k in ("layers", "ste") if k in kwargs}
+            masked = _masked(inputs, **choice)
             inputs, outputs, name = masked.input, masked.output, name or masked.name
         super().__init__(inputs, outputs, name=name, **kwargs)
 
 
-def _masked(model, layers, ste):
-    layers = keras.layers.Dense if layers is None else layers
-    masked = sparsify(model, layers, ste=ste or "identity")
+def _masked(model, layers=keras.layers.Dense, ste="identity"):
+    masked = sparsify(model, layers, ste=ste)
+    if not find_masks(masked):
+        raise ValueError(
+            f"None of the layers to switch is in model '{model.name}'. By default these "
+            "are the `Dense` ones; `layers=` takes others. "
+            f"Its layers are: {', '.join(layer.name for layer in model.layers)}"
+        )
     return masked

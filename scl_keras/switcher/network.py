@@ -12,15 +12,15 @@ def switcher_network(units=(16,), name="switcher"):
     It is shared by all connections of all layers, so that its size doesn't grow with
     theirs, and permuting a layer's inputs or outputs permutes its switches alike. It
     starts out by keeping every connection, and ranking them by their magnitude within
-    the layer: a tenth of the feature "log magnitude", plus 0.4, plus hidden layers whose
-    contribution is zero at first.
+    the layer: a tenth of the feature "log magnitude", plus 0.4, plus hidden layers that
+    contribute zero at first.
 
     Any other Keras model with this signature may take its place: float32 features of
     shape `(connections, len(FEATURES))` in, one number each of shape `(connections, 1)`
     out, each from its own features alone. A connection is kept where the number is
     greater than a threshold, which the connection cost moves and which is 0 at first.
-    Let not all numbers be equal at first, or all connections are cut at once. The network
-    is called with `training=False`, and with the connections of one block at a time.
+    Let not all numbers be equal at first, or all connections are cut at once. It is
+    called with `training=False`, and with the connections of one block at a time.
 
     Args:
         units: Number of units of each hidden layer.
@@ -72,8 +72,8 @@ def check_network(network):
     """
     wanted = (
         "`switcher` must be a Keras model (or layer) from features of shape "
-        f"(connections, {len(FEATURES)}) to one number each, of shape (connections, 1); "
-        "see `switcher_network`. "
+        f"(connections, {len(FEATURES)}) to numbers of shape (connections, 1); see "
+        "`switcher_network`. "
     )
     if not isinstance(network, keras.layers.Layer):
         raise ValueError(f"{wanted}Received: switcher={network!r}")

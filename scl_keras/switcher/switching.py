@@ -61,7 +61,7 @@ class SwitchedKernel:
 
         Returns:
             A function from a block's first row and number of rows to two tensors:
-            `scale · gradient + λ · c · p(s)`, or 0; and where it wasn't dropped, 1 or 0.
+            `scale · gradient + λ · c · p(s)`, or 0 where dropped; and 1, or 0 there.
         """
         derivative = self.mask.ste.derivative
         gradient, s = self._matrix(gradient), self._matrix(self.mask.variable)
