@@ -119,6 +119,8 @@ class SwitcherModel(SCLModel):
 
     def train_step(self, data):
         """One step, of the side whose turn it is; see `SwitcherOptimizer`."""
+        if not self.built:  # a subclassed model
+            self(keras.utils.unpack_x_y_sample_weight(data)[0])
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         self.scl_optimizer.prepare_step()
@@ -148,7 +150,7 @@ def _masked(model, layers=keras.layers.Dense, ste="identity"):
     masked = sparsify(model, layers, ste=ste)
     if not find_masks(masked):
         raise ValueError(
-            f"None of the layers to switch is in model '{model.name}'. By default these "
+            f"None of the layers to switch is in model '{model.name}'. By default they "
             "are the `Dense` ones; `layers=` takes others. "
             f"Its layers are: {', '.join(layer.name for layer in model.layers)}"
         )
