@@ -125,7 +125,8 @@ def train_sparse(dense, train, test, epochs):
         model = scl_keras.sparsify(dense, layers)
     else:
         model = scl_keras.SwitcherModel(
-            dense, layers or (lambda layer: True)  # whatever can be masked
+            dense,
+            layers or (lambda layer: True),  # whatever can be masked
         )
         arguments |= switcher_arguments()
         if FLAGS.turns_by_epoch:

@@ -156,25 +156,18 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
         squares = self._mean_squares_of(for_masks, masks)
 
-        def update_weights():
-            if weights:
-                self.optimizer.apply(for_weights, weights)
+        finite = _are_finite([*for_weights, *squares.values()])
+        args = (for_weights, for_masks, squares, weights, masks)
+        ops.cond(finite, lambda: self._update(*args), self._skip)
 
-        def update_masks():
-            if masks:
-                self._update_masks(for_masks, squares, masks)
+    def _update(self, for_weights, for_masks, squares, weights, masks):
+        if weights:
+            self.optimizer.apply(for_weights, weights)
+        if masks:
+            self._update_masks(for_masks, squares, masks)
 
-        def update():
-            self._update(update_weights, update_masks)
-
-        def skip():
-            self.skipped_updates.assign_add(1)
-
-        ops.cond(_are_finite([*for_weights, *squares.values()]), update, skip)
-
-    def _update(self, update_weights, update_masks):
-        update_weights()
-        update_masks()
+    def _skip(self, *_):
+        self.skipped_updates.assign_add(1)
 
     def _unscaled(self, gradients, masks):
         scale = self.optimizer.loss_scale_factor or 1
@@ -256,7 +249,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     @property
     def mask_rate(self):
         """How far mask variables fall in a step for each unit of cost, a float."""
-        return float(self.mask_optimizer.learning_rate)
+        return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""

@@ -158,15 +158,20 @@ class SwitcherOptimizer(SCLOptimizer):
         sizes = [mask.size for mask in self._masks]
         return [SwitchedKernel(m, i, sizes) for i, m in enumerate(self._masks)]
 
-    def _update(self, update_weights, update_masks):
+    def _update(self, for_weights, for_masks, squares, weights, masks):
+        update = super()._update
+
         def tasks_step():
-            update_weights()
+            update(for_weights, [], {}, weights, [])
             self.stale.assign(True)
 
-        if self._masks:
-            ops.cond(self.is_switchers_turn(), update_masks, tasks_step)
+        def switchers_step():
+            update([], for_masks, squares, [], masks)
+
+        if masks:
+            ops.cond(self.is_switchers_turn(), switchers_step, tasks_step)
         else:
-            update_weights()
+            tasks_step()
         self.steps.assign_add(1)
 
     def _apply_to_masks(self, gradients, squares, masks):

@@ -238,7 +238,7 @@ def test_all_switches_off_at_the_start_come_back(digits):
     _fit(stock, digits, epochs=5)  # so that its connections are worth something
     model = SwitcherModel(stock)
     off = switcher_network()
-    off.get_layer("linear").bias.assign([-0.5])
+    off.get_layer("linear").bias.assign([-0.1])
     optimizer = SwitcherOptimizer(
         "adam", switcher=off, connection_cost=0.0, threshold_learning_rate=1.0
     )
@@ -246,7 +246,7 @@ def test_all_switches_off_at_the_start_come_back(digits):
     model.train_on_batch(digits.x_train[:32], digits.y_train[:32])
     (mask,) = find_masks(model)
     assert int(mask.count()) == 1  # the last one is held up
-    _fit(model, digits)
+    _fit(model, digits, epochs=6)
     assert int(mask.count()) > 10
     assert _all_finite(model)
 
