@@ -8,7 +8,7 @@ Trains the dense network (--dense_epochs), wraps it in a `SwitcherModel`, trains
 and switcher network alternately until the sparsity asked for is reached, fine-tunes
 what is left, and exports. With --method=scl or --method=magnitude the same network is
 made sparse in the same number of epochs by learned mask variables or by the magnitude
-of its weights, to compare. Prints a table of the layers, and writes to the folder --out:
+of its weights, to compare. Prints a table of the layers, and writes to --out:
 
     dense.keras      the dense network
     sparse.keras     the sparse network with its masks, to train on
