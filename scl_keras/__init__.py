@@ -40,9 +40,17 @@ from scl_keras.pruning import (
 )
 from scl_keras.sparsity_summary import SparsitySummary, summary
 from scl_keras.step import STE, Identity, LeakyReLU, Softplus
+from scl_keras.switcher import (
+    FEATURES,
+    SwitcherModel,
+    SwitcherOptimizer,
+    TurnsByEpoch,
+    switcher_network,
+)
 from scl_keras.training import SCLModel, SCLSequential
 
 __all__ = [
+    "FEATURES",
     "STE",
     "CompactionReport",
     "ConnectionCostScheduler",
@@ -71,7 +79,10 @@ __all__ = [
     "SafeBackup",
     "Softplus",
     "SparsitySummary",
+    "SwitcherModel",
+    "SwitcherOptimizer",
     "TargetSparsity",
+    "TurnsByEpoch",
     "WeightRewinding",
     "__version__",
     "compact",
@@ -87,5 +98,6 @@ __all__ = [
     "stand_in",
     "strip_masks",
     "summary",
+    "switcher_network",
     "unmasked_layers",
 ]

@@ -24,6 +24,8 @@ class Mask(keras.layers.Layer):
     largest entry is lifted to just above zero: a layer can't lose its last
     connection while `min_connections` is 1 (see `held_up`).
 
+    In a masked layer, `kernel_values()` gives the values `v` that it masks.
+
     Args:
         initializer: Keras initializer of `s`, a number or a name. Positive values start
             with the connection kept.
@@ -62,6 +64,7 @@ class Mask(keras.layers.Layer):
         self.feature_axes = tuple(feature_axes)
         self.min_connections = min_connections
         self.positions = None
+        self.kernel_values = None
 
     def build(self, kernel_shape):
         """Creates the mask variable for a kernel of shape `kernel_shape`."""

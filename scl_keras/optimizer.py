@@ -121,7 +121,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             return
         weights, masks = _partition(variables)
         self.optimizer.build(weights)
-        self.mask_optimizer.build(masks)
+        self._build_for_masks(masks)
         self._prices = connection_prices(masks, self.cost)
         shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
         self._mean_squares = {
@@ -139,6 +139,9 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             added = self.add_optimizer_variables(masks, "accumulated")
             self._accumulators = {id(v): a for v, a in zip(masks, added, strict=True)}
         super().build(variables)
+
+    def _build_for_masks(self, masks):
+        self.mask_optimizer.build(masks)
 
     def apply(self, grads, trainable_variables=None):
         """Updates weights and masks, if no gradient is NaN or infinite.
@@ -253,6 +256,11 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             and not masks.weight_decay
             and not masks.use_ema
         )
+
+    @property
+    def mask_rate(self):
+        """How far mask variables fall in a step for each unit of cost, a float."""
+        return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""

@@ -175,8 +175,7 @@ class TargetSparsity(keras.callbacks.Callback):
         elapsed = done - last
         if 0 <= elapsed < self._interval and last:
             return
-        rate = keras.ops.convert_to_numpy(optimizer.mask_optimizer.learning_rate)
-        rate = max(float(rate), 1e-12)
+        rate = max(optimizer.mask_rate, 1e-12)
         cost = float(optimizer.connection_cost.numpy())
         if last and elapsed > 0:
             lift = (self._distance(int(count)) - distance) / (rate * elapsed)

@@ -244,6 +244,8 @@ def _building_masks(stock_build):
         for name in self.declared_kernels():
             variable, mask = getattr(self, name), self.mask_of(name)
             mask.build(variable.shape)
+            # A function: as an attribute the kernel would be a weight of the mask, too.
+            mask.kernel_values = functools.partial(getattr, self, name)
             if not isinstance(variable, keras.Variable):
                 continue  # LoRA, enabled at build: a sum with a frozen kernel in it
             if variable.regularizer is not None:

@@ -16,6 +16,7 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 BINARIES = [
     "train_dense",
     "train_scl",
+    "train_switcher",
     "sweep",
     "benchmark_training",
     "benchmark_connectivity",
@@ -97,6 +98,23 @@ def test_train_dense_writes_a_model(tmp_path):
     result = run("train_dense", "--smoke", "--out=o", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert keras.models.load_model(tmp_path / "o" / "dense.keras").built
+
+
+@pytest.mark.parametrize("method", ["switcher", "magnitude"])
+def test_train_switcher_writes_what_it_says(method, tmp_path):
+    flags = ["--smoke", "--noexport", "--start=scratch", f"--method={method}"]
+    result = run("train_switcher", *flags, "--out=o", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    last = result.stdout.strip().splitlines()[-1]
+    assert "2,510 of 50,200 connections kept (20.0x)" in last
+    assert f"{results['accuracy']:.2%}" in last
+    assert results["switched"]["kept"] == 2510
+    assert (tmp_path / "o" / "training.png").exists()
+    for name in ("sparse", "stripped"):
+        model = keras.models.load_model(tmp_path / "o" / f"{name}.keras")
+        kept = sum(int(np.sum(w != 0)) for w in model.get_weights() if w.ndim == 2)
+        assert name == "sparse" or kept <= 2510
 
 
 def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):

@@ -1,0 +1,49 @@
+"""Turns of whole epochs between a network and its switcher."""
+
+import keras
+
+
+class TurnsByEpoch(keras.callbacks.Callback):
+    """Has the weights and the switcher network take turns by epochs, not by steps.
+
+    Args:
+        task: Number of epochs in a row that train the weights, at least 1.
+        switcher: Number of epochs in a row that train the switcher then, at least 1.
+
+    Raises:
+        ValueError: If a number is less than 1; when `fit` begins, if the model is no
+            `SwitcherModel`.
+
+    Example:
+
+    ```python
+    switcher_model.fit(x, y, epochs=30, callbacks=[TurnsByEpoch(task=2, switcher=1)])
+    ```
+    """
+
+    def __init__(self, task=1, switcher=1):
+        super().__init__()
+        if min(task, switcher) < 1:
+            raise ValueError(
+                "`task` and `switcher` must be at least 1. "
+                f"Received: task={task}, switcher={switcher}"
+            )
+        self.task, self.switcher = task, switcher
+
+    def on_train_begin(self, logs=None):
+        """Checks the model."""
+        if not hasattr(getattr(self.model, "scl_optimizer", None), "turns"):
+            raise ValueError(
+                "`TurnsByEpoch` needs a compiled `SwitcherModel`. "
+                f"Received: {self.model!r}"
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Gives the turn, by the epoch alone: a resumed run needs no memory."""
+        tasks = epoch % (self.task + self.switcher) < self.task
+        self.model.scl_optimizer.turns.assign([tasks, not tasks])
+
+    def on_train_end(self, logs=None):
+        """Goes back to turns of steps."""
+        optimizer = self.model.scl_optimizer
+        optimizer.turns.assign([optimizer.task_steps, optimizer.switcher_steps])
