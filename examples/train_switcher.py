@@ -20,33 +20,15 @@ of its weights, to compare. Prints a table of the layers, and writes to --out:
 
 import experiment
 import keras
+import sparse_experiment
 from absl import flags
 
 import scl_keras
-from scl_keras.plotting import plot_training
 
 FLAGS = flags.FLAGS
+FLAGS.set_default("epochs", 60)
+FLAGS.set_default("compression", 20)
 flags.DEFINE_enum("method", "switcher", ["switcher", "scl", "magnitude"], "What cuts.")
-flags.DEFINE_integer("epochs", 60, "Epochs with masks.", lower_bound=2)
-flags.DEFINE_integer(
-    "dense_epochs", 20, "Epochs of the dense network before.", lower_bound=1
-)
-flags.DEFINE_enum(
-    "start",
-    "dense",
-    ["dense", "scratch"],
-    "Mask the trained dense network, or a new one with the same first weights.",
-)
-flags.DEFINE_float("compression", 20, "Switched connections over those kept.")
-flags.DEFINE_integer(
-    "by_epoch", None, "Epoch at which it is reached; default: two thirds of --epochs."
-)
-flags.DEFINE_float(
-    "connection_cost",
-    None,
-    "Learn with this fixed cost instead of a target; masks are frozen at --by_epoch.",
-)
-flags.DEFINE_enum("cost", "connections", ["connections", "flops"], "What costs.")
 flags.DEFINE_bool("convolutions", False, "Switch all kernels, not just dense layers.")
 flags.DEFINE_integer("task_steps", 4, "Steps in a row of the weights.", lower_bound=1)
 flags.DEFINE_integer(
@@ -55,72 +37,18 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("turns_by_epoch", False, "Count turns in epochs, not in steps.")
 flags.DEFINE_list("units", ["16"], "Units of the switcher's hidden layers.")
 flags.DEFINE_float("switcher_learning_rate", 1e-3, "Adam's rate for the switcher.")
-flags.DEFINE_bool("export", True, "Write the TFLite file.")
 
 
 def run():
-    """Trains dense and sparse, exports, and reports."""
-    data, train, test = experiment.load_data()
-    folder = experiment.out_folder()
-    dense_epochs, epochs = (2, 6) if FLAGS.smoke else (FLAGS.dense_epochs, FLAGS.epochs)
-
-    keras.utils.set_random_seed(FLAGS.seed)
-    dense = experiment.build(data)
-    first_weights = dense.get_weights()
-    print(f"Dense network, {dense_epochs} epochs:")
-    experiment.compile_model(dense, len(train[0]), dense_epochs)
-    experiment.fit(dense, train, test, dense_epochs)
-    dense.save(folder / "dense.keras")
-    dense_accuracy = experiment.accuracy(dense, test)
-
-    if FLAGS.start == "scratch":
-        dense.set_weights(first_weights)
-    print(f"Sparse network ({FLAGS.method}), {epochs} epochs:")
-    model, history = train_sparse(dense, train, test, epochs)
-    accuracy = experiment.accuracy(model, test)
-    masks = scl_keras.find_masks(model)
-    kept, size = sum(int(m.count()) for m in masks), sum(m.size for m in masks)
-
-    print(scl_keras.summary(model))
-    model.save(folder / "sparse.keras")
-    scl_keras.strip_masks(model).save(folder / "stripped.keras")
-    plot_training(model, history).savefig(folder / "training.png", dpi=100)
-    results = {
-        "dense_accuracy": dense_accuracy,
-        "accuracy": accuracy,
-        "switched": {"kept": kept, "connections": size, "compression": size / kept},
-        "summary": scl_keras.summary(model).as_dict(),
-        "history": history.history,
-    }
-    line = (
-        f"{FLAGS.dataset} {FLAGS.architecture}, {FLAGS.method}: accuracy "
-        f"{dense_accuracy:.2%} dense, {accuracy:.2%} sparse; {kept:,} of {size:,} "
-        f"connections kept ({size / kept:.1f}x)"
-    )
-    if FLAGS.export:
-        report = scl_keras.export_tflite(
-            model, folder / "model.tflite", samples=test[0][:256]
-        )
-        print(report)
-        results["export"] = report.as_dict()
-        line += f"; TFLite {report.bytes_dense:,} -> {report.bytes_written:,} bytes"
-    experiment.write_results(folder / "results.json", results)
-    print(f"{line}. Saved in {folder}/")
+    """Makes the network sparse, and reports."""
+    name = f"{FLAGS.dataset} {FLAGS.architecture}, {FLAGS.method}"
+    sparse_experiment.run(train_sparse, name, "sparse.keras")
 
 
 def train_sparse(dense, train, test, epochs):
     """Makes a network sparse by the method of the flags: the model and `History`."""
     layers = None if FLAGS.convolutions else keras.layers.Dense
-    by_epoch = (None if FLAGS.smoke else FLAGS.by_epoch) or round(epochs * 2 / 3)
-    arguments = {"cost": FLAGS.cost}
-    callbacks = []
-    if FLAGS.connection_cost is None:
-        callbacks.append(
-            scl_keras.TargetSparsity(compression=FLAGS.compression, by_epoch=by_epoch)
-        )
-    else:
-        arguments["connection_cost"] = FLAGS.connection_cost
-        callbacks.append(scl_keras.FreezeMasks(by_epoch))
+    arguments, callbacks = sparse_experiment.cost_and_callbacks(epochs)
     if FLAGS.method == "scl":
         model = scl_keras.sparsify(dense, layers)
     else:

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from scl_keras.density import target_density
 from scl_keras.kernels import prunable_kernels
 from scl_keras.masks import _BARELY_KEPT, find_masks
 
@@ -48,24 +49,9 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def __init__(self, sparsity=None, compression=None, by_epoch=None, verbose=0):
         super().__init__()
-        if (sparsity is None) == (compression is None):
-            raise ValueError(
-                "`TargetSparsity` takes either `sparsity` or `compression`. Received: "
-                f"sparsity={sparsity}, compression={compression}"
-            )
-        if sparsity is not None and not 0 <= sparsity < 1:
-            raise ValueError(
-                "`sparsity` must be in [0, 1): 0.98 cuts 98 % of the connections. "
-                f"Received: sparsity={sparsity}"
-            )
-        if compression is not None and not compression >= 1:
-            raise ValueError(
-                "`compression` must be at least 1: 50 keeps one connection in 50. "
-                f"Received: compression={compression}"
-            )
+        self.density = target_density("TargetSparsity", sparsity, compression)
         if by_epoch is not None and by_epoch < 1:
             raise ValueError(f"`by_epoch` must be >= 1. Received: by_epoch={by_epoch}")
-        self.density = 1 - sparsity if compression is None else 1 / compression
         self.by_epoch = by_epoch
         self.verbose = verbose
 

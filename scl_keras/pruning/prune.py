@@ -4,6 +4,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scl_keras.conversion import _check_graph, fix_masks, sparsify
+from scl_keras.density import target_density
 from scl_keras.masks import find_masks
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
 from scl_keras.pruning.methods import get_method
@@ -80,7 +81,7 @@ def prune(
     ```
     """
     _check_graph(model, "prune")
-    density = _density(sparsity, compression)
+    density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)
     copy = _masked_copy(model, layers)
@@ -111,25 +112,6 @@ def prune(
             f"connection: {', '.join(empty) or 'none'}"
         )
     return copy
-
-
-def _density(sparsity, compression):
-    if (sparsity is None) == (compression is None):
-        raise ValueError(
-            "`prune` takes either `sparsity` or `compression`. Received: "
-            f"sparsity={sparsity}, compression={compression}"
-        )
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise ValueError(
-            "`sparsity` must be in [0, 1): 0.98 cuts 98 % of the connections. "
-            f"Received: sparsity={sparsity}"
-        )
-    if compression is not None and not (compression >= 1 and np.isfinite(compression)):
-        raise ValueError(
-            "`compression` must be at least 1: 50 keeps one connection in 50. "
-            f"Received: compression={compression}"
-        )
-    return 1 - sparsity if compression is None else 1 / compression
 
 
 def _masked_copy(model, layers):

@@ -109,7 +109,7 @@ def test_train_switcher_writes_what_it_says(method, tmp_path):
     last = result.stdout.strip().splitlines()[-1]
     assert "2,510 of 50,200 connections kept (20.0x)" in last
     assert f"{results['accuracy']:.2%}" in last
-    assert results["switched"]["kept"] == 2510
+    assert results["masked"]["kept"] == 2510
     assert (tmp_path / "o" / "training.png").exists()
     for name in ("sparse", "stripped"):
         model = keras.models.load_model(tmp_path / "o" / f"{name}.keras")
