@@ -216,9 +216,11 @@ def separable(rank, filters, kernel, padding, rng, density):
 
     class Separable(Joint):
         def __call__(self, graph, x, units):
+            built = self.layer.built
             y = self.layer(x)
             for name in ("depthwise_kernel", "pointwise_kernel"):
-                thin(self.layer, name, rng, density)
+                if not built:
+                    thin(self.layer, name, rng, density)
             return y, connect(graph, units)
 
     return Separable(layer, connect)
