@@ -5,6 +5,7 @@ import keras
 from scl_keras.copying import copy_layer
 from scl_keras.graph import (
     is_graph,
+    is_rewired,
     sublayers,
     walk,
     walk_inside,
@@ -71,7 +72,7 @@ def sparsify(
         if (
             masked_class_of(layer)
             and any(chosen(x) for x in walk_layers(layer))
-            and not any(_is_rewired(x) for x in walk_inside(layer))
+            and not any(is_rewired(x) for x in walk_inside(layer))
         ):
             return masked_copy(layer, mask_initializer, ste)
         return copy_layer(layer, convert)
@@ -259,14 +260,6 @@ def _selector(layers, model):
     }
     return lambda layer: (
         id(layer) in inside or any(matches(layer, choice) for choice in choices)
-    )
-
-
-def _is_rewired(layer):
-    """Whether a layer computes with something else than its plain kernel."""
-    return bool(
-        getattr(layer, "lora_enabled", False)
-        or getattr(layer, "quantization_mode", None)
     )
 
 

@@ -2,12 +2,20 @@
 
 import keras
 
-from scl_keras.masks import Mask
+from scl_keras.masks import Mask, split_masks
 
 
 def is_graph(layer):
     """Whether it is a built functional or Sequential model: a graph to walk."""
     return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+
+
+def is_rewired(layer):
+    """Whether a layer computes with something else than its plain kernel."""
+    return bool(
+        getattr(layer, "lora_enabled", False)
+        or getattr(layer, "quantization_mode", None)
+    )
 
 
 def sublayers(layer):
@@ -117,11 +125,8 @@ def walk(layer, children):
 def own_weights(layer):
     """A layer's weights that are neither masks nor those of a layer inside."""
     inner = {id(w) for x in sublayers(layer) for w in x.weights}
-    return [
-        w
-        for w in layer.weights
-        if id(w) not in inner and not hasattr(w, "connection_mask")
-    ]
+    weights, _ = split_masks(layer.weights)
+    return [w for w in weights if id(w) not in inner]
 
 
 def running_statistics(model):

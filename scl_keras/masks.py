@@ -203,3 +203,9 @@ def find_masks(model):
     variables = {id(v): v for v in getattr(model, "variables", [])}
     found = (getattr(v, "connection_mask", None) for v in variables.values())
     return [mask for mask in found if mask is not None]
+
+
+def split_masks(variables):
+    """Splits variables into a list of weights and one of mask variables."""
+    masks = [v for v in variables if hasattr(v, "connection_mask")]
+    return [v for v in variables if not hasattr(v, "connection_mask")], masks

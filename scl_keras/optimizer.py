@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from scl_keras import distribution
-from scl_keras.masks import Mask
+from scl_keras.masks import Mask, split_masks
 from scl_keras.normalization import GradientNormalization
 from scl_keras.prices import COSTS, connection_prices
 
@@ -119,7 +119,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         """Creates the state of both optimizers for `variables`, masks and weights."""
         if self.built:
             return
-        weights, masks = _partition(variables)
+        weights, masks = split_masks(variables)
         self.optimizer.build(weights)
         self._build_for_masks(masks)
         self._prices = connection_prices(masks, self.cost)
@@ -158,7 +158,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.build(variables)
         grads = distribution.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
-        weights, masks = _partition(variables)
+        weights, masks = split_masks(variables)
         for_weights = [gradient_of[id(v)] for v in weights]
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
         squares = self._mean_squares_of(for_masks, masks)
@@ -240,7 +240,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         Args:
             count: Function from a `Mask` to its number of kept connections.
         """
-        _, masks = _partition(self._trainable_variables)
+        _, masks = split_masks(self._trainable_variables)
         kept = [ops.cast(count(v.connection_mask), "float32") for v in masks]
         prices = [self._prices[id(v)] for v in masks]
         total = sum(price * n for price, n in zip(prices, kept, strict=True))
@@ -288,7 +288,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
 
     def finalize_variable_values(self, var_list):
         """Lets both optimizers put their averages in place, if they keep any."""
-        weights, masks = _partition(var_list)
+        weights, masks = split_masks(var_list)
         self.optimizer.finalize_variable_values(weights)
         self.mask_optimizer.finalize_variable_values(masks)
 
@@ -342,9 +342,3 @@ def _are_finite(gradients):
     given = [getattr(g, "values", g) for g in gradients if g is not None]
     # A sum is the cheapest pass that they survive.
     return ops.isfinite(sum(ops.cast(ops.sum(g), "float32") for g in given))
-
-
-def _partition(variables):
-    """Splits variables into those of weights and those of masks."""
-    masks = [v for v in variables if hasattr(v, "connection_mask")]
-    return [v for v in variables if not hasattr(v, "connection_mask")], masks

@@ -1,8 +1,8 @@
 """How many positions one connection serves in one call of its layer.
 
 One connection costs one multiply-accumulate a position and sample. Each rule takes a
-`scl_keras.kernels.Kernel` and a `scl_keras.graph.Call`, and returns an int, or None
-where a size isn't known. Padding's zeros count, as everywhere in the literature.
+`scl_keras.kernels.Kernel` and a `scl_keras.calls.LayerCall`, and returns an int, or
+None where a size isn't known. Padding's zeros count, as everywhere in the literature.
 """
 
 import math

@@ -98,9 +98,7 @@ class SCLModel(keras.Model):
         # do it by itself, but not write it to a file: the file would then load only
         # where the policy happens to be mixed_float16.
         if scaler is not None:
-            optimizer = keras.optimizers.LossScaleOptimizer(
-                optimizer, scaler.initial_scale, scaler.dynamic_growth_steps
-            )
+            optimizer = scaled_like(scaler, optimizer)
         elif auto_scale_loss and self.dtype_policy.name == "mixed_float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
@@ -153,10 +151,16 @@ class SCLModel(keras.Model):
         """
         statistics = running_statistics(self)
         before = [v + 0 for v in statistics]
+        moving = self.statistics_move()
         logs = super().train_step(data)
         for variable, value in zip(statistics, before, strict=True):
-            variable.assign(ops.where(ops.isfinite(variable), variable, value))
+            taken = ops.logical_and(moving, ops.isfinite(variable))
+            variable.assign(ops.where(taken, variable, value))
         return {**logs, **self.connection_logs()}
+
+    def statistics_move(self):
+        """Whether running statistics follow the next step: a scalar, for subclasses."""
+        return True
 
     def connection_logs(self):
         """What the masks add to the logs: a dict of scalar tensors."""
@@ -197,6 +201,13 @@ class SCLModel(keras.Model):
 
 
 _RANDOM = "random_state_"
+
+
+def scaled_like(scaler, optimizer):
+    """The loss scaling of one `LossScaleOptimizer` around another optimizer."""
+    return keras.optimizers.LossScaleOptimizer(
+        optimizer, scaler.initial_scale, scaler.dynamic_growth_steps
+    )
 
 
 def _is_functional(args, kwargs):

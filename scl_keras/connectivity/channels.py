@@ -8,6 +8,7 @@ from keras import layers
 
 from scl_keras.connectivity import operations, stand_ins
 from scl_keras.connectivity.activations import is_elementwise
+from scl_keras.graph import is_rewired
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +143,7 @@ def _rule_of(call):
     if (
         len(call.args) != 1
         or any(value is not None for value in call.kwargs.values())
-        or getattr(operation, "lora_enabled", False)
-        or getattr(operation, "quantization_mode", None)
+        or is_rewired(operation)
     ):
         return _nothing
     return _RULES.get(type(operation), _nothing)

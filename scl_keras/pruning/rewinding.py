@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from scl_keras.masks import split_masks
+
 
 class WeightRewinding(keras.callbacks.Callback):
     """Stores a model's weights at a step of its training, to put them back later.
@@ -59,7 +61,7 @@ class WeightRewinding(keras.callbacks.Callback):
                 "`steps_per_execution` a multiple of it."
             )
         if step == self.step:
-            weights = _weights_without_masks(self.model)
+            weights, _ = split_masks(self.model.weights)
             self.weights = [np.array(keras.ops.convert_to_numpy(w)) for w in weights]
 
     def rewind(self, model):
@@ -79,7 +81,7 @@ class WeightRewinding(keras.callbacks.Callback):
                 f"No weights are stored: no training came to step {self.step} with this"
                 " callback."
             )
-        weights = _weights_without_masks(model)
+        weights, _ = split_masks(model.weights)
         shapes = [tuple(w.shape) for w in weights]
         if shapes != [w.shape for w in self.weights]:
             raise ValueError(
@@ -89,7 +91,3 @@ class WeightRewinding(keras.callbacks.Callback):
         for weight, value in zip(weights, self.weights, strict=True):
             weight.assign(value)
         return model
-
-
-def _weights_without_masks(model):
-    return [w for w in model.weights if not hasattr(w, "connection_mask")]

@@ -4,7 +4,6 @@ import keras
 from keras import ops
 
 from scl_keras.conversion import sparsify
-from scl_keras.graph import running_statistics
 from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST
 from scl_keras.switcher.optimizer import (
@@ -12,7 +11,7 @@ from scl_keras.switcher.optimizer import (
     DEFAULT_TASK_STEPS,
     SwitcherOptimizer,
 )
-from scl_keras.training import FunctionalSCLModel, SCLModel
+from scl_keras.training import FunctionalSCLModel, SCLModel, scaled_like
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -105,9 +104,7 @@ class SwitcherModel(SCLModel):
                 switcher_steps,
             )
             if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                optimizer = keras.optimizers.LossScaleOptimizer(
-                    inner, optimizer.initial_scale, optimizer.dynamic_growth_steps
-                )
+                optimizer = scaled_like(optimizer, inner)
             else:
                 optimizer = inner
         super().compile(optimizer, loss, *args, **kwargs)
@@ -124,13 +121,11 @@ class SwitcherModel(SCLModel):
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         self.scl_optimizer.prepare_step()
-        rests = self.scl_optimizer.is_switchers_turn()
-        statistics = running_statistics(self)
-        before = [v + 0 for v in statistics]
-        logs = super().train_step(data)
-        for variable, value in zip(statistics, before, strict=True):
-            variable.assign(ops.where(rests, value, variable))
-        return logs
+        return super().train_step(data)
+
+    def statistics_move(self):
+        """Not in the switcher's turn: all but the switcher rests."""
+        return ops.logical_not(self.scl_optimizer.is_switchers_turn())
 
 
 @keras.saving.register_keras_serializable("scl_keras")

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from scl_keras.masks import split_masks
 from scl_keras.optimizer import (
     DEFAULT_CONNECTION_COST,
     DEFAULT_MASK_LEARNING_RATE,
@@ -208,7 +209,7 @@ class SwitcherOptimizer(SCLOptimizer):
 
     def finalize_variable_values(self, var_list):
         """Lets both optimizers put their averages in place, if they keep any."""
-        weights = [v for v in var_list if not hasattr(v, "connection_mask")]
+        weights, _ = split_masks(var_list)
         self.optimizer.finalize_variable_values(weights)
         self.mask_optimizer.finalize_variable_values(self.switcher.trainable_variables)
 
