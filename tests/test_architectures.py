@@ -108,6 +108,17 @@ def test_vgg_16_connections_are_the_literatures():
     assert count(model.trainable_variables) == 14_710_464 + 2 * channels + 5_130
 
 
+def test_small_vgg_has_most_connections_in_dense_layers():
+    model = build_architecture("small_vgg", (28, 28, 1), 10)
+    dense = [x for x in model.layers if isinstance(x, keras.layers.Dense)]
+    assert [x.units for x in dense] == [512, 512, 10]
+    kernels = count(x.kernel for x in dense)
+    assert kernels == 128 * 512 + 512 * 512 + 512 * 10
+    convolutions = 9 * (1 * 16 + 16 * 32 + 32 * 64 + 64 * 128 + 128 * 128)
+    assert 0.5 < kernels / (kernels + convolutions) < 0.8
+    assert conv_connections(model, 3) == convolutions
+
+
 @pytest.mark.parametrize("depth", [8, 11, 13, 16, 19])
 def test_vgg_depth_counts_convolutions_and_three(depth):
     model = vgg((32, 32, 3), 10, depth=depth, width=0.1)

@@ -9,7 +9,7 @@ a functional `keras.Model` of stock layers: images of shape `input_shape` with v
 from scl_keras.architectures.lenet import lenet_5, lenet_300_100
 from scl_keras.architectures.mobilenet import mobilenet
 from scl_keras.architectures.resnet import resnet
-from scl_keras.architectures.vgg import vgg
+from scl_keras.architectures.vgg import small_vgg, vgg
 
 __all__ = [
     "ARCHITECTURES",
@@ -18,6 +18,7 @@ __all__ = [
     "lenet_300_100",
     "mobilenet",
     "resnet",
+    "small_vgg",
     "vgg",
 ]
 
@@ -25,6 +26,7 @@ ARCHITECTURES = {
     "lenet_300_100": lenet_300_100,
     "lenet_5": lenet_5,
     "vgg": vgg,
+    "small_vgg": small_vgg,
     "resnet": resnet,
     "mobilenet": mobilenet,
 }

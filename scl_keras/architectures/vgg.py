@@ -15,11 +15,11 @@ _CONVOLUTIONS = {
 }
 
 
-def vgg(input_shape, num_classes, *, depth=8, width=0.5, name="vgg"):
+def vgg(input_shape, num_classes, *, depth=8, width=0.5, dense_units=(), name="vgg"):
     """Builds a VGG as it is used on CIFAR (Simonyan & Zisserman, 2015).
 
     Five stages of 3x3 convolutions with batch normalization and ReLU, each followed by
-    2x2 max pooling, then one dense layer. `depth=16, width=1.0` is the VGG-16 of the
+    2x2 max pooling, then the dense layers. `depth=16, width=1.0` is the VGG-16 of the
     pruning literature, with 14,710,464 connections in 13 convolutions. The default is
     small enough to train on a CPU. A stage is not pooled where only one pixel is left,
     so images smaller than 32x32 work, too.
@@ -35,8 +35,10 @@ def vgg(input_shape, num_classes, *, depth=8, width=0.5, name="vgg"):
         input_shape: Shape of one image, `(height, width, channels)`.
         num_classes: Number of classes, i.e. of logits.
         depth: 8, 11, 13, 16 or 19: as in the paper's names the convolutions plus 3,
-            although here one dense layer stands in for the three.
+            although by default one dense layer stands in for the three.
         width: Multiplier on the number of filters.
+        dense_units: Units of the hidden dense layers, `(4096, 4096)` in the paper. By
+            default there are none, and the logits follow on global average pooling.
         name: Name of the model.
 
     Returns:
@@ -65,4 +67,34 @@ def vgg(input_shape, num_classes, *, depth=8, width=0.5, name="vgg"):
             x = layers.ReLU(name=f"stage{stage}_relu{index}")(x)
         if min(x.shape[1:3]) > 1:
             x = layers.MaxPooling2D(2, name=f"stage{stage}_pool")(x)
-    return Model(inputs, logits(x, num_classes), name=name)
+    if not dense_units:
+        return Model(inputs, logits(x, num_classes), name=name)
+    x = layers.Flatten(name="flatten")(x)
+    for index, units in enumerate(dense_units, start=1):
+        x = layers.Dense(units, activation="relu", name=f"dense_{index}")(x)
+    return Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)
+
+
+def small_vgg(input_shape, num_classes, *, name="small_vgg"):
+    """Builds a VGG of quarter width with the paper's two hidden dense layers, of 512.
+
+    On 28x28 images of one channel more than half of its connections are in the dense
+    layers, as it is in the paper's networks: it is for methods that cut only those.
+
+    Example:
+    ```python
+    from scl_keras.architectures import small_vgg
+
+    assert small_vgg((28, 28, 1), 10).get_layer("dense_1").units == 512
+    ```
+
+    Args:
+        input_shape: Shape of one image, `(height, width, channels)`.
+        num_classes: Number of classes, i.e. of logits.
+        name: Name of the model.
+
+    Returns:
+        A functional `keras.Model` from images in [0, 1] to logits.
+    """
+    units = (512, 512)
+    return vgg(input_shape, num_classes, width=0.25, dense_units=units, name=name)
