@@ -33,6 +33,7 @@ def train(
     mask_optimizer=None,
     callbacks=list,
     bad=False,
+    kind=scl_keras.SCLModel,
     **arguments,
 ):
     """All variables after three epochs."""
@@ -46,13 +47,15 @@ def train(
         hidden = scl_keras.MaskedConv2D(4, 3, activation="relu", mask_initializer=0.01)
         last = scl_keras.MaskedDense(10, mask_initializer=0.01)
         outputs = last(keras.layers.Flatten()(hidden(inputs)))
-        model = scl_keras.SCLModel(inputs, outputs)
+        model = kind(inputs, outputs)
+        if mask_optimizer:
+            arguments["mask_optimizer"] = mask_optimizer()
         model.compile(
-            keras.optimizers.Adam(0.01, **arguments),
+            keras.optimizers.Adam(0.01),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            mask_optimizer=mask_optimizer and mask_optimizer(),
             connection_cost=0.3,
             normalization=normalization,
+            **arguments,
         )
     options = {"batch_size": 32, "epochs": 3, "shuffle": False, "verbose": 0}
     model.fit(x, y, callbacks=callbacks(), **options)
@@ -61,7 +64,7 @@ def train(
 
 
 def main():
-    """Prints one JSON object: largest differences and skipped batches by case."""
+    """Prints differences and skipped batches by case, and how a switcher is refused."""
     report = {}
     for name, arguments in CASES.items():
         one, skipped = train(None, **arguments)
@@ -71,7 +74,12 @@ def main():
         difference = max(float(np.abs(a - b).max()) for a, b in pairs)
         kept = [int((a > 0).sum()) for a in one]
         report[name] = [difference, skipped, also_skipped, kept]
-    print(json.dumps(report))
+    try:
+        train(tf.distribute.MirroredStrategy(), kind=scl_keras.SwitcherModel)
+        refusal = None
+    except ValueError as error:
+        refusal = str(error)
+    print(json.dumps([report, refusal]))
 
 
 if __name__ == "__main__":

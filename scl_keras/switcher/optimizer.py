@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from scl_keras import distribution
 from scl_keras.masks import split_masks
 from scl_keras.optimizer import (
     DEFAULT_CONNECTION_COST,
@@ -115,6 +116,12 @@ class SwitcherOptimizer(SCLOptimizer):
         )
 
     def _build_for_masks(self, masks):
+        if distribution.replicas() > 1:
+            raise ValueError(
+                "A switcher model trains on one device: turns can't be taken in the "
+                "conditional updates of several replicas. `SCLModel` can. Received: a "
+                f"strategy of {distribution.replicas()} replicas"
+            )
         self.mask_optimizer.build(self.switcher.trainable_variables)
         self._masks = [variable.connection_mask for variable in masks]
 

@@ -1,8 +1,8 @@
 """A training in a process of its own, to be killed and taken up again.
 
-python backup_process.py CALLBACK KILL FOLDER: trains with the callback (`keras`, `safe`
-or `none`), kills itself (`mid_epoch`, `while_writing` or `never`), or else writes all
-variables to FOLDER/final.npz.
+python backup_process.py METHOD CALLBACK KILL FOLDER: learns masks by a method (`scl` or
+`switcher`) with a callback (`keras`, `safe` or `none`), kills itself (`mid_epoch`,
+`while_writing` or `never`), or else writes all variables to FOLDER/final.npz.
 """
 
 import os
@@ -45,7 +45,7 @@ class Killer(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(callback, kill, folder):
+def main(method, callback, kill, folder):
     """Trains, from the backup if there is one."""
     folder = pathlib.Path(folder)
     keras.utils.set_random_seed(1)
@@ -53,7 +53,8 @@ def main(callback, kill, folder):
     x = keras.layers.Flatten()(inputs)
     x = scl_keras.MaskedDense(32, activation="relu")(x)
     x = Mortal(0.2)(x)
-    model = scl_keras.SCLModel(inputs, scl_keras.MaskedDense(10)(x))
+    kind = {"scl": scl_keras.SCLModel, "switcher": scl_keras.SwitcherModel}[method]
+    model = kind(inputs, scl_keras.MaskedDense(10)(x))
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 70)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(
