@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import scl_keras
 from scl_keras import architectures
-from scl_keras.pruning import DisconnectedError, prune
+from scl_keras.pruning import DisconnectedError, Random, prune
 
 FLAGS = flags.FLAGS
 NETWORKS = {
@@ -36,9 +36,9 @@ NETWORKS = {
     ),
 }
 METHODS = {
-    "random, uniform": {"method": "random", "quotas": "uniform"},
-    "random, ERK": {"method": "random", "quotas": "erk"},
-    "random, IGQ": {"method": "random", "quotas": "igq"},
+    "random, uniform": {"method": Random, "quotas": "uniform"},
+    "random, ERK": {"method": Random, "quotas": "erk"},
+    "random, IGQ": {"method": Random, "quotas": "igq"},
     "SNIP": {"method": "snip"},
     "SynFlow": {"method": "synflow"},
     "magnitude": {"method": "magnitude"},
@@ -97,7 +97,8 @@ def count_effective(network, method, compression, seed, train):
         keras.ops.repeat(images, shape[-1] // images.shape[-1], axis=-1), shape[:2]
     )
     arguments = {"data": (images, labels), "loss": LOSS}
-    return {"network": network, **_pruned(model, method, compression, arguments)[1]}
+    _, row = _pruned(model, method, compression, seed, arguments)
+    return {"network": network, **row}
 
 
 def train_pruned(method, compression, seed, epochs, data, train, test):
@@ -119,7 +120,7 @@ def train_pruned(method, compression, seed, epochs, data, train, test):
         if first:
             _fit(model, train, first, [])
         some = {"data": tuple(a[: FLAGS.samples] for a in train), "loss": LOSS}
-        model, result = _pruned(model, method, compression, some)
+        model, result = _pruned(model, method, compression, seed, some)
         result = {"network": "lenet_300_100", **result}
         if model is None:
             return result
@@ -127,13 +128,14 @@ def train_pruned(method, compression, seed, epochs, data, train, test):
     return {**result, "accuracy": experiment.accuracy(model, test)}
 
 
-def _pruned(model, method, compression, arguments):
+def _pruned(model, method, compression, seed, arguments):
     """A pruned model, or None where no path is left, and its compressions."""
     row = {"method": method, "direct": compression}
+    arguments = {**METHODS[method], **arguments}
+    if arguments["method"] is Random:
+        arguments["method"] = Random(seed)
     try:
-        model = prune(
-            model, **METHODS[method], compression=compression, verbose=0, **arguments
-        )
+        model = prune(model, **arguments, compression=compression, verbose=0)
     except DisconnectedError as error:
         return None, {**row, "effective": None, "why": str(error)}
     masks = scl_keras.effective_masks(model).values()

@@ -7,8 +7,9 @@ r"""Has a second network switch connections, by what it learns of the weights.
 Trains the dense network (--dense_epochs), wraps it in a `SwitcherModel`, trains weights
 and switcher network alternately until the sparsity asked for is reached, fine-tunes
 what is left, and exports. With --method=scl or --method=magnitude the same network is
-made sparse in the same number of epochs by learned mask variables or by the magnitude
-of its weights, to compare. Prints a table of the layers, and writes to --out:
+made sparse in the same number of epochs by learned mask variables or by gradual
+magnitude pruning (Zhu & Gupta, arXiv 1710.01878), to compare. Prints a table of the
+layers, and writes to --out:
 
     dense.keras      the dense network
     sparse.keras     the sparse network with its masks, to train on
@@ -24,6 +25,7 @@ import sparse_experiment
 from absl import flags
 
 import scl_keras
+from scl_keras.pruning import GradualPruning, PolynomialDecay
 
 FLAGS = flags.FLAGS
 FLAGS.set_default("epochs", 60)
@@ -51,30 +53,43 @@ def train_sparse(dense, train, test, epochs):
     arguments, callbacks = sparse_experiment.cost_and_callbacks(epochs)
     if FLAGS.method == "scl":
         model = scl_keras.sparsify(dense, layers)
+    elif FLAGS.method == "magnitude":
+        model = scl_keras.sparsify(dense, layers, ste=None)
+        arguments, callbacks = {}, [gradual_pruning(len(train[0]), epochs)]
     else:
-        model = scl_keras.SwitcherModel(
-            dense,
-            layers or (lambda layer: True),  # whatever can be masked
-        )
+        # None stands for whatever can be masked.
+        model = scl_keras.SwitcherModel(dense, layers=layers or (lambda layer: True))
         arguments |= switcher_arguments()
         if FLAGS.turns_by_epoch:
-            callbacks.append(
-                scl_keras.TurnsByEpoch(FLAGS.task_steps, FLAGS.switcher_steps)
-            )
+            turns = scl_keras.TurnsByEpoch(FLAGS.task_steps, FLAGS.switcher_steps)
+            callbacks.append(turns)
     experiment.compile_model(model, len(train[0]), epochs, **arguments)
     callbacks.append(scl_keras.MaskLogger())
     return model, experiment.fit(model, train, test, epochs, callbacks)
 
 
+def gradual_pruning(samples, epochs):
+    """Magnitude pruning to the compression of the flags, as fast as the others."""
+    by_epoch = None if FLAGS.smoke else FLAGS.by_epoch
+    last_epoch = by_epoch or max(1, round(epochs * 2 / 3))
+    steps = last_epoch * -(-samples // FLAGS.batch_size)
+    updates = min(100, steps)
+    every = steps // updates
+    schedule = PolynomialDecay(
+        initial_sparsity=0.0,
+        final_sparsity=1 - 1 / FLAGS.compression,
+        begin_step=0,
+        end_step=updates * every,
+        frequency=every,
+    )
+    return GradualPruning(schedule)
+
+
 def switcher_arguments():
     """What `SwitcherModel.compile` takes."""
-    # Magnitude pruning is the switcher's first opinion, never changed: a price moves
-    # its threshold, and there is nothing to learn.
-    learns = FLAGS.method == "switcher"
-    rate = FLAGS.switcher_learning_rate
     return {
         "switcher": scl_keras.switcher_network([int(n) for n in FLAGS.units]),
-        "switcher_optimizer": keras.optimizers.Adam(rate if learns else 0.0),
+        "switcher_optimizer": keras.optimizers.Adam(FLAGS.switcher_learning_rate),
         "task_steps": FLAGS.task_steps,
         "switcher_steps": FLAGS.switcher_steps,
     }

@@ -110,9 +110,9 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             name="skipped_updates",
         )
         # State of `TargetSparsity`, here so that it is saved with the model: balance,
-        # and at the last look the distance, number of connections and step.
+        # and at the last look distance, number of connections, step and mask updates.
         self.steering = self.add_variable(
-            (4,), "zeros", "float32", aggregation="only_first_replica", name="steering"
+            (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
 
     def build(self, variables):
@@ -259,8 +259,13 @@ class SCLOptimizer(keras.optimizers.Optimizer):
 
     @property
     def mask_rate(self):
-        """How far mask variables fall in a step for each unit of cost, a float."""
+        """How far mask variables fall in an update for each unit of cost, a float."""
         return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
+
+    @property
+    def mask_updates_per_step(self):
+        """Share of the training steps that update masks, at present, a float."""
+        return 1 / (self.optimizer.gradient_accumulation_steps or 1)
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""

@@ -86,7 +86,6 @@ class TargetSparsity(keras.callbacks.Callback):
         self._steps = steps
         if steps:
             self._total_steps = self._end * steps
-            self._interval = max(1, min(20, self._total_steps // 100))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Freezes the masks when the time has come, also in a resumed run."""
@@ -152,27 +151,34 @@ class TargetSparsity(keras.callbacks.Callback):
     def _steer(self, done):
         """One step of the controller, with `done` of its training steps done.
 
-        Mask variables fall by rate · λ a step, against what the task's gradients lift
-        them. The lift is observed: it is what a distance has not fallen by. (An
+        Mask variables fall by rate · λ an update, against what the task's gradients
+        lift them. The lift is observed: it is what a distance has not fallen by. (An
         integral of the distance would wind up while no mask is near zero yet.)
         """
         optimizer = self.model.scl_optimizer
-        balance, distance, count, last = optimizer.steering.numpy().tolist()
-        elapsed = done - last
-        if 0 <= elapsed < self._interval and last:
+        share = optimizer.mask_updates_per_step
+        if not share:
+            return
+        planned = int(self._total_steps * share)
+        interval = max(1, min(20, planned // 100))
+        balance, distance, count, last, looked = optimizer.steering.numpy().tolist()
+        updates = int(optimizer.mask_optimizer.iterations.numpy())
+        elapsed = updates - looked
+        goes_on = count > 0 and last <= done
+        if goes_on and elapsed < interval:
             return
         rate = max(optimizer.mask_rate, 1e-12)
         cost = float(optimizer.connection_cost.numpy())
-        if last and elapsed > 0:
+        if goes_on:
             lift = (self._distance(int(count)) - distance) / (rate * elapsed)
             balance += _GAIN * (lift + cost - balance)
         else:
             balance = cost
-        horizon = _HORIZON * self._interval
-        count = self._plan((done + horizon) / self._total_steps)
+        horizon = max(1, min(_HORIZON * interval, planned // _HORIZON))
+        count = self._plan((done + horizon / share) / self._total_steps)
         distance = self._distance(count)
         optimizer.connection_cost.assign(max(balance + distance / (rate * horizon), 0))
-        optimizer.steering.assign([balance, distance, count, done])
+        optimizer.steering.assign([balance, distance, count, done, updates])
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""

@@ -132,9 +132,14 @@ class SwitcherOptimizer(SCLOptimizer):
 
     @property
     def mask_rate(self):
-        """How far `s` falls in a step, on average, for each unit of cost, a float."""
+        """How far `s` falls in an update for each unit of cost, a float."""
+        return self.threshold_learning_rate
+
+    @property
+    def mask_updates_per_step(self):
+        """Share of the training steps that update masks, at present, a float."""
         task, switcher = ops.convert_to_numpy(self.turns).tolist()
-        return self.threshold_learning_rate * switcher / (task + switcher)
+        return super().mask_updates_per_step * switcher / (task + switcher)
 
     def is_switchers_turn(self):
         """Whether the next step is the switcher's: a boolean scalar tensor."""
@@ -202,6 +207,8 @@ class SwitcherOptimizer(SCLOptimizer):
         size = float(sum(mask.size for mask in self._masks))
         if parameters:
             self.mask_optimizer.apply([total / size for total in sums], parameters)
+        else:
+            self.mask_optimizer.iterations.assign_add(1)
         self._switch(kernels)
 
     def _mean_objective(self, kernels, objectives):
