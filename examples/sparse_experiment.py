@@ -18,7 +18,9 @@ flags.DEFINE_enum(
     ["dense", "scratch"],
     "Mask the trained dense network, or a new one with the same first weights.",
 )
-flags.DEFINE_float("compression", 50, "Masked connections over those kept.")
+flags.DEFINE_float(
+    "compression", 50, "Masked connections over those kept.", lower_bound=1
+)
 flags.DEFINE_integer(
     "by_epoch", None, "Epoch at which it is reached; default: two thirds of --epochs."
 )

@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras import step
 from scl_keras.copying import copy_layer
 from scl_keras.graph import (
     is_graph,
@@ -18,7 +19,7 @@ from scl_keras.layers.masked_layer import (
     masked_class_of,
     masked_copy,
 )
-from scl_keras.masks import find_masks
+from scl_keras.masks import find_masks, get_initializer
 from scl_keras.state import copy_state
 from scl_keras.training import SCLModel
 
@@ -32,10 +33,12 @@ def sparsify(
 ):
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
-    Layers that can't be masked stay as they are; `unmasked_layers` lists them. Nested
+    Layers that can't be masked stay as they are, and so do those that are masked
+    already; `unmasked_layers` lists the former. Nested
     models and wrappers are entered, shared layers stay shared (but for one that stands
     in a wrapper and elsewhere: as in a Keras file, it becomes two), and `model` itself
-    isn't touched.
+    isn't touched. What a subclass of `keras.Model` overrides, such as `train_step`,
+    isn't taken over: derive it from `SCLModel` for that.
 
     Args:
         model: A built functional or Sequential Keras model.
@@ -51,8 +54,8 @@ def sparsify(
         An `SCLModel`, not compiled.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, or `layers` names a layer, or
-            has one, that isn't in it.
+        ValueError: If the model is unbuilt or subclassed, if `layers` names a layer, or
+            has one, that isn't in it, or if another argument is something else.
 
     Example:
 
@@ -63,6 +66,13 @@ def sparsify(
     ```
     """
     _check_graph(model, "sparsify")
+    mask_initializer, ste = get_initializer(mask_initializer), step.get(ste)
+    if ste is None and any(mask.is_learned for mask in find_masks(model)):
+        raise ValueError(
+            f"Model '{model.name}' has learned masks already, and `sparsify` leaves "
+            "masked layers as they are. `fix_masks(model)` fixes its masks. Received: "
+            "ste=None"
+        )
     chosen = _selector(layers, model)
 
     def convert(layer):

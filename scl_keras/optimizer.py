@@ -70,9 +70,9 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=0.0, name=name)
         if cost not in COSTS:
             raise ValueError(f"`cost` must be one of {COSTS}. Received: cost={cost!r}")
-        if not connection_cost >= 0:
+        if not 0 <= connection_cost < float("inf"):
             raise ValueError(
-                "`connection_cost` must be a number >= 0. "
+                "`connection_cost` must be a finite number >= 0. "
                 f"Received: connection_cost={connection_cost!r}"
             )
         self.optimizer = keras.optimizers.get(optimizer)

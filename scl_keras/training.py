@@ -203,6 +203,22 @@ class SCLModel(keras.Model):
 _RANDOM = "random_state_"
 
 
+def scl_optimizer_of(callback):
+    """The `SCLOptimizer` of the model that a callback was given.
+
+    Raises:
+        ValueError: If the model has none.
+    """
+    optimizer = getattr(callback.model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if not isinstance(optimizer, SCLOptimizer):
+        raise ValueError(
+            f"`{type(callback).__name__}` needs a compiled `SCLModel`: `sparsify` "
+            f"makes one. Received: {callback.model!r}"
+        )
+    return optimizer
+
+
 def scaled_like(scaler, optimizer):
     """The loss scaling of one `LossScaleOptimizer` around another optimizer."""
     return keras.optimizers.LossScaleOptimizer(

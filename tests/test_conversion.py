@@ -512,6 +512,25 @@ def test_a_sequential_called_elsewhere_is_converted_by_its_own_input():
     np.testing.assert_array_equal(sparsify(model)(x), model(x))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"ste": "relu"}, "^`ste` must be one of .*Received: ste='relu'"),
+        ({"mask_initializer": "foo"}, "^`mask_initializer` .*Received: .*'foo'"),
+        ({"mask_initializer": float("nan")}, "^`mask_initializer` .*nan"),
+    ],
+)
+def test_bad_arguments_are_told_in_a_line(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        sparsify(sequential_of_models(), **arguments)
+
+
+def test_learned_masks_are_not_fixed_in_silence():
+    sparse = sparsify(sequential_of_models())
+    with pytest.raises(ValueError, match="`fix_masks\\(model\\)` fixes its masks"):
+        sparsify(sparse, ste=None)
+
+
 def test_both_learn_the_same_where_masks_do_not_move(rng):
     """A step of the sparsified model is a step of the stock model."""
     model = sequential_of_models()
@@ -597,8 +616,10 @@ def test_random_graphs_keep_their_outputs_all_the_way(
     assert [y.name for y in masked] == [y.name for y in stock]
     for a, b in zip(masked, stock, strict=True):
         b.kernel.assign(b.kernel * (a.kernel_mask.variable.numpy() > 0))
-    expected = model(x)
-    np.testing.assert_array_equal(sparse(x), expected)
+    np.testing.assert_array_equal(sparse(x), model(x))
+    sparse.compile("sgd", "mse", run_eagerly=True)  # no graph for each of many models
+    sparse.train_on_batch(x, keras.tree.map_structure(ops.zeros_like, sparse(x)))
+    expected = sparse(x)
     path = tmp_path_factory.mktemp("graph") / "m.keras"
     for net in (strip_masks(sparse), sparse):
         np.testing.assert_array_equal(net(x), expected)

@@ -4,6 +4,8 @@ import numbers
 
 import keras
 
+from scl_keras.training import scl_optimizer_of
+
 
 class ConnectionCostScheduler(keras.callbacks.Callback):
     """Sets the connection cost at the beginning of every epoch.
@@ -33,7 +35,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Sets the epoch's cost."""
-        variable = self.model.connection_cost
+        variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
         if not isinstance(cost, numbers.Real) or not cost >= 0:
             raise ValueError(

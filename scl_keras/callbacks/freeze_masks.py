@@ -2,6 +2,8 @@
 
 import keras
 
+from scl_keras.training import scl_optimizer_of
+
 
 class FreezeMasks(keras.callbacks.Callback):
     """Freezes the masks at an epoch: from there on only weights are trained.
@@ -21,10 +23,15 @@ class FreezeMasks(keras.callbacks.Callback):
 
     def __init__(self, epoch):
         super().__init__()
-        if epoch < 0:
+        if not epoch >= 0:
             raise ValueError(f"`epoch` must be >= 0. Received: epoch={epoch}")
         self.epoch = epoch
 
+    def on_train_begin(self, logs=None):
+        """Unfreezes what a training before has frozen."""
+        scl_optimizer_of(self).frozen.assign(False)
+
     def on_epoch_begin(self, epoch, logs=None):
-        """Freezes or unfreezes, by the epoch alone: a resumed run needs no memory."""
-        self.model.scl_optimizer.frozen.assign(epoch >= self.epoch)
+        """Freezes, by the epoch alone: a resumed run needs no memory."""
+        if epoch >= self.epoch:
+            self.model.scl_optimizer.frozen.assign(True)

@@ -1,6 +1,7 @@
 """Reaching a sparsity that the user names, by steering the connection cost."""
 
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -28,6 +29,12 @@ class TargetSparsity(keras.callbacks.Callback):
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
     printed.
 
+    A loss or accuracy is best before connections go. So have a callback that keeps the
+    best weights look only at what comes after the target:
+    `EarlyStopping(start_from_epoch=by_epoch)`. If training ends with another number of
+    connections there is a warning, for weights that another callback restored too if
+    that one stands before this one. No other callback should set the connection cost.
+
     Args:
         sparsity: Float in [0, 1), the share of masked connections to cut.
         compression: Instead: number of connections over number kept, at least 1.
@@ -36,7 +43,8 @@ class TargetSparsity(keras.callbacks.Callback):
         verbose: 1 to print when it is reached, 0 not to.
 
     Raises:
-        ValueError: If not exactly one target is given or one is out of range; at the
+        ValueError: If not exactly one target is given or one is out of range, or
+            `by_epoch` is no whole number; at the
             start of `fit`, if it ends before `by_epoch` or the target leaves less than
             a connection a layer.
 
@@ -50,9 +58,12 @@ class TargetSparsity(keras.callbacks.Callback):
     def __init__(self, sparsity=None, compression=None, by_epoch=None, verbose=0):
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
-        if by_epoch is not None and by_epoch < 1:
-            raise ValueError(f"`by_epoch` must be >= 1. Received: by_epoch={by_epoch}")
-        self.by_epoch = by_epoch
+        if by_epoch is not None and (by_epoch < 1 or by_epoch != int(by_epoch)):
+            raise ValueError(
+                "`by_epoch` must be a whole number >= 1, or None for two thirds of the "
+                f"epochs. Received: by_epoch={by_epoch}"
+            )
+        self.by_epoch = by_epoch and int(by_epoch)
         self.verbose = verbose
 
     def on_train_begin(self, logs=None):
@@ -113,7 +124,7 @@ class TargetSparsity(keras.callbacks.Callback):
             return
         self._close_the_gap()
         self.model.scl_optimizer.frozen.assign(True)
-        kept = sum(int(mask.count()) for mask in self._masks)
+        kept = self._kept()
         if logs is not None:
             cost = float(self.model.scl_optimizer.connection_loss())
             density = kept / self._size
@@ -125,6 +136,20 @@ class TargetSparsity(keras.callbacks.Callback):
             print("\nHeld up by their last connection: " + ", ".join(labels))
         if self.verbose:
             print(f"\n{kept:,} of {self._size:,} connections kept; masks are frozen.")
+
+    def on_train_end(self, logs=None):
+        """Warns if the model isn't left with the target."""
+        if (kept := self._kept()) != self._target:
+            warnings.warn(
+                f"Training ended with {kept:,} connections, not the {self._target:,} "
+                "asked for: it was stopped early, or a callback restored weights from "
+                "before they were reached. `EarlyStopping(start_from_epoch="
+                f"{self._end})` looks only at what comes after.",
+                stacklevel=2,
+            )
+
+    def _kept(self):
+        return sum(int(mask.count()) for mask in self._masks)
 
     def _plan(self, t):
         """Number of connections planned to be kept at a share `t` of the way."""

@@ -89,6 +89,9 @@ class MaskedLayer:
     keeps its value, and `dL/ds = dL/dw * v * p(s)` with the proxy `p` of `ste`
     (Tang et al., arXiv 2201.05020).
 
+    In a plain `keras.Model` the optimizer of the weights moves the masks, too, without
+    normalization or price: use `SCLModel`, or `SCLOptimizer` in a loop of one's own.
+
     A kernel's regularizer and constraint act on the masked kernel `w`, since cut
     connections are not part of the network: they add nothing to the penalty, and keep
     their values.

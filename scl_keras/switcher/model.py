@@ -32,12 +32,13 @@ class SwitcherModel(SCLModel):
 
     Args:
         model: A built functional or Sequential Keras model.
-        layers: Which of its layers to switch, as for `sparsify`; by default all
-            `Dense`.
-        ste: Straight-through estimator of the switches, as for `sparsify`.
+        layers: Keyword: which of its layers to switch, as for `sparsify`; by default
+            all `Dense`.
+        ste: Keyword: straight-through estimator of the switches, as for `sparsify`.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, or has none of the layers.
+        ValueError: If the model is unbuilt or subclassed, has none of the layers, or
+            has masks already.
 
     Example:
 
@@ -50,7 +51,7 @@ class SwitcherModel(SCLModel):
 
     def __new__(cls, *args, **kwargs):
         """Makes a functional model of a model, or of inputs and outputs."""
-        if cls is SwitcherModel and (args or "inputs" in kwargs):
+        if cls is SwitcherModel and (args or {"inputs", "model"} & set(kwargs)):
             cls = FunctionalSwitcherModel
         return super().__new__(cls)
 
@@ -133,15 +134,31 @@ class FunctionalSwitcherModel(SwitcherModel, FunctionalSCLModel):
     """What `SwitcherModel(model)` makes."""
 
     # Keras tells by these arguments that it may save the graph.
-    def __init__(self, inputs, outputs=None, name=None, **kwargs):
-        if isinstance(inputs, keras.Model):
+    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
+        model = kwargs.pop("model", inputs)
+        if isinstance(model, keras.Model):
+            if outputs is not None:
+                raise ValueError(
+                    "`SwitcherModel(model)` takes the layers to switch by keyword: "
+                    f"`SwitcherModel(model, layers=...)`. Received: {outputs!r}"
+                )
             choice = {k: kwargs.pop(k) for k in ("layers", "ste") if k in kwargs}
-            masked = _masked(inputs, **choice)
+            masked = _masked(model, **choice)
             inputs, outputs, name = masked.input, masked.output, name or masked.name
         super().__init__(inputs, outputs, name=name, **kwargs)
+        if not any(mask.is_learned for mask in find_masks(self)):
+            raise ValueError(
+                "A switcher has nothing to switch in a graph without learned masks. "
+                f"Received: inputs={inputs}, outputs={outputs}"
+            )
 
 
 def _masked(model, layers=keras.layers.Dense, ste="identity"):
+    if find_masks(model):
+        raise ValueError(
+            "`SwitcherModel` puts masks of its own over a stock model, and this one "
+            f"has masks: `strip_masks` removes them. Received: model '{model.name}'"
+        )
     masked = sparsify(model, layers, ste=ste)
     if not find_masks(masked):
         raise ValueError(

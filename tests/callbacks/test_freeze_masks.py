@@ -2,7 +2,14 @@ import keras
 import numpy as np
 import pytest
 
-from scl_keras import FreezeMasks, MaskedDense, SCLSequential, find_masks
+from scl_keras import (
+    ConnectionCostScheduler,
+    FreezeMasks,
+    MaskedDense,
+    SCLSequential,
+    TargetSparsity,
+    find_masks,
+)
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(64, 5)).astype("float32"), RNG.normal(size=(64, 3))
@@ -63,3 +70,19 @@ def test_frozen_masks_stay_frozen_in_a_saved_model(tmp_path):
 def test_a_negative_epoch_is_refused():
     with pytest.raises(ValueError, match="epoch=-1"):
         FreezeMasks(-1)
+
+
+def test_it_leaves_frozen_what_a_target_has_frozen():
+    model, seen = _model(), Snapshots()
+    callbacks = [TargetSparsity(0.5, by_epoch=2), FreezeMasks(4), seen]
+    history = model.fit(X, Y, epochs=5, verbose=0, callbacks=callbacks).history
+    np.testing.assert_array_equal(seen.masks[1], seen.masks[4])
+    assert history["sparsity"][1:] == [0.5] * 4
+
+
+@pytest.mark.parametrize("callback", [FreezeMasks(1), ConnectionCostScheduler(abs)])
+def test_a_stock_model_is_refused(callback):
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    with pytest.raises(ValueError, match="needs a compiled `SCLModel`.*Received: <Seq"):
+        model.fit(X, Y, verbose=0, callbacks=[callback])

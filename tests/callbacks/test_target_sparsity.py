@@ -296,3 +296,46 @@ def test_bad_arguments_are_refused_and_repeated(arguments, message):
 def test_what_cannot_be_reached_is_refused_when_fit_begins(arguments, message):
     with pytest.raises(ValueError, match=message):
         _fit(_small(), TargetSparsity(**arguments), epochs=2)
+
+
+@pytest.mark.parametrize("by_epoch", [1.5, 0, -1, 0.5])
+def test_an_epoch_that_never_comes_is_refused(by_epoch):
+    with pytest.raises(ValueError, match=f"by_epoch={by_epoch}"):
+        TargetSparsity(0.5, by_epoch=by_epoch)
+
+
+def test_an_epoch_may_be_a_whole_float():
+    model = _small()
+    _fit(model, TargetSparsity(0.9, by_epoch=2.0), epochs=3)
+    _assert_reached(model, 0.1)
+
+
+class StopAfterFirst(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+def test_a_training_that_stops_before_it_is_told_of():
+    with pytest.warns(UserWarning, match="stopped early.*start_from_epoch=2"):
+        _fit(_small(), TargetSparsity(0.9, by_epoch=2), StopAfterFirst())
+
+
+def test_weights_restored_from_before_it_are_told_of():
+    class Restore(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.weights = self.model.get_weights()
+
+        def on_train_end(self, logs=None):
+            self.model.set_weights(self.weights)
+
+    with pytest.warns(UserWarning, match="1,184 connections, not the 118 asked for"):
+        _fit(_small(), Restore(), TargetSparsity(0.9, by_epoch=2))
+
+
+def test_early_stopping_from_its_epoch_on_keeps_the_target():
+    model, controller = _small(), TargetSparsity(0.9, by_epoch=2)
+    best = keras.callbacks.EarlyStopping(
+        "loss", patience=9, restore_best_weights=True, start_from_epoch=2
+    )
+    _fit(model, best, controller, epochs=4)
+    _assert_reached(model, 0.1)

@@ -13,7 +13,9 @@ from scl_keras import (
     SwitcherModel,
     SwitcherOptimizer,
     TargetSparsity,
+    TurnsByEpoch,
     find_masks,
+    sparsify,
     switcher_network,
 )
 from scl_keras.datasets import load_dataset
@@ -98,6 +100,18 @@ def test_what_cannot_be_wrapped_is_refused():
         SwitcherModel(keras.Sequential(layers))
     with pytest.raises(ValueError, match="built functional or Sequential"):
         SwitcherModel(keras.Sequential([keras.layers.Dense(2)]))
+    with pytest.raises(ValueError, match=r"`SwitcherModel\(model, layers=...\)`"):
+        SwitcherModel(_functional(), keras.layers.Dense)
+    with pytest.raises(ValueError, match="this one has masks"):
+        SwitcherModel(sparsify(_functional()))
+    fixed = sparsify(_functional(), ste=None)
+    with pytest.raises(ValueError, match="without learned masks"):
+        SwitcherModel(fixed.input, fixed.output)
+
+
+def test_the_model_may_be_given_by_its_name():
+    model = SwitcherModel(model=_functional(), layers=[keras.layers.Dense])
+    assert len(find_masks(model)) == len(find_masks(SwitcherModel(_functional())))
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +135,19 @@ def test_target_sparsity_steers_the_price_and_meets_the_number(trained):
     for epoch in range(2, 10):
         planned = 0.1 ** (1 - (1 - (epoch + 1) / 10) ** 3)
         assert planned / 2 < history["density"][epoch] < planned * 2
+
+
+def test_turns_of_whole_epochs_follow_the_plan_too(digits):
+    keras.utils.set_random_seed(0)
+    model = SwitcherModel(_functional())
+    model.compile(keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"])
+    callbacks = [TargetSparsity(0.9, by_epoch=12), TurnsByEpoch(2, 1)]
+    history = _fit(model, digits, 512, epochs=12, callbacks=callbacks)
+    density = np.round(history.history["density"], 3)
+    # A price that rose in the weights' turns would fall too far.
+    assert density[-1] == density.min() == 0.1
+    assert density[0] == density[1] == 1
+    assert density[2] == density[3] == density[4] > density[5] > density[8]
 
 
 def test_masks_serve_all_that_serves_other_methods(trained, digits, tmp_path):
