@@ -44,6 +44,7 @@ METHODS = {
     "magnitude": {"method": "magnitude"},
     "LAMP": {"method": "lamp"},
 }
+_DECISIVE = ("dataset", "samples", "batch_size", "learning_rate", "smoke")
 AFTER_TRAINING = ("magnitude", "LAMP")
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -158,9 +159,12 @@ def _kept(function, *arguments):
     plain = [str(a) for a in arguments if isinstance(a, (str, int, float))]
     name = "_".join([function.__name__, *plain]).replace(", ", "-")
     path = _folder() / "results" / f"{name}.json"
-    if not path.exists():
-        path.parent.mkdir(exist_ok=True)
-        experiment.write_results(path, function(*arguments))
+    if path.exists():
+        result = json.loads(path.read_text())
+        if all(result["flags"][f] == FLAGS[f].value for f in _DECISIVE):
+            return result
+    path.parent.mkdir(exist_ok=True)
+    experiment.write_results(path, function(*arguments))
     return json.loads(path.read_text())
 
 
@@ -178,8 +182,9 @@ def _draw(rows, label, key, name, x="direct"):
         for method in dict.fromkeys(row["method"] for row in rows):
             wanted = (network, method)
             points = [r for r in rows if (r["network"], r["method"]) == wanted]
-            xs, ys = _means(points, x, key)
-            axes.plot(xs, ys, "o-", label=method, markersize=3)
+            xs, ys, lows, highs = _means(points, x, key)
+            (line,) = axes.plot(xs, ys, "o-", label=method, markersize=3)
+            axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
         axes.set(xscale="log", xlabel=f"{x} compression", ylabel=label, title=network)
         if key == "effective":
             axes.set(yscale="log")
@@ -190,14 +195,15 @@ def _draw(rows, label, key, name, x="direct"):
 
 
 def _means(rows, x, y):
-    """Geometric means of `x` and means of `y`, over the seeds of each compression."""
-    xs, ys = [], []
+    """By compression, over the seeds: geometric mean of `x`; mean and range of `y`."""
+    points = []
     for direct in sorted({row["direct"] for row in rows}):
         some = [r for r in rows if r["direct"] == direct and r.get(y) and r[x]]
         if some:
-            xs.append(np.exp(np.mean([np.log(r[x]) for r in some])))
-            ys.append(np.mean([r[y] for r in some]))
-    return xs, ys
+            values = [r[y] for r in some]
+            where = np.exp(np.mean([np.log(r[x]) for r in some]))
+            points.append((where, np.mean(values), min(values), max(values)))
+    return zip(*points, strict=True) if points else ([], [], [], [])
 
 
 def _print(rows):
@@ -219,7 +225,7 @@ def _print(rows):
             lost = len(found) - len(values)
             text = "" if not values else f"{np.mean(values):,.0f}x"
             if values and key == "accuracy":
-                text = f"{100 * np.mean(values):.2f}%"
+                text = f"{100 * np.mean(values):.2f}% ± {100 * np.std(values):.2f}"
             cells.append(text + (f" ({lost} cut off)" if lost else ""))
         print(f"| {network}, {method} | " + " | ".join(cells) + " |")
 

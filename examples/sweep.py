@@ -1,12 +1,15 @@
-r"""Repeats `train_scl.py` over seeds and settings, and compares the results.
+r"""Repeats a training binary over seeds and settings, and compares the results.
 
     python examples/sweep.py --seeds=0,1,2 --vary=normalization=network,feature,none \
         -- --dataset=mnist --compression=150
+    python examples/sweep.py --binary=train_switcher --vary=method=switcher,scl \
+        -- --dataset=mnist
 
 Every combination of the values after --vary (which may be given several times) is run
 once a seed, in a process of its own; what comes after `--` goes to each run as it is.
 A sweep that was interrupted goes on where it stopped: runs with a results.json in their
-folder are not repeated. Prints a Markdown table, and writes it to --out as sweep.md.
+folder are not repeated. Prints a Markdown table, and writes it to --out as sweep.md;
+sweep.png shows densities and accuracies over the epochs, with the range of the seeds.
 """
 
 import itertools
@@ -16,17 +19,18 @@ import statistics
 import subprocess
 import sys
 
+import numpy as np
 from absl import app, flags
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run each.")
+flags.DEFINE_enum("binary", "train_scl", ["train_scl", "train_switcher"], "What runs.")
 flags.DEFINE_multi_string(
-    "vary", [], "FLAG=VALUE,VALUE,...: a flag of train_scl.py and its values."
+    "vary", [], "FLAG=VALUE,VALUE,...: a flag of the binary and its values."
 )
 flags.DEFINE_string("out", "runs/sweep", "Folder to write to, one folder a run in it.")
-
-_TRAIN = pathlib.Path(__file__).with_name("train_scl.py")
 
 
 def main(argv):
@@ -42,6 +46,7 @@ def main(argv):
         results[setting].append(_run(folder, arguments))
     table = "\n".join(_table(names, results))
     (folder / "sweep.md").write_text(table + "\n")
+    _draw(names, results).savefig(folder / "sweep.png", dpi=100)
     print(table)
 
 
@@ -62,7 +67,8 @@ def _run(folder, arguments):
     path = out / "results.json"
     if not path.exists():
         out.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, str(_TRAIN), *arguments, f"--out={out}"]
+        binary = pathlib.Path(__file__).with_name(f"{FLAGS.binary}.py")
+        command = [sys.executable, str(binary), *arguments, f"--out={out}"]
         with (out / "log.txt").open("w") as log:
             code = subprocess.run(command, stdout=log, stderr=log).returncode
         if code:
@@ -83,6 +89,29 @@ def _table(names, results):
         row = [*setting, len(runs), _spread(dense), _spread(sparse)]
         row += [f"{min(sparse):.2%}", f"{compression:.1f}x"]
         yield "| " + " | ".join(map(str, row)) + " |"
+
+
+def _draw(names, results):
+    """Density and accuracy over the epochs: means, and the range of the seeds."""
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = {"density": "density", "val_accuracy": "test accuracy"}
+    for axes, (key, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+        for setting, runs in results.items():
+            values = np.array([run["history"][key] for run in runs])
+            epochs = np.arange(1, values.shape[1] + 1)
+            pairs = zip(names, setting, strict=True)
+            title = ", ".join(f"{n}={v}" for n, v in pairs) or "default"
+            (line,) = axes.plot(epochs, values.mean(0), label=title)
+            low, high = values.min(0), values.max(0)
+            axes.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_yscale("log")
+    figure.axes[0].legend(fontsize="small")
+    # The first epochs would hide the differences that matter.
+    worst = min(line.get_ydata()[-1] for line in figure.axes[1].lines)
+    figure.axes[1].set_ylim(max(0, 1 - 3 * (1 - worst)), None)
+    return figure
 
 
 def _spread(values):

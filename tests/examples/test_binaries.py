@@ -131,6 +131,7 @@ def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):
     assert results[0].exists()
     table = first.stdout.strip().splitlines()
     assert table == again.stdout.strip().splitlines()
+    assert (tmp_path / "s" / "sweep.png").exists()
     accuracies = [
         json.loads(path.read_text())["accuracy"]
         for path in results
