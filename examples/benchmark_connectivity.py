@@ -6,8 +6,9 @@ For VGG-16 and ResNet-18 on images of 32 x 32, with random masks: finding all ef
 connections, forwards and backwards through the whole graph, as a ratio to the gradient
 of the dense network for one image, both as a plain call ("eager") and as a compiled
 function ("graph"). They take turns; the figures are medians. Each network has a process
-of its own, and memory is how much its peak grew over that of the bare model. Prints a
-Markdown table, and writes the figures to --out as JSON.
+of its own, and memory is how much its peak grew over that of the bare model. Then
+`prune(..., effective=True)` takes VGG-16 to --compression by each of --method. Prints
+two Markdown tables, and writes the figures to --out as JSON.
 """
 
 import functools
@@ -22,13 +23,17 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
+import scl_keras
 from scl_keras import ConnectionGraph
 from scl_keras.architectures.resnet import resnet
 from scl_keras.architectures.vgg import vgg
+from scl_keras.pruning import prune
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("turns", 10, "Turns of each variant.", lower_bound=1)
 flags.DEFINE_float("density", 0.1, "Share of connections kept.", 0, 1)
+flags.DEFINE_list("method", ["random", "magnitude", "lamp"], "Methods of pruning.")
+flags.DEFINE_float("compression", 1000, "Effective compression that is asked for.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/benchmark_connectivity.json", "File to write to.")
 
@@ -89,29 +94,68 @@ def measure(name, scale, density, turns):
     }
 
 
+def measure_pruning(scale, method, compression):
+    """Prunes VGG-16 to an effective compression: what it took, a dict."""
+    model = NETWORKS["VGG-16"]((32, 32, 3), 10, width=scale * WIDTHS["VGG-16"])
+    before, start = peak_mebibytes(), time.perf_counter()
+    pruned = prune(model, method, compression=compression, effective=True, verbose=0)
+    seconds, memory = time.perf_counter() - start, peak_mebibytes() - before
+    masks = scl_keras.effective_masks(pruned).values()
+    size = sum(mask.size for mask in masks)
+    return {
+        "seconds": seconds,
+        "memory MiB": memory,
+        "asked for": round(size / compression),
+        "effective": int(sum(mask.sum() for mask in masks)),
+        "kept": sum(int(mask.count()) for mask in scl_keras.find_masks(pruned)),
+    }
+
+
+def in_own_process(function, *arguments):
+    """What a function returns, called in a new process."""
+    context = multiprocessing.get_context("spawn")
+    with futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def print_table(head, columns, rows):
+    """Prints a Markdown table of a dict of dicts."""
+    print(f"| {head} | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 1) + "|")
+    for name, figures in rows.items():
+        cells = [_text(figures[column]) for column in columns]
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def _text(figure):
+    return f"{figure:,}" if isinstance(figure, int) else f"{figure:,.4g}"
+
+
 def peak_mebibytes():
     """Most memory that the process ever held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main(argv):
-    """Times all networks."""
+    """Times all networks, then all methods."""
     del argv
-    results, scale = {}, 1 / 16 if FLAGS.smoke else 1.0
-    for name in NETWORKS:
-        with futures.ProcessPoolExecutor(
-            1, multiprocessing.get_context("spawn")
-        ) as pool:
-            job = pool.submit(measure, name, scale, FLAGS.density, FLAGS.turns)
-            results[name] = job.result()
-    print("| network | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
-    for name, figures in results.items():
-        cells = [f"{figures[column]:,.4g}" for column in COLUMNS[1:]]
-        print(f"| {name} | {figures['connections']:,} | " + " | ".join(cells) + " |")
+    scale = 1 / 16 if FLAGS.smoke else 1.0
+    compression = 10.0 if FLAGS.smoke else FLAGS.compression
+    networks = {
+        name: in_own_process(measure, name, scale, FLAGS.density, FLAGS.turns)
+        for name in NETWORKS
+    }
+    print_table("network", COLUMNS, networks)
+    pruning = {
+        method: in_own_process(measure_pruning, scale, method, compression)
+        for method in FLAGS.method
+    }
+    columns = list(next(iter(pruning.values()), {}))
+    print_table(f"VGG-16, effective {compression:,.0f}x", columns, pruning)
     out = pathlib.Path(FLAGS.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"density": FLAGS.density, **results}, indent=1))
+    results = {"density": FLAGS.density, **networks, "pruning": pruning}
+    out.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from scl_keras.pruning import DisconnectedError, Random, prune
 FLAGS = flags.FLAGS
 NETWORKS = {
     "lenet_300_100": (architectures.lenet_300_100, (28, 28, 1)),
-    "vgg_16": (functools.partial(architectures.vgg, depth=16), (32, 32, 3)),
+    "vgg_16": (functools.partial(architectures.vgg, depth=16, width=1.0), (32, 32, 3)),
     "resnet_18": (
         functools.partial(architectures.resnet, depth=18, stages=4, width=4),
         (32, 32, 3),
