@@ -1,3 +1,9 @@
+import os
+
+# Two processes test side by side, and start others: threads would wait for each other.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+
 import keras
 import numpy as np
 import pytest
