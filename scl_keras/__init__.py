@@ -24,6 +24,7 @@ from scl_keras.connectivity import (
 )
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
 from scl_keras.export import ExportError, ExportReport, export_tflite
+from scl_keras.granularity import Block, Channel, Connection, Granularity
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
@@ -52,7 +53,10 @@ from scl_keras.training import SCLModel, SCLSequential
 __all__ = [
     "FEATURES",
     "STE",
+    "Block",
+    "Channel",
     "CompactionReport",
+    "Connection",
     "ConnectionCostScheduler",
     "ConnectionGraph",
     "ConstantSparsity",
@@ -63,6 +67,7 @@ __all__ = [
     "FreezeMasks",
     "GradientNormalization",
     "GradualPruning",
+    "Granularity",
     "Identity",
     "LeakyReLU",
     "Mask",

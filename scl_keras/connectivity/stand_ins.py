@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from keras import layers, ops
 
+from scl_keras.layers.batch_normalization import MaskedBatchNormalization
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -107,6 +108,7 @@ def _channels_last(function):
 @stand_in(
     *named("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Identity"),
     *named("BatchNormalization", "Normalization", "Rescaling"),
+    MaskedBatchNormalization,
     *named("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
     *named("ActivityRegularization"),
     *ranks("SpatialDropout{}D"),

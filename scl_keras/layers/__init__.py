@@ -4,6 +4,7 @@ from scl_keras.layers.attention import (
     MaskedGroupQueryAttention,
     MaskedMultiHeadAttention,
 )
+from scl_keras.layers.batch_normalization import MaskedBatchNormalization
 from scl_keras.layers.convolution import MaskedConv1D, MaskedConv2D, MaskedConv3D
 from scl_keras.layers.dense import MaskedDense, MaskedEinsumDense
 from scl_keras.layers.depthwise_convolution import (
@@ -13,7 +14,7 @@ from scl_keras.layers.depthwise_convolution import (
     MaskedSeparableConv2D,
 )
 from scl_keras.layers.embedding import MaskedEmbedding
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.layers.recurrent import (
     MaskedBidirectional,
     MaskedGRU,
@@ -30,6 +31,8 @@ from scl_keras.layers.transposed_convolution import (
 )
 
 __all__ = [
+    "MaskedBatchNormalization",
+    "MaskedBias",
     "MaskedBidirectional",
     "MaskedConv1D",
     "MaskedConv1DTranspose",
