@@ -48,6 +48,7 @@ from scl_keras.switcher import (
     TurnsByEpoch,
     switcher_network,
 )
+from scl_keras.targets import TargetCheck, check_target, fit_to_target
 from scl_keras.training import SCLModel, SCLSequential
 
 __all__ = [
@@ -86,15 +87,18 @@ __all__ = [
     "SparsitySummary",
     "SwitcherModel",
     "SwitcherOptimizer",
+    "TargetCheck",
     "TargetSparsity",
     "TurnsByEpoch",
     "WeightRewinding",
     "__version__",
+    "check_target",
     "compact",
     "compaction_report",
     "effective_masks",
     "export_tflite",
     "find_masks",
+    "fit_to_target",
     "fix_masks",
     "from_tf_keras",
     "prune",

@@ -34,7 +34,8 @@ def sparsify(
     *,
     mask_initializer=DEFAULT_MASK_INITIALIZER,
     ste="identity",
-    granularity="connection",
+    granularity=None,
+    target=None,
 ):
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
@@ -55,16 +56,19 @@ def sparsify(
         granularity: What one mask variable switches: `"connection"`, `"channel"` (whole
             units and filters, those of the model's outputs too) or a `Granularity` such
             as `Block(4)`. For each layer another one: a dict by the names or types of
-            layers (`"connection"` for the rest), or a function of the layer. Instead of
-            a granularity, None leaves a layer without masks.
+            layers (`"connection"` for the rest), or a function of the layer, in both of
+            which None leaves a layer without masks. By default `"connection"`.
+        target: Instead: what the model is made for, such as `"compact"` or
+            `"tflite-dense"`. Each layer gets the granularity that makes it faster
+            there, or no masks; the choice is printed. See `check_target`.
 
     Returns:
         An `SCLModel`, not compiled.
 
     Raises:
         ValueError: If the model is unbuilt or subclassed, if `layers` or `granularity`
-            names a layer, or has one, that isn't in it, or if a kernel can't have the
-            granularity asked for.
+            names a layer, or has one, that isn't in it, if a kernel can't have the
+            granularity asked for, or no layer gains on `target`.
 
     Example:
 
@@ -77,7 +81,7 @@ def sparsify(
     """
     _check_graph(model, "sparsify")
     chosen = _selector(layers, model)
-    granularity_of = _granularities(granularity, model)
+    granularity_of = _granularities(granularity, target, model)
 
     def masked(layer):
         """What a layer's masks switch, or None for a layer without masks."""
@@ -100,8 +104,16 @@ def sparsify(
     return _as_scl_model(_rebuild(model, convert, {}))
 
 
-def _granularities(granularity, model):
+def _granularities(granularity, target, model):
     """A function from a layer to a `Granularity`, or None for no masks."""
+    if target is not None:
+        if granularity is not None:
+            raise ValueError(
+                "`sparsify` takes either `granularity` or `target`. Received: "
+                f"granularity={granularity!r}, target={target!r}"
+            )
+        return _for_target(model, target)
+    granularity = "connection" if granularity is None else granularity
     if isinstance(granularity, dict) and "class_name" not in granularity:
         known = {layer.name for layer in walk_layers(model)}
         for key in granularity:
@@ -118,13 +130,23 @@ def _granularities(granularity, model):
             return chosen[found[0]] if found else "connection"
 
     of = granularity if callable(granularity) else lambda layer: granularity
-    if not callable(granularity) and granularity is not None:
+    if not callable(granularity):
         granularities.get(granularity)  # bad ones fail early
 
     def granularity_of(layer):
         found = of(layer)
         return None if found is None else granularities.get(found)
 
+    return granularity_of
+
+
+def _for_target(model, target):
+    from scl_keras.targets.check import plan_for_target  # it needs this module
+
+    check, granularity_of = plan_for_target(model, target)
+    if not any(row.granularity for row in check.rows):
+        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
+    print(check)
     return granularity_of
 
 

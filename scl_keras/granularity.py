@@ -234,7 +234,9 @@ class Channel(Granularity):
         return math.prod(kernel_shape) // channels
 
     def __str__(self):
-        return "channel" if self.axes is None else f"channel along axes {self.axes}"
+        if self.axes is None:
+            return "channel"
+        return f"channel along axis {', '.join(map(str, self.axes))}"
 
 
 _BY_NAME = {"connection": Connection, "channel": Channel}
