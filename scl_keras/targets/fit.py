@@ -19,8 +19,8 @@ def fit_to_target(model, target):
     For `"xnnpack"`, 2D convolutions (depthwise ones, too) with strides and `"same"`
     padding become `"valid"` ones behind a `ZeroPadding2D`. What `"same"` pads depends
     on the size of the image: with stride 2 it is alike on both sides for odd sizes
-    only, and `check_target` tells of the others, which need another network. For the other
-    targets form doesn't matter, and the model is only copied.
+    only; `check_target` tells of the others, which need another network. For the
+    other targets form doesn't matter, and the model is only copied.
 
     Args:
         model: A built functional or Sequential model, stock or masked, with inputs of
