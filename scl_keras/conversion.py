@@ -13,10 +13,7 @@ from scl_keras.graph import (
     walk_layers,
     wrapped_layers,
 )
-from scl_keras.layers.batch_normalization import (
-    MaskedBatchNormalization,
-    normalized_layers,
-)
+from scl_keras.layers.followers import FOLLOWERS, ChannelFollower, chains
 from scl_keras.layers.masked_layer import (
     DEFAULT_MASK_INITIALIZER,
     MaskedLayer,
@@ -97,7 +94,7 @@ def sparsify(
         if (switched := masked(layer)) is not None:
             return masked_copy(layer, mask_initializer, ste, switched)
         if id(layer) in followers:
-            return copy_layer(layer, convert, MaskedBatchNormalization)
+            return copy_layer(layer, convert, FOLLOWERS[type(layer)])
         return copy_layer(layer, convert)
 
     followers = _followers(model, masked)
@@ -151,13 +148,14 @@ def _for_target(model, target):
 
 
 def _followers(model, masked):
-    """Ids of the batch normalizations that are switched with a masked layer."""
+    """Ids of the layers that are switched with the channels of a masked one."""
     return {
-        id(normalization)
-        for layer, normalization in normalized_layers(model)
-        if type(normalization) is keras.layers.BatchNormalization
+        id(follower)
+        for layer, behind in chains(model)
+        if all(type(x) in FOLLOWERS for x in behind)
         and isinstance(masked(layer), granularities.Channel)
         and masked(layer).axes is None
+        for follower in behind
     }
 
 
@@ -226,7 +224,7 @@ def strip_masks(model):
     def convert(layer):
         if is_graph(layer):  # in a wrapper
             return _rebuild(layer, convert, {})
-        if isinstance(layer, MaskedBatchNormalization):
+        if isinstance(layer, ChannelFollower):
             return copy_layer(layer, convert, layer.stock_class)
         if not isinstance(layer, MaskedLayer):
             return copy_layer(layer, convert)

@@ -171,11 +171,12 @@ class Channel(Granularity):
     """Whole channels are switched: all of a kernel at one place along some axes.
 
     By default that is a feature, an output unit or filter, with all of its inputs. It
-    then goes with its bias, and behind a `BatchNormalization` with what that makes of
-    it (see `MaskedBatchNormalization`), so that a channel that is cut is zero, and
-    `compact` can remove it. Behind a ReLU it has no gradient then, and doesn't come
-    back. Channels that are switched where they are read, `Channel((-2,))`, do; what
-    makes them has no reader left where they are cut, and is removed with them.
+    goes with its bias, and is switched where it is complete: behind the layer's
+    activation, or the batch normalization and activation that follow it (see
+    `ChannelFollower`). A channel that is cut is zero, and `compact` can remove it.
+
+    With `Channel((-2,))` channels are switched where they are read: what makes them has
+    no reader left where they are cut, and is removed with them.
 
     Args:
         axes: Axes of the kernel that index channels; by default those of its features.

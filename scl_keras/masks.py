@@ -72,7 +72,7 @@ class Mask(keras.layers.Layer):
         self.granularity = granularities.get(granularity)
         self.positions = None
         self.kernel_values = None
-        # Not on the kernel, but on what a normalization makes of the layer's output.
+        # Not on the kernel, but on the channels that are made with it.
         self.acts_later = False
 
     def build(self, kernel_shape):

@@ -5,7 +5,7 @@ import tempfile
 import keras
 
 from scl_keras.graph import own_weights, walk_inside
-from scl_keras.layers.batch_normalization import MaskedBatchNormalization
+from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -44,7 +44,7 @@ def _copy_weights(old, new):
     elif isinstance(old, MaskedLayer):
         for name in old.declared_kernels():
             new.mask_of(name).variable.assign(old.mask_of(name).variable)
-    if isinstance(old, MaskedBatchNormalization) and type(new) is old.stock_class:
+    if isinstance(old, ChannelFollower) and type(new) is old.stock_class:
         old.strip_into(new)
 
 

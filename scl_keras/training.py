@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from scl_keras.graph import running_statistics
-from scl_keras.layers.batch_normalization import connect_normalizations
+from scl_keras.layers.followers import connect_followers
 from scl_keras.macs import record_positions
 from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
@@ -240,7 +240,7 @@ class FunctionalSCLModel(SCLModel, _Functional):
     # Keras tells by these arguments that it may save the graph.
     def __init__(self, inputs, outputs, name=None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
-        connect_normalizations(self)
+        connect_followers(self)
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -258,4 +258,4 @@ class SCLSequential(SCLModel, keras.Sequential):
     def build(self, input_shape=None):
         """Builds the layers, and connects those that share masks."""
         super().build(input_shape)
-        connect_normalizations(self)
+        connect_followers(self)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from keras import layers, ops
 
-from scl_keras.layers.batch_normalization import MaskedBatchNormalization
+from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -72,7 +72,8 @@ def stand_in(*layer_types, kernels=()):
 def layer_stand_in(layer):
     """The `StandIn` of a layer, or None where none is known."""
     kind = type(layer)
-    if kind not in _stand_ins and MaskedLayer in kind.__bases__:
+    twin = MaskedLayer in kind.__bases__ or ChannelFollower in kind.__bases__
+    if kind not in _stand_ins and twin:
         kind = layer.stock_class
     return _stand_ins.get(kind)
 
@@ -108,7 +109,6 @@ def _channels_last(function):
 @stand_in(
     *named("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Identity"),
     *named("BatchNormalization", "Normalization", "Rescaling"),
-    MaskedBatchNormalization,
     *named("Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise"),
     *named("ActivityRegularization"),
     *ranks("SpatialDropout{}D"),

@@ -4,7 +4,6 @@ from scl_keras.layers.attention import (
     MaskedGroupQueryAttention,
     MaskedMultiHeadAttention,
 )
-from scl_keras.layers.batch_normalization import MaskedBatchNormalization
 from scl_keras.layers.convolution import MaskedConv1D, MaskedConv2D, MaskedConv3D
 from scl_keras.layers.dense import MaskedDense, MaskedEinsumDense
 from scl_keras.layers.depthwise_convolution import (
@@ -14,6 +13,11 @@ from scl_keras.layers.depthwise_convolution import (
     MaskedSeparableConv2D,
 )
 from scl_keras.layers.embedding import MaskedEmbedding
+from scl_keras.layers.followers import (
+    MaskedActivation,
+    MaskedBatchNormalization,
+    MaskedReLU,
+)
 from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.layers.recurrent import (
     MaskedBidirectional,
@@ -31,6 +35,7 @@ from scl_keras.layers.transposed_convolution import (
 )
 
 __all__ = [
+    "MaskedActivation",
     "MaskedBatchNormalization",
     "MaskedBias",
     "MaskedBidirectional",
@@ -53,6 +58,7 @@ __all__ = [
     "MaskedLSTMCell",
     "MaskedLayer",
     "MaskedMultiHeadAttention",
+    "MaskedReLU",
     "MaskedSeparableConv1D",
     "MaskedSeparableConv2D",
     "MaskedSimpleRNN",

@@ -71,8 +71,9 @@ class MaskedBias:
     """Declares the bias that goes with a kernel's features, as a class attribute.
 
     Where a mask switches whole features, a feature that is cut has no bias either, and
-    is what the activation makes of zero: inside the layer's `call` the attribute reads
-    as `b * H(s)`. Otherwise it reads as the stock layer's own.
+    is what the activation makes of zero. If that is zero, the layer's outputs are
+    switched, and else (`"sigmoid"`) the attribute reads as `b * H(s)` inside of `call`.
+    Otherwise it reads as the stock layer's own.
 
     Args:
         kernel: Name of the kernel whose features are the channels that the layer
@@ -144,6 +145,8 @@ class MaskedLayer:
         ValueError: If an argument is something else.
     """
 
+    _switches_outputs = False
+
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
         if MaskedLayer in cls.__bases__:
@@ -157,7 +160,8 @@ class MaskedLayer:
         @functools.wraps(stock_call)
         def call(self, *args, **kwargs):
             with self._applying_masks():
-                return stock_call(self, *args, **kwargs)
+                outputs = stock_call(self, *args, **kwargs)
+            return self._switched(outputs)
 
         cls.call = call
 
@@ -217,6 +221,26 @@ class MaskedLayer:
             if self.mask_of(name).acts_later:
                 masked[name] = self.mask_of(name).mask_kernel(kernel)
         return masked
+
+    @property
+    def channel_axis(self):
+        """The axis of the channels that the layer returns."""
+        return 1 if getattr(self, "data_format", None) == "channels_first" else -1
+
+    def leave_switching(self):
+        """Leaves it to layers behind it to switch its channels."""
+        self.channel_mask.acts_later = True
+        self._switches_outputs = False
+
+    def _switched(self, outputs):
+        if not self._switches_outputs:
+            return outputs
+        return switch_channels(outputs, self.channel_mask.switches(), self.channel_axis)
+
+    def _switch_where_complete(self):
+        """Switches channels behind the activation, if they are zero there, too."""
+        if self.channel_mask is not None and keeps_zero(self):
+            self.channel_mask.acts_later = self._switches_outputs = True
 
     def masked_biases(self):
         """Biases `b * H(s)`, by name, where the layer's masks switch whole features."""
@@ -328,8 +352,45 @@ def _building_masks(stock_build):
                 variable.regularizer = _OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:
                 variable.constraint = _OnKeptConnections(variable.constraint, mask)
+        self._switch_where_complete()
 
     return build
+
+
+def keeps_zero(layer):
+    """Whether a layer has no activation, or one that is known to map zero to zero."""
+    return getattr(layer, "activation", None) in _ZERO_AT_ZERO
+
+
+_ZERO_AT_ZERO = {
+    None,
+    *(
+        getattr(keras.activations, name)
+        for name in (
+            *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu"),
+            *("silu", "tanh", "softsign", "mish", "hard_silu", "hard_tanh"),
+        )
+    ),
+}
+
+
+def switch_channels(x, switches, axis):
+    """Multiplies the channels of a tensor with 0 or 1.
+
+    Args:
+        x: Tensor.
+        switches: Float32 tensor with one entry for each channel.
+        axis: The axis of the channels.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    # In full precision: the gradients of switches add up over batch and positions.
+    wide = "float64" if x.dtype == "float64" else "float32"
+    switched = ops.cast(x, wide) * ops.cast(ops.reshape(switches, shape), wide)
+    return ops.cast(switched, x.dtype)
 
 
 def masked_class_of(layer):

@@ -108,15 +108,17 @@ def test_behind_normalization_a_mask_learns_what_its_channel_is_worth(bias, rng)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_channel_comes_back_as_it_was(rng):
-    # Behind a ReLU it would have no gradient while it is cut.
-    stock = normalized(layers.ELU)
+@pytest.mark.parametrize(
+    "activation", [layers.ReLU, layers.ELU, lambda: layers.Activation("relu")]
+)
+def test_a_channel_comes_back_as_it_was(activation, rng):
+    stock = normalized(activation)
     model = sparsify(stock, granularity={"conv": "channel", "next": None})
     x = rng.normal(size=(4, 6, 6, 2)).astype("float32")
     before = model(x)
     (mask,) = find_masks(model)
     mask.variable.assign([[[[1, -1, 1, -1]]]])
-    inner = keras.Model(model.input, model.get_layer("bn").output)
+    inner = keras.Model(model.input, model.layers[3].output)
     np.testing.assert_array_equal(inner(x)[..., 1::2], 0)
     assert np.abs(inner(x)[..., ::2]).min(axis=(0, 1, 2)).max() > 0
     mask.variable.assign([[[[1, 1, 1, 1]]]])
