@@ -23,6 +23,9 @@ flags.DEFINE_enum("dataset", "digits", DATASETS, "Data set to train on.")
 flags.DEFINE_enum(
     "architecture", "lenet_300_100", sorted(ARCHITECTURES), "Network to train."
 )
+flags.DEFINE_float(
+    "width", None, "Multiplier on the filters, of the networks that have one."
+)
 flags.DEFINE_bool("download", False, "Let TFDS download the data set if it is absent.")
 flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
@@ -69,7 +72,10 @@ def load_data():
 
 def build(data):
     """A new network of the flags' architecture."""
-    return build_architecture(FLAGS.architecture, data.input_shape, data.num_classes)
+    arguments = {} if FLAGS.width is None else {"width": FLAGS.width}
+    return build_architecture(
+        FLAGS.architecture, data.input_shape, data.num_classes, **arguments
+    )
 
 
 def compile_model(model, samples, epochs, **scl_arguments):

@@ -33,7 +33,7 @@ flags.DEFINE_enum("cost", "connections", ["connections", "flops"], "What costs."
 flags.DEFINE_bool("export", True, "Write the TFLite file.")
 
 
-def run(make_sparse, name, file):
+def run(make_sparse, name, file, compacts=False):
     """Trains dense and sparse, exports, and reports.
 
     Args:
@@ -41,6 +41,7 @@ def run(make_sparse, name, file):
             epochs, to the trained sparse model and its `History`.
         name: What the run is called.
         file: Name of the file for the sparse network.
+        compacts: Whether to remove what is cut, and export the smaller network.
     """
     data, train, test = experiment.load_data()
     folder = experiment.out_folder()
@@ -78,9 +79,20 @@ def run(make_sparse, name, file):
         f"{name}: accuracy {dense_accuracy:.2%} dense, {accuracy:.2%} sparse; "
         f"{kept:,} of {size:,} connections kept ({size / kept:.1f}x)"
     )
+    exported = model
+    if compacts:
+        exported = scl_keras.compact(model)
+        exported.save(folder / "compacted.keras")
+        compaction = scl_keras.compaction_report(model, exported)
+        print(compaction)
+        results["compaction"] = compaction.as_dict()
+        line += (
+            f"; {compaction.parameters_before:,} -> {compaction.parameters_after:,} "
+            f"parameters, {compaction.macs_before:,} -> {compaction.macs_after:,} MACs"
+        )
     if FLAGS.export:
         report = scl_keras.export_tflite(
-            model, folder / "model.tflite", samples=test[0][:256]
+            exported, folder / "model.tflite", samples=test[0][:256]
         )
         print(report)
         results["export"] = report.as_dict()

@@ -3,6 +3,8 @@ r"""Learns which connections of a network matter, and ships the rest as a TFLite
     python examples/train_scl.py
     python examples/train_scl.py --dataset=mnist --architecture=lenet_5 --epochs=60 \
         --compression=100
+    python examples/train_scl.py --dataset=fashion_mnist --architecture=mobilenet \
+        --width=0.5 --target=compact --cost=flops --compression=4 --epochs=30
 
 Trains the dense network (--dense_epochs), masks it, learns masks and weights together
 until the sparsity asked for is reached, fine-tunes what is left, and exports. Prints a
@@ -14,6 +16,11 @@ table of the layers, and writes to the folder --out:
     model.tflite     the same as a sparse-encoded TFLite file
     training.png     densities, accuracy, and what is left
     results.json     all figures, with seed, flags and versions
+
+With --target=compact or tflite-dense masks switch channels, too. What is cut is then
+removed, so that the network gets faster everywhere, and model.tflite is that of
+
+    compacted.keras  the smaller network, a stock Keras model
 """
 
 import experiment
@@ -30,17 +37,24 @@ flags.DEFINE_enum(
     ["network", "layer", "feature", "none"],
     "Over what mask gradients are normalized.",
 )
+flags.DEFINE_enum(
+    "target",
+    None,
+    ["compact", "tflite-dense", "xnnpack", "size"],
+    "What masks switch is chosen for it; by default single connections.",
+)
 
 
 def run():
     """Learns the masks, and reports."""
     name = f"{FLAGS.dataset} {FLAGS.architecture}"
-    sparse_experiment.run(learn_masks, name, "scl.keras")
+    compacts = FLAGS.target in ("compact", "tflite-dense")
+    sparse_experiment.run(learn_masks, name, "scl.keras", compacts)
 
 
 def learn_masks(dense, train, test, epochs):
     """Learns masks and weights, then the weights alone: the model and `History`."""
-    model = scl_keras.sparsify(dense, ste=FLAGS.ste)
+    model = scl_keras.sparsify(dense, ste=FLAGS.ste, target=FLAGS.target)
     arguments, callbacks = sparse_experiment.cost_and_callbacks(epochs)
     normalization = None if FLAGS.normalization == "none" else FLAGS.normalization
     arguments["normalization"] = normalization

@@ -24,6 +24,7 @@ from scl_keras.connectivity import (
 )
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
 from scl_keras.export import ExportError, ExportReport, export_tflite
+from scl_keras.granularity import Block, Channel, Connection, Granularity
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
@@ -47,12 +48,16 @@ from scl_keras.switcher import (
     TurnsByEpoch,
     switcher_network,
 )
+from scl_keras.targets import TargetCheck, check_target, fit_to_target
 from scl_keras.training import SCLModel, SCLSequential
 
 __all__ = [
     "FEATURES",
     "STE",
+    "Block",
+    "Channel",
     "CompactionReport",
+    "Connection",
     "ConnectionCostScheduler",
     "ConnectionGraph",
     "ConstantSparsity",
@@ -63,6 +68,7 @@ __all__ = [
     "FreezeMasks",
     "GradientNormalization",
     "GradualPruning",
+    "Granularity",
     "Identity",
     "LeakyReLU",
     "Mask",
@@ -81,15 +87,18 @@ __all__ = [
     "SparsitySummary",
     "SwitcherModel",
     "SwitcherOptimizer",
+    "TargetCheck",
     "TargetSparsity",
     "TurnsByEpoch",
     "WeightRewinding",
     "__version__",
+    "check_target",
     "compact",
     "compaction_report",
     "effective_masks",
     "export_tflite",
     "find_masks",
+    "fit_to_target",
     "fix_masks",
     "from_tf_keras",
     "prune",

@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras import granularity as granularities
 from scl_keras import step
 from scl_keras.copying import copy_layer
 from scl_keras.graph import (
@@ -13,6 +14,7 @@ from scl_keras.graph import (
     walk_layers,
     wrapped_layers,
 )
+from scl_keras.layers.followers import FOLLOWERS, ChannelFollower, chains
 from scl_keras.layers.masked_layer import (
     DEFAULT_MASK_INITIALIZER,
     MaskedLayer,
@@ -30,6 +32,8 @@ def sparsify(
     *,
     mask_initializer=DEFAULT_MASK_INITIALIZER,
     ste="identity",
+    granularity=None,
+    target=None,
 ):
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
@@ -49,13 +53,23 @@ def sparsify(
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`; None for fixed
             masks, which training doesn't change (see `prune` and `GradualPruning`).
+        granularity: What one mask variable switches: `"connection"`, `"channel"` (whole
+            units and filters, those of the model's outputs too) or a `Granularity` such
+            as `Block(4)`. For each layer another one: a dict by the names or types of
+            layers (`"connection"` for the rest), or a function of the layer, in both of
+            which None leaves a layer without masks. By default `"connection"`.
+        target: Instead: what the model is made for, such as `"compact"` or
+            `"tflite-dense"`. Each layer gets the granularity that makes it faster
+            there, or no masks; the choice is printed. See `check_target`.
 
     Returns:
         An `SCLModel`, not compiled.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, if `layers` names a layer, or
-            has one, that isn't in it, or if another argument is something else.
+        ValueError: If the model is unbuilt or subclassed, if `layers` or `granularity`
+            names a layer, or has one, that isn't in it, if a kernel can't have the
+            granularity asked for, if no layer gains on `target`, or if another argument
+            is something else.
 
     Example:
 
@@ -63,6 +77,7 @@ def sparsify(
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
     sparse = sparsify(model)
     sparse.compile("adam", "mse")
+    in_blocks = sparsify(model, granularity={keras.layers.Dense: Block(4)})
     ```
     """
     _check_graph(model, "sparsify")
@@ -74,20 +89,85 @@ def sparsify(
             "ste=None"
         )
     chosen = _selector(layers, model)
+    granularity_of = _granularities(granularity, target, model)
+
+    def masked(layer):
+        """What a layer's masks switch, or None for a layer without masks."""
+        # A layer with a masked twin masks all that is inside of it.
+        can_be = masked_class_of(layer) and any(chosen(x) for x in walk_layers(layer))
+        if not can_be or any(is_rewired(x) for x in walk_inside(layer)):
+            return None
+        return granularity_of(layer)
 
     def convert(layer):
         if is_graph(layer):  # in a wrapper
             return _rebuild(layer, convert, {})
-        # A layer with a masked twin masks all that is inside of it.
-        if (
-            masked_class_of(layer)
-            and any(chosen(x) for x in walk_layers(layer))
-            and not any(is_rewired(x) for x in walk_inside(layer))
-        ):
-            return masked_copy(layer, mask_initializer, ste)
+        if (switched := masked(layer)) is not None:
+            return masked_copy(layer, mask_initializer, ste, switched)
+        if id(layer) in followers:
+            return copy_layer(layer, convert, FOLLOWERS[type(layer)])
         return copy_layer(layer, convert)
 
+    followers = _followers(model, masked)
     return _as_scl_model(_rebuild(model, convert, {}))
+
+
+def _granularities(granularity, target, model):
+    """A function from a layer to a `Granularity`, or None for no masks."""
+    if target is not None:
+        if granularity is not None:
+            raise ValueError(
+                "`sparsify` takes either `granularity` or `target`. Received: "
+                f"granularity={granularity!r}, target={target!r}"
+            )
+        return _for_target(model, target)
+    granularity = "connection" if granularity is None else granularity
+    if isinstance(granularity, dict) and "class_name" not in granularity:
+        known = {layer.name for layer in walk_layers(model)}
+        for key in granularity:
+            if key not in known and not isinstance(key, type):
+                raise ValueError(
+                    f"`granularity` names {key!r}, which is no layer of "
+                    f"'{model.name}'. Its layers are: {', '.join(sorted(known))}"
+                )
+        chosen = granularity
+
+        def granularity(layer):
+            types = [x for x in chosen if isinstance(x, type) and isinstance(layer, x)]
+            found = [x for x in (layer.name, *types) if x in chosen]
+            return chosen[found[0]] if found else "connection"
+
+    of = granularity if callable(granularity) else lambda layer: granularity
+    if not callable(granularity):
+        granularities.get(granularity)  # bad ones fail early
+
+    def granularity_of(layer):
+        found = of(layer)
+        return None if found is None else granularities.get(found)
+
+    return granularity_of
+
+
+def _for_target(model, target):
+    from scl_keras.targets.check import plan_for_target  # it needs this module
+
+    check, granularity_of = plan_for_target(model, target)
+    if not any(row.granularity for row in check.rows):
+        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
+    print(check)
+    return granularity_of
+
+
+def _followers(model, masked):
+    """Ids of the layers that are switched with the channels of a masked one."""
+    return {
+        id(follower)
+        for layer, behind in chains(model)
+        if all(type(x) in FOLLOWERS for x in behind)
+        and isinstance(masked(layer), granularities.Channel)
+        and masked(layer).axes is None
+        for follower in behind
+    }
 
 
 def fix_masks(model):
@@ -155,6 +235,8 @@ def strip_masks(model):
     def convert(layer):
         if is_graph(layer):  # in a wrapper
             return _rebuild(layer, convert, {})
+        if isinstance(layer, ChannelFollower):
+            return copy_layer(layer, convert, layer.stock_class)
         if not isinstance(layer, MaskedLayer):
             return copy_layer(layer, convert)
         if "stock_class" not in vars(type(layer)):

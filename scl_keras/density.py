@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 
 def target_density(caller, sparsity, compression):
     """The share of connections to keep.
@@ -35,3 +37,34 @@ def target_density(caller, sparsity, compression):
             f"Received: compression={compression}"
         )
     return 1 - sparsity if compression is None else 1 / compression
+
+
+def in_order(values, sizes):
+    """Switches from the largest mask variable to the smallest.
+
+    Args:
+        values: Array of mask variables.
+        sizes: Array of as many ints, the number of connections that each switches.
+
+    Returns:
+        Their indices in that order, and the number of connections kept by the first,
+        the first two, and so on: two arrays.
+    """
+    order = np.argsort(values)[::-1]
+    return order, np.cumsum(sizes[order])
+
+
+def nearest(kept, count):
+    """How many switches keep the number of connections nearest to a count.
+
+    Args:
+        kept: The second array of `in_order`.
+        count: Number of connections.
+
+    Returns:
+        An int from 1.
+    """
+    after = min(int(np.searchsorted(kept, count)), len(kept) - 1)
+    before = max(after - 1, 0)
+    is_nearer = abs(kept[before] - count) <= abs(kept[after] - count)
+    return (before if is_nearer else after) + 1

@@ -45,7 +45,7 @@ class Kernel:
     def kept(self):
         """Boolean NumPy array of the kernel's shape: not cut, by mask or by a zero."""
         if self.mask is not None:
-            return ops.convert_to_numpy(self.mask.variable) > 0
+            return ops.convert_to_numpy(self.mask.kept("bool"))
         return ops.convert_to_numpy(getattr(self.layer, self.name)) != 0
 
     def dead_features(self, kept=None):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import granularity as granularities
 from scl_keras import step
 
 BOUND = 1.0
@@ -17,7 +18,8 @@ class Mask(keras.layers.Layer):
     """The mask over one kernel: `w = v * H(s)`.
 
     It holds the mask variable `s` (float32 in every precision policy, since small
-    updates have to add up) of the kernel's shape. A connection is kept where `s > 0`.
+    updates have to add up) of the kernel's shape, or of a coarser one where
+    `granularity` says so. A connection is kept where `s > 0`.
 
     After every optimizer update `s` is put back into [-1, 1], so that no connection
     drifts so far that it could not come back, and where nothing positive is left, the
@@ -33,7 +35,10 @@ class Mask(keras.layers.Layer):
             is not learned: its variable is not trainable, and only `assign` changes it.
         feature_axes: Tuple of axes of the kernel that index its features (output units
             or filters); `(-1,)` for `Dense` and `Conv` kernels.
-        min_connections: 1 to keep a layer from losing its last connection, 0 to let it.
+        min_connections: 1 to keep a layer from losing its last connection (block,
+            channel), 0 to let it.
+        granularity: What one entry of `s` switches: `"connection"`, `"channel"` or a
+            `Granularity`.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Example:
@@ -51,6 +56,7 @@ class Mask(keras.layers.Layer):
         ste="identity",
         feature_axes=(-1,),
         min_connections=1,
+        granularity="connection",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -63,14 +69,20 @@ class Mask(keras.layers.Layer):
         self.ste = step.get(ste)
         self.feature_axes = tuple(feature_axes)
         self.min_connections = min_connections
+        self.granularity = granularities.get(granularity)
         self.positions = None
         self.kernel_values = None
+        # Not on the kernel, but on the channels that are made with it.
+        self.acts_later = False
 
     def build(self, kernel_shape):
         """Creates the mask variable for a kernel of shape `kernel_shape`."""
+        self.kernel_shape = tuple(kernel_shape)
+        layout = self.kernel_shape, self.feature_axes
+        self.sizes = self.granularity.sizes(*layout)
         self.variable = self.add_weight(
             name="mask",
-            shape=kernel_shape,
+            shape=self.granularity.variable_shape(*layout),
             initializer=self.initializer,
             constraint=MaskConstraint(self.min_connections),
             dtype="float32",
@@ -89,13 +101,24 @@ class Mask(keras.layers.Layer):
     @property
     def size(self):
         """Number of connections, kept or not."""
-        return int(np.prod(self.variable.shape))
+        return int(np.prod(self.kernel_shape))
 
-    def kept(self, dtype="float32"):
-        """`H(s)`: a 0/1 tensor of the kernel's shape, with the STE's gradient."""
+    def switches(self, dtype="float32"):
+        """`H(s)`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
         if not self.is_learned:
             return ops.cast(ops.greater(self.variable, 0), dtype)
         return ops.cast(self.ste(self.variable), dtype)
+
+    def kept(self, dtype="float32"):
+        """`H(s)` as a 0/1 tensor of the kernel's shape, with the STE's gradient."""
+        return self.granularity.expand(self.switches(dtype), self.kernel_shape)
+
+    @property
+    def switches_channels(self):
+        """Whether each entry of `s` switches a whole feature: a unit or filter."""
+        return isinstance(
+            self.granularity, granularities.Channel
+        ) and self.granularity.switches_features(self.kernel_shape, self.feature_axes)
 
     def mask_kernel(self, kernel):
         """`v * H(s)` for the kernel values `v`, in the dtype of `kernel`."""
@@ -104,7 +127,11 @@ class Mask(keras.layers.Layer):
 
     def count(self):
         """Number of kept connections, a scalar int32 tensor."""
-        return ops.sum(ops.cast(ops.greater(self.variable, 0), "int32"))
+        kept = ops.cast(ops.greater(self.variable, 0), "int32")
+        if isinstance(self.sizes, int):
+            count = ops.sum(kept)
+            return count if self.sizes == 1 else count * self.sizes
+        return ops.sum(kept * self.sizes)
 
     def held_up(self):
         """Whether the last connection was about to go, and is held up: a bool."""
@@ -118,15 +145,34 @@ class Mask(keras.layers.Layer):
             kept: Array of the kernel's shape; non-zero or true where kept.
 
         Raises:
-            ValueError: If the shape is another one.
+            ValueError: If the shape is another one, or part of a block or channel is
+                to be kept and part of it cut.
         """
         kept = np.asarray(kept)
-        if kept.shape != tuple(self.variable.shape):
+        if kept.shape != self.kernel_shape:
             raise ValueError(
-                f"`kept` must have the kernel's shape {tuple(self.variable.shape)}. "
+                f"`kept` must have the kernel's shape {self.kernel_shape}. "
                 f"Received: kept.shape={kept.shape}"
             )
-        self.variable.assign(np.where(kept != 0, BOUND, -BOUND).astype("float32"))
+        switches = self._collapse(kept != 0)
+        self.variable.assign(np.where(switches, BOUND, -BOUND).astype("float32"))
+
+    def _collapse(self, kept):
+        """The boolean array of the mask variable's shape that expands to `kept`."""
+        count = int(np.prod(self.variable.shape))
+        owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
+        owners = ops.convert_to_numpy(
+            self.granularity.expand(ops.convert_to_tensor(owners), self.kernel_shape)
+        )
+        switches = np.zeros(count, bool)
+        switches[owners[kept]] = True
+        if not np.array_equal(switches[owners], kept):
+            raise ValueError(
+                f"A mask of granularity '{self.granularity}' keeps or cuts all "
+                "connections that are switched together. Received: `kept` with some of "
+                "them kept and others cut."
+            )
+        return switches.reshape(self.variable.shape)
 
     def get_config(self):
         """Constructor arguments, for serialization."""
@@ -136,6 +182,7 @@ class Mask(keras.layers.Layer):
             "ste": step.serialize(self.ste),
             "feature_axes": self.feature_axes,
             "min_connections": self.min_connections,
+            "granularity": granularities.serialize(self.granularity),
         }
 
 

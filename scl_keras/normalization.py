@@ -1,6 +1,7 @@
 """Normalization of mask gradients: what gives one connection cost a meaning."""
 
 import keras
+import numpy as np
 from keras import ops
 
 _EPSILON = 1e-12
@@ -28,6 +29,16 @@ class GradientNormalization:
     mean over all steps so far. A gradient normalized batch by batch never fades, so
     that late in training it is noise of full size; with a memory it fades as the loss
     does. Where all gradients are zero they stay zero.
+
+    Where a mask variable switches several connections, `n` of them, both its gradient,
+    the sum of theirs, and its price, `n` times theirs, are divided by `n`: the update
+    is per connection, `(g / scale + λ · n · c · p) / n`, and the mean is one over
+    connections, `Σ n · (g / n)² / Σ n`. What decides between keeping and cutting, a
+    gradient against a price, stays the gradient of one objective with one λ, however
+    granularities are mixed; only the speed at which a mask variable moves is changed
+    (a diagonal preconditioning), and is that of all others. Per `"feature"`, masks
+    that switch whole features are normalized with their layer: each would be its own
+    and only scale.
 
     Args:
         per: `"network"`, `"layer"` (a scale for each kernel), `"feature"`, or None for
@@ -90,12 +101,17 @@ class GradientNormalization:
         Returns:
             Dict of tensors with the keys and shapes of `state_shapes(masks)`.
         """
-        squares = [ops.square(gradient) for gradient in gradients]
+        pairs = zip(gradients, masks, strict=True)
+        squares = [_over_sizes(ops.square(gradient), mask) for gradient, mask in pairs]
         if self.per in ("network", None):
             size = float(sum(mask.size for mask in masks))
             return {"network": sum(_total(square) for square in squares) / size}
         return {
-            id(mask): ops.mean(square, _reduced_axes(mask, self.per), keepdims=True)
+            id(mask): _over_sizes(
+                ops.mean(square, _reduced_axes(mask, self.per), keepdims=True),
+                mask,
+                _reduced_axes(mask, self.per),
+            )
             for square, mask in zip(squares, masks, strict=True)
         }
 
@@ -120,7 +136,17 @@ class GradientNormalization:
             mean = states[key] + share * (mean - states[key])
             states[key].assign(mean)
             scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
-        return [scales[self._key(mask)] for mask in masks]
+        return [_over_sizes(scales[self._key(mask)], mask) for mask in masks]
+
+    def price_sizes(self, mask):
+        """How many connections' price an update of each mask variable holds.
+
+        1 where updates are per connection, else the number that it switches.
+        """
+        if self.per is not None:
+            return 1
+        sizes = mask.sizes
+        return sizes if isinstance(sizes, int) else sizes.astype("float32")
 
     def get_config(self):
         """Constructor arguments, for serialization."""
@@ -135,6 +161,17 @@ class GradientNormalization:
         return f"GradientNormalization(per={self.per!r}, memory={self.memory})"
 
 
+def _over_sizes(x, mask, axes=()):
+    """Divides by the number of connections a variable switches, its mean along axes."""
+    if isinstance(mask.sizes, int):
+        return x if mask.sizes == 1 else x / mask.sizes
+    sizes = mask.sizes.astype("float32")
+    if axes:
+        sizes = np.broadcast_to(sizes, mask.variable.shape)
+        sizes = np.mean(sizes, axis=axes, keepdims=True)
+    return x / sizes
+
+
 def _total(x):
     """Sum of a non-negative tensor of rank one or more."""
     # XLA adds up one number after the other on CPUs, but columns side by side: three
@@ -146,4 +183,6 @@ def _total(x):
 def _reduced_axes(mask, per):
     rank = len(mask.variable.shape)
     features = {axis % rank for axis in mask.feature_axes} if per == "feature" else ()
+    if mask.switches_channels:
+        features = ()
     return tuple(axis for axis in range(rank) if axis not in features)

@@ -25,7 +25,8 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     where `ĝ` is the normalized gradient of the task loss (`GradientNormalization`), `λ`
     the connection cost, `c` the price of the connection and `p` the proxy derivative
     of the mask's STE: the gradient of `L_task + λ · Σ c · H(s)` (Tang et al., arXiv
-    2201.05020). Without normalization it is exactly that gradient.
+    2201.05020). Without normalization it is exactly that gradient. A mask variable that
+    switches `n` connections has the price of `n`.
 
     `SCLModel.compile` makes one; by itself it serves custom training loops, where it is
     used like any Keras optimizer on `model.trainable_variables`. Its learning rate and
@@ -230,9 +231,10 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             variable.assign(ops.where(self.frozen, value, variable))
 
     def _price(self, variable):
-        """`c · p(s)`."""
-        derivative = variable.connection_mask.ste.derivative(variable + 0)
-        return self._prices[id(variable)] * derivative
+        """`n · c · p(s)`, without `n` where updates are per connection."""
+        mask = variable.connection_mask
+        price = self._prices[id(variable)] * self.normalization.price_sizes(mask)
+        return price * mask.ste.derivative(variable + 0)
 
     def connection_loss(self, count=Mask.count):
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.

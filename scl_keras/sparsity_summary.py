@@ -33,6 +33,7 @@ class KernelRow:
             layer's output size isn't known.
         sparse_macs: Those of the kept connections alone.
         held_up: Whether the mask keeps its last connection only because it must.
+        granularity: What the mask switches, such as `"connection"`; None without one.
     """
 
     layer: str
@@ -46,6 +47,7 @@ class KernelRow:
     macs: int | None
     sparse_macs: int | None
     held_up: bool
+    granularity: str | None = None
 
     @property
     def sparsity(self):
@@ -168,7 +170,7 @@ class SparsitySummary:
             table.add_column(title, justify="right")
         for row in self.rows:
             table.add_row(
-                f"{row.layer} ({row.layer_type})" + (" *" if row.held_up else ""),
+                f"{row.layer} ({_kind(row)})" + (" *" if row.held_up else ""),
                 f"{row.kept:,} / {row.connections:,}",
                 f"{row.sparsity:.2%}",
                 _or_unknown(row.effective_sparsity, ".2%"),
@@ -276,7 +278,13 @@ def _row(kernel, kept, effective, positions):
         macs=None if positions is None else size * positions,
         sparse_macs=None if positions is None else kept * positions,
         held_up=kernel.mask is not None and kernel.mask.held_up(),
+        granularity=None if kernel.mask is None else str(kernel.mask.granularity),
     )
+
+
+def _kind(row):
+    by_connection = row.granularity in (None, "connection")
+    return row.layer_type if by_connection else f"{row.layer_type}, {row.granularity}"
 
 
 def _total(numbers):

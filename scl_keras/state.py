@@ -5,6 +5,7 @@ import tempfile
 import keras
 
 from scl_keras.graph import own_weights, walk_inside
+from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -38,11 +39,13 @@ def _copy_weights(old, new):
     for source, target in zip(old_weights, new_weights, strict=True):
         target.assign(source)
     if strips:
-        for name, kernel in old.masked_kernels().items():
-            getattr(new, name).assign(kernel)
+        for name, values in (old.masked_kernels() | old.masked_biases()).items():
+            getattr(new, name).assign(values)
     elif isinstance(old, MaskedLayer):
         for name in old.declared_kernels():
             new.mask_of(name).variable.assign(old.mask_of(name).variable)
+    if isinstance(old, ChannelFollower) and type(new) is old.stock_class:
+        old.strip_into(new)
 
 
 def _unlike(layer, received):

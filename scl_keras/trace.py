@@ -63,6 +63,11 @@ def trace(model, inputs=None):
     return Trace(inputs, recorder.calls, [recorder.resolve(x) for x in outputs])
 
 
+def trace_one(model):
+    """`trace(model)` for a batch of one, so that known inputs leave no size open."""
+    return trace(model, [_input((1, *x.shape[1:]), x) for x in model.inputs])
+
+
 class _Recorder:
     """Records the calls of a graph and of the graphs nested in it."""
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from scl_keras.graph import running_statistics
+from scl_keras.layers.followers import connect_followers
 from scl_keras.macs import record_positions
 from scl_keras.masks import find_masks
 from scl_keras.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
@@ -255,6 +256,7 @@ class FunctionalSCLModel(SCLModel, _Functional):
     # Keras tells by these arguments that it may save the graph.
     def __init__(self, inputs, outputs, name=None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
+        connect_followers(self)
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -268,3 +270,8 @@ class SCLSequential(SCLModel, keras.Sequential):
     model.compile("adam", "mse")
     ```
     """
+
+    def build(self, input_shape=None):
+        """Builds the layers, and connects those that share masks."""
+        super().build(input_shape)
+        connect_followers(self)

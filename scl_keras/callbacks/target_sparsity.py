@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 
-from scl_keras.density import target_density
+from scl_keras.density import in_order, nearest, target_density
 from scl_keras.kernels import prunable_kernels
 from scl_keras.masks import _BARELY_KEPT, find_masks
 
@@ -27,7 +27,8 @@ class TargetSparsity(keras.callbacks.Callback):
     epochs are left fine-tune the weights.
 
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
-    printed.
+    printed. Where a mask variable switches several connections (see `Granularity`), the
+    number is met up to one switch.
 
     A loss or accuracy is best before connections go. So have a callback that keeps the
     best weights look only at what comes after the target:
@@ -84,12 +85,15 @@ class TargetSparsity(keras.callbacks.Callback):
             )
         self._size = sum(mask.size for mask in self._masks)
         self._target = round(self.density * self._size)
-        floor = sum(mask.min_connections for mask in self._masks)
+        floor = sum(
+            mask.min_connections * int(np.max(mask.sizes)) for mask in self._masks
+        )
         if self._target < max(floor, 1):
             raise ValueError(
                 f"A density of {self.density:.3g} leaves {self._target} of "
-                f"{self._size} connections, less than one for each of "
-                f"{len(self._masks)} masks. Ask for less sparsity."
+                f"{self._size} connections, less than one (or one block or channel, "
+                f"together {floor}) for each of {len(self._masks)} masks. Ask for less "
+                "sparsity."
             )
         self._know_steps(self.params.get("steps"))
 
@@ -139,7 +143,8 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Warns if the model isn't left with the target."""
-        if (kept := self._kept()) != self._target:
+        largest = max(int(np.max(mask.sizes)) for mask in self._masks)
+        if abs((kept := self._kept()) - self._target) >= largest:
             warnings.warn(
                 f"Training ended with {kept:,} connections, not the {self._target:,} "
                 "asked for: it was stopped early, or a callback restored weights from "
@@ -163,9 +168,20 @@ class TargetSparsity(keras.callbacks.Callback):
     def _values(self):
         return [mask.variable.numpy().ravel() for mask in self._masks]
 
+    def _sizes(self):
+        return [
+            np.broadcast_to(mask.sizes, mask.variable.shape).ravel()
+            for mask in self._masks
+        ]
+
     def _distance(self, count):
-        """How far all mask variables must fall for `count` of them to be positive."""
+        """How far all mask variables must fall for `count` connections to be kept."""
         values = np.concatenate(self._values())
+        if any(np.max(mask.sizes) > 1 for mask in self._masks):
+            stride = max(1, values.size // _SAMPLE)
+            values, sizes = values[::stride], np.concatenate(self._sizes())[::stride]
+            order, kept = in_order(values, sizes)
+            return float(values[order[nearest(kept, count / stride) - 1]])
         kept = values[values > 0]  # few, after a while, and mostly enough
         values = kept if kept.size >= count else values
         stride = max(1, values.size // _SAMPLE)
@@ -212,13 +228,14 @@ class TargetSparsity(keras.callbacks.Callback):
             if mask.min_connections:  # every layer's strongest connection comes first
                 value[np.argmax(value)] = np.inf
         ranked = np.concatenate(values)
-        threshold = np.argpartition(ranked, -self._target)[-self._target :]
+        order, sums = in_order(ranked, np.concatenate(self._sizes()))
+        number = max(nearest(sums, self._target), int(np.isinf(ranked).sum()))
         kept = np.zeros(ranked.size, bool)
-        kept[threshold] = True
+        kept[order[:number]] = True
         cutoff = ranked[kept].min()
         start = 0
-        for mask in self._masks:
-            stop = start + mask.size
+        for mask, value in zip(self._masks, values, strict=True):
+            stop = start + value.size
             chosen = kept[start:stop].reshape(mask.variable.shape)
             s = mask.variable.numpy()
             moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from keras import layers, ops
 
+from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
 
 
@@ -71,7 +72,8 @@ def stand_in(*layer_types, kernels=()):
 def layer_stand_in(layer):
     """The `StandIn` of a layer, or None where none is known."""
     kind = type(layer)
-    if kind not in _stand_ins and MaskedLayer in kind.__bases__:
+    twin = MaskedLayer in kind.__bases__ or ChannelFollower in kind.__bases__
+    if kind not in _stand_ins and twin:
         kind = layer.stock_class
     return _stand_ins.get(kind)
 

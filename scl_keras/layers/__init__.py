@@ -13,7 +13,12 @@ from scl_keras.layers.depthwise_convolution import (
     MaskedSeparableConv2D,
 )
 from scl_keras.layers.embedding import MaskedEmbedding
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.followers import (
+    MaskedActivation,
+    MaskedBatchNormalization,
+    MaskedReLU,
+)
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.layers.recurrent import (
     MaskedBidirectional,
     MaskedGRU,
@@ -30,6 +35,9 @@ from scl_keras.layers.transposed_convolution import (
 )
 
 __all__ = [
+    "MaskedActivation",
+    "MaskedBatchNormalization",
+    "MaskedBias",
     "MaskedBidirectional",
     "MaskedConv1D",
     "MaskedConv1DTranspose",
@@ -50,6 +58,7 @@ __all__ = [
     "MaskedLSTMCell",
     "MaskedLayer",
     "MaskedMultiHeadAttention",
+    "MaskedReLU",
     "MaskedSeparableConv1D",
     "MaskedSeparableConv2D",
     "MaskedSimpleRNN",

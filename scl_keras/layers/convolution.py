@@ -2,7 +2,7 @@
 
 import keras
 
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -31,6 +31,7 @@ class MaskedConv1D(MaskedLayer, keras.layers.Conv1D):
     """
 
     kernel = MaskedKernel()
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -59,6 +60,7 @@ class MaskedConv2D(MaskedLayer, keras.layers.Conv2D):
     """
 
     kernel = MaskedKernel()
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -87,3 +89,4 @@ class MaskedConv3D(MaskedLayer, keras.layers.Conv3D):
     """
 
     kernel = MaskedKernel()
+    bias = MaskedBias()

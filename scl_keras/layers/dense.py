@@ -2,7 +2,7 @@
 
 import keras
 
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.positions import at_free_axes
 
 
@@ -30,6 +30,7 @@ class MaskedDense(MaskedLayer, keras.layers.Dense):
     """
 
     kernel = MaskedKernel()
+    bias = MaskedBias()
 
 
 def _output_axes(layer):

@@ -2,7 +2,7 @@
 
 import keras
 
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.positions import at_outputs
 
 
@@ -34,6 +34,7 @@ class MaskedDepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
     """
 
     kernel = MaskedKernel((-2, -1))
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -64,6 +65,7 @@ class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
     """
 
     kernel = MaskedKernel((-2, -1))
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -95,6 +97,7 @@ class MaskedSeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
 
     depthwise_kernel = MaskedKernel((-2, -1), at_outputs)
     pointwise_kernel = MaskedKernel((-1,), at_outputs)
+    bias = MaskedBias("pointwise_kernel")
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -126,3 +129,4 @@ class MaskedSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
 
     depthwise_kernel = MaskedKernel((-2, -1), at_outputs)
     pointwise_kernel = MaskedKernel((-1,), at_outputs)
+    bias = MaskedBias("pointwise_kernel")

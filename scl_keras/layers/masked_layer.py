@@ -6,6 +6,7 @@ import functools
 import keras
 from keras import ops
 
+from scl_keras import granularity as granularities
 from scl_keras import step
 from scl_keras.copying import copy_layer
 from scl_keras.graph import walk_inside, wrapped_layers
@@ -57,7 +58,43 @@ class MaskedKernel:
             kernel = getattr(super(self.owner, layer), self.name)
         if kernel is None or masked is None:
             return kernel
-        return layer.mask_of(self.name).mask_kernel(kernel)
+        mask = layer.mask_of(self.name)
+        if mask.acts_later:
+            return ops.convert_to_tensor(kernel)
+        return mask.mask_kernel(kernel)
+
+    def __set__(self, layer, value):
+        layer.__dict__[self.name] = value
+
+
+class MaskedBias:
+    """Declares the bias that goes with a kernel's features, as a class attribute.
+
+    Where a mask switches whole features, a feature that is cut has no bias either, and
+    is what the activation makes of zero. If that is zero, the layer's outputs are
+    switched, and else (`"sigmoid"`) the attribute reads as `b * H(s)` inside of `call`.
+    Otherwise it reads as the stock layer's own.
+
+    Args:
+        kernel: Name of the kernel whose features are the channels that the layer
+            returns, in the order of the bias.
+    """
+
+    def __init__(self, kernel="kernel"):
+        self.kernel = kernel
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, layer, owner=None):
+        if layer is None:
+            return self
+        masked = layer.__dict__.get("_masked") or {}
+        if self.name in masked:
+            return masked[self.name]
+        if self.name not in layer.__dict__:
+            raise AttributeError(f"{layer!r} has no attribute '{self.name}' yet.")
+        return layer.__dict__[self.name]
 
     def __set__(self, layer, value):
         layer.__dict__[self.name] = value
@@ -102,11 +139,16 @@ class MaskedLayer:
             Positive: the layer starts with all its connections.
         ste: Straight-through estimator: `"identity"`, `"leaky_relu"`, `"softplus"`
             or an `STE`. None for fixed masks, which training doesn't change.
+        granularity: What one mask variable switches: `"connection"`, `"channel"` or a
+            `Granularity` such as `Block(4)`. With channels that are features a bias is
+            masked, too, where the class declares one (`MaskedBias`).
         **kwargs: Keyword arguments of the stock layer.
 
     Raises:
         ValueError: If an argument is something else.
     """
+
+    _switches_outputs = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -121,7 +163,8 @@ class MaskedLayer:
         @functools.wraps(stock_call)
         def call(self, *args, **kwargs):
             with self._applying_masks():
-                return stock_call(self, *args, **kwargs)
+                outputs = stock_call(self, *args, **kwargs)
+            return self._switched(outputs)
 
         cls.call = call
 
@@ -130,16 +173,19 @@ class MaskedLayer:
         *args,
         mask_initializer=DEFAULT_MASK_INITIALIZER,
         ste="identity",
+        granularity="connection",
         **kwargs,
     ):
         self.mask_initializer = get_initializer(mask_initializer)
         self.ste = step.get(ste)
+        self.granularity = granularities.get(granularity)
         super().__init__(*args, **kwargs)
         for name, kernel in self.declared_kernels().items():
             mask = Mask(
                 self.mask_initializer,
                 self.ste,
                 kernel.axes_of(self),
+                granularity=self.granularity,
                 name=f"{name}_mask",
                 trainable=self.trainable,
             )
@@ -160,7 +206,7 @@ class MaskedLayer:
             return value
         if not masked_class_of(value) and not wrapped_layers(value):
             return value
-        return masked_copy(value, self.mask_initializer, self.ste)
+        return masked_copy(value, self.mask_initializer, self.ste, self.granularity)
 
     def mask_of(self, kernel_name):
         """The `Mask` over the kernel called `kernel_name`, such as `"kernel"`."""
@@ -172,7 +218,51 @@ class MaskedLayer:
         Those of layers inside of it are not its own, and not among them.
         """
         with self._applying_masks():
-            return dict(self.__dict__["_masked"])
+            masked = self.__dict__["_masked"]
+            masked = {k: masked[k] for k in self.declared_kernels() if k in masked}
+        for name, kernel in masked.items():
+            if self.mask_of(name).acts_later:
+                masked[name] = self.mask_of(name).mask_kernel(kernel)
+        return masked
+
+    @property
+    def channel_axis(self):
+        """The axis of the channels that the layer returns."""
+        return 1 if getattr(self, "data_format", None) == "channels_first" else -1
+
+    def leave_switching(self):
+        """Leaves it to layers behind it to switch its channels."""
+        self.channel_mask.acts_later = True
+        self._switches_outputs = False
+
+    def _switched(self, outputs):
+        if not self._switches_outputs:
+            return outputs
+        return switch_channels(outputs, self.channel_mask.switches(), self.channel_axis)
+
+    def _switch_where_complete(self):
+        """Switches channels behind the activation, if they are zero there, too."""
+        if self.channel_mask is not None and keeps_zero(self):
+            self.channel_mask.acts_later = self._switches_outputs = True
+
+    def masked_biases(self):
+        """Biases `b * H(s)`, by name, where the layer's masks switch whole features."""
+        mask, masked = self.channel_mask, {}
+        for name in self._declared(MaskedBias) if mask is not None else ():
+            bias = getattr(self, name)
+            if bias is not None:
+                kept = ops.reshape(mask.switches(bias.dtype), (-1,))
+                masked[name] = ops.multiply(bias, kept)
+        return masked
+
+    @property
+    def channel_mask(self):
+        """The mask that switches the channels that the layer returns, or None."""
+        biases = list(self._declared(MaskedBias).values())
+        if not biases or not isinstance(self.granularity, granularities.Channel):
+            return None
+        mask = self.mask_of(biases[0].kernel)
+        return mask if mask.switches_channels else None
 
     def add_weight(self, *args, **kwargs):
         """Has Keras cast kernels after they are masked, not before.
@@ -192,16 +282,21 @@ class MaskedLayer:
             **super().get_config(),
             "mask_initializer": keras.initializers.serialize(self.mask_initializer),
             "ste": keras.saving.serialize_keras_object(self.ste),
+            "granularity": granularities.serialize(self.granularity),
         }
 
     @classmethod
     def declared_kernels(cls):
         """The class's `MaskedKernel` declarations, by name."""
+        return cls._declared(MaskedKernel)
+
+    @classmethod
+    def _declared(cls, kind):
         return {
             name: attribute
             for base in reversed(cls.__mro__)
             for name, attribute in vars(base).items()
-            if isinstance(attribute, MaskedKernel)
+            if isinstance(attribute, kind)
         }
 
     def _full_precision_kernels(self):
@@ -213,6 +308,10 @@ class MaskedLayer:
             if kernel is not None
             and keras.backend.standardize_dtype(kernel.dtype) == self.variable_dtype
         }
+
+    def _biases_in_call(self):
+        mask = self.channel_mask
+        return {} if mask is None or mask.acts_later else self.masked_biases()
 
     @contextlib.contextmanager
     def _applying_masks(self):
@@ -229,7 +328,8 @@ class MaskedLayer:
         try:
             for layer in entered:
                 if layer.built:
-                    layer.__dict__["_masked"] = layer._full_precision_kernels()
+                    kernels = layer._full_precision_kernels()
+                    layer.__dict__["_masked"] = kernels | layer._biases_in_call()
             yield
         finally:
             for layer in entered:
@@ -255,8 +355,45 @@ def _building_masks(stock_build):
                 variable.regularizer = _OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:
                 variable.constraint = _OnKeptConnections(variable.constraint, mask)
+        self._switch_where_complete()
 
     return build
+
+
+def keeps_zero(layer):
+    """Whether a layer has no activation, or one that is known to map zero to zero."""
+    return getattr(layer, "activation", None) in _ZERO_AT_ZERO
+
+
+_ZERO_AT_ZERO = {
+    None,
+    *(
+        getattr(keras.activations, name)
+        for name in (
+            *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu"),
+            *("silu", "tanh", "softsign", "mish", "hard_silu", "hard_tanh"),
+        )
+    ),
+}
+
+
+def switch_channels(x, switches, axis):
+    """Multiplies the channels of a tensor with 0 or 1.
+
+    Args:
+        x: Tensor.
+        switches: Float32 tensor with one entry for each channel.
+        axis: The axis of the channels.
+
+    Returns:
+        A tensor of the shape and dtype of `x`.
+    """
+    shape = [1] * len(x.shape)
+    shape[axis] = -1
+    # In full precision: the gradients of switches add up over batch and positions.
+    wide = "float64" if x.dtype == "float64" else "float32"
+    switched = ops.cast(x, wide) * ops.cast(ops.reshape(switches, shape), wide)
+    return ops.cast(switched, x.dtype)
 
 
 def masked_class_of(layer):
@@ -264,24 +401,26 @@ def masked_class_of(layer):
     return _masked_class_of.get(type(layer))
 
 
-def masked_copy(layer, mask_initializer, ste):
+def masked_copy(layer, mask_initializer, ste, granularity="connection"):
     """An unbuilt copy of a layer, with masks where it and those it wraps can have any.
 
     Args:
         layer: A layer, stock or masked.
         mask_initializer: Initializer of the new mask variables.
         ste: Straight-through estimator of the new masks.
+        granularity: What their mask variables switch.
 
     Returns:
         A layer.
     """
 
     def convert(inner):
-        return masked_copy(inner, mask_initializer, ste)
+        return masked_copy(inner, mask_initializer, ste, granularity)
 
     config, masked_class = layer.get_config(), masked_class_of(layer)
     if masked_class:
         config |= {"mask_initializer": mask_initializer, "ste": ste}
+        config["granularity"] = granularity
     return copy_layer(layer, convert, masked_class, config)
 
 

@@ -2,7 +2,7 @@
 
 import keras
 
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
 from scl_keras.positions import at_inputs
 
 
@@ -33,6 +33,7 @@ class MaskedConv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
     """
 
     kernel = MaskedKernel((-2,), at_inputs)
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -62,6 +63,7 @@ class MaskedConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
     """
 
     kernel = MaskedKernel((-2,), at_inputs)
+    bias = MaskedBias()
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -91,3 +93,4 @@ class MaskedConv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
     """
 
     kernel = MaskedKernel((-2,), at_inputs)
+    bias = MaskedBias()

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from scl_keras.connectivity import ConnectionGraph
+from scl_keras.granularity import Connection
 from scl_keras.kernels import prunable_kernels
 from scl_keras.pruning.data import batches_of
 from scl_keras.pruning.gradients import LossGradients
@@ -32,6 +33,13 @@ class PrunableNetwork:
     ):
         self.model = model
         self.kernels = [k for k in prunable_kernels(model) if k.mask is not None]
+        for kernel in self.kernels:
+            if kernel.mask.granularity != Connection():
+                raise ValueError(
+                    "Pruning methods score and cut connections one by one. Prune a "
+                    'model whose masks have the granularity "connection". Received: '
+                    f"'{kernel.label}' of granularity '{kernel.mask.granularity}'"
+                )
         self.input_shapes = input_shapes
         self._data, self._loss, self._loss_weights = data, loss, loss_weights
 

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from scl_keras import distribution
+from scl_keras.granularity import Connection
 from scl_keras.masks import split_masks
 from scl_keras.optimizer import (
     DEFAULT_CONNECTION_COST,
@@ -124,6 +125,14 @@ class SwitcherOptimizer(SCLOptimizer):
             )
         self.mask_optimizer.build(self.switcher.trainable_variables)
         self._masks = [variable.connection_mask for variable in masks]
+        for mask in self._masks:
+            if mask.granularity != Connection():
+                raise ValueError(
+                    "A switcher network switches connections one by one. Use "
+                    '`granularity="connection"` with it, or let the masks be learned '
+                    f"by themselves (`SCLModel`). Received: {mask.path} of granularity "
+                    f"'{mask.granularity}'"
+                )
 
     @property
     def switcher_optimizer(self):

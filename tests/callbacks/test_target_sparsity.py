@@ -259,7 +259,8 @@ def test_a_training_that_is_resumed_steers_as_if_it_had_not_stopped(tmp_path):
 
     x, y = DIGITS.x_train[:512], DIGITS.y_train[:512]
     callbacks = [TargetSparsity(0.9, by_epoch=6), Stop()]
-    first.fit(x, y, shuffle=False, verbose=0, epochs=7, callbacks=callbacks)
+    with pytest.warns(UserWarning, match="stopped early"):
+        first.fit(x, y, shuffle=False, verbose=0, epochs=7, callbacks=callbacks)
     first.save(tmp_path / "model.keras")
     second = keras.models.load_model(tmp_path / "model.keras")
     train(second, epochs=7, initial_epoch=3)

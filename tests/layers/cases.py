@@ -65,7 +65,8 @@ def copy_weights(source, target):
 def random_masks(layer, share=0.5):
     rng = np.random.default_rng(4)
     for mask in find_masks(layer):
-        mask.assign(rng.random(mask.variable.shape) < share)
+        s = mask.variable
+        s.assign(np.where(rng.random(s.shape) < share, 1, -1))
 
 
 def case(name, shape, *args, tokens=0, self_attention=False, **kwargs):

@@ -1,0 +1,241 @@
+"""Which layers can get smaller or faster on a runtime, and why not the others."""
+
+import dataclasses
+
+from keras import layers
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scl_keras.conversion import _check_graph, strip_masks
+from scl_keras.granularity import Block, Connection, Granularity
+from scl_keras.graph import walk_inside
+from scl_keras.kernels import prunable_kernels
+from scl_keras.masks import find_masks
+from scl_keras.targets.removable import INPUTS, ChannelSwitches
+from scl_keras.targets.xnnpack import SparsePart
+
+DENSE_BLOCK = Block(4, axis=-2)
+POINTWISE_BLOCK = Block(4, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelCheck:
+    """What a target makes of one kernel.
+
+    Attributes:
+        layer: The layer's name and the kernel's, such as `"dense_1/kernel"`.
+        layer_type: Class name of the layer.
+        shape: Shape of the kernel.
+        gains: Whether the layer can get faster there (for `"size"`: smaller).
+        granularity: What its masks should switch, or None for no masks.
+        reason: Why, or why not.
+    """
+
+    layer: str
+    layer_type: str
+    shape: tuple
+    gains: bool
+    granularity: Granularity | None
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetCheck:
+    """What a target makes of a model: rows, and a table as text.
+
+    Attributes:
+        name: Name of the model.
+        target: Name of the target.
+        rows: A `KernelCheck` for each kernel that could be masked.
+        note: What holds for all of them.
+    """
+
+    name: str
+    target: str
+    rows: tuple
+    note: str
+
+    @property
+    def gains(self):
+        """Whether any layer gains."""
+        return any(row.gains for row in self.rows)
+
+    def as_dict(self):
+        """All of it as JSON-able data."""
+        rows = [
+            {**dataclasses.asdict(row), "granularity": _text(row.granularity)}
+            for row in self.rows
+        ]
+        return {**dataclasses.asdict(self), "rows": rows, "gains": self.gains}
+
+    def __str__(self):
+        table = Table(box=box.SQUARE, title=f'"{self.name}" on {self.target}')
+        for title in ("Layer (type)", "Masks switch", "Gains", "Why"):
+            table.add_column(title, overflow="fold")
+        for row in self.rows:
+            table.add_row(
+                f"{row.layer} ({row.layer_type})",
+                _text(row.granularity) or "-",
+                "yes" if row.gains else "no",
+                row.reason,
+            )
+        console = Console(width=120, color_system=None, highlight=False)
+        with console.capture() as capture:
+            console.print(table)
+        return f"{capture.get().rstrip()}\n{self.note}"
+
+
+def check_target(model, target):
+    """Tells for each kernel whether a target can run it faster, and why not.
+
+    - `"compact"`: channels are removed (`compact`), so that all runtimes and devices
+      have less to do. Masks switch a channel where it is read by one layer alone, else
+      where it is made; channels that are added up stay.
+    - `"tflite-dense"`: TFLite on CPUs, whose 1x4 block form makes `Dense` layers
+      faster; the others as for `"compact"`.
+    - `"xnnpack"`: TFLite on ARM (aarch64), where XNNPACK runs 1x1 convolutions on
+      sparse kernels if the network has its shape. Blocks of four output channels are
+      what its fastest kernel takes.
+    - `"size"`: the smallest file, on any runtime; connections are switched one by one.
+
+    Args:
+        model: A built functional or Sequential model, stock or masked.
+        target: One of `TARGETS`.
+
+    Returns:
+        A `TargetCheck`, which `str` makes a table of.
+
+    Raises:
+        ValueError: If the model has no graph or open sizes, or there is no such target.
+
+    Example:
+
+    ```python
+    check = check_target(model, "xnnpack")
+    print(check)
+    [row.layer for row in check.rows if not row.gains]
+    ```
+    """
+    check, _ = plan_for_target(model, target)
+    return check
+
+
+def plan_for_target(model, target):
+    """`check_target(model, target)`, and a function from a layer to its granularity."""
+    if target not in TARGETS:
+        raise ValueError(
+            f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
+        )
+    _check_graph(model, "check_target")
+    if any(None in x.shape[1:] for x in model.inputs):
+        shapes = [tuple(x.shape) for x in model.inputs]
+        raise ValueError(
+            "`check_target` needs inputs of known sizes: padding and what is left of "
+            f"an image depend on them. Received: inputs of shapes {shapes}"
+        )
+    stock = strip_masks(model) if find_masks(model) else model
+    rule, note = TARGETS[target]
+    judge = rule(stock)
+    rows, chosen = [], {}
+    for kernel in prunable_kernels(stock):
+        granularity, gains, reason = judge(kernel)
+        chosen[id(kernel.layer)] = granularity
+        kind = type(kernel.layer).__name__
+        rows.append(
+            KernelCheck(kernel.label, kind, kernel.shape, gains, granularity, reason)
+        )
+
+    def granularity_of(layer):
+        found = [chosen.get(id(inner)) for inner in walk_inside(layer)]
+        return next((x for x in found if x is not None), None)
+
+    return TargetCheck(model.name, target, tuple(rows), note), granularity_of
+
+
+def _compact(model, excluded=frozenset()):
+    switches = ChannelSwitches(model, excluded)
+
+    def judge(kernel):
+        key = id(kernel.layer)
+        reason = switches.reasons.get(key, "compaction doesn't take such layers apart")
+        return switches.of.get(key), key in switches.shrinks, reason
+
+    return judge
+
+
+def _tflite_dense(model):
+    every = {id(k.layer): k.layer for k in prunable_kernels(model)}
+    # Those that read a convolution's channels are better used to switch these.
+    channels = ChannelSwitches(model)
+    dense = {
+        key
+        for key, layer in every.items()
+        if type(layer) is layers.Dense
+        and (channels.of.get(key) != INPUTS or channels.reads_only(layer, layers.Dense))
+    }
+    others = _compact(model, dense)
+
+    def judge(kernel):
+        if id(kernel.layer) not in dense:
+            return others(kernel)
+        inputs = kernel.shape[0]
+        if inputs < DENSE_BLOCK.size:
+            return None, False, f"{inputs} inputs make no block of four"
+        rest = inputs % DENSE_BLOCK.size
+        short = f"; the last block has {rest}, and has to be padded" if rest else ""
+        return DENSE_BLOCK, True, f"four inputs of one output are one block{short}"
+
+    return judge
+
+
+def _xnnpack(model):
+    part = SparsePart(model)
+
+    def judge(kernel):
+        layer = kernel.layer
+        if type(layer) is layers.Dense:
+            return None, False, "XNNPACK has no sparse kernel of it; see 'tflite-dense'"
+        problem = part.problems.get(
+            id(layer), "it isn't a call of its own in the graph"
+        )
+        if type(layer) is layers.Conv2D and set(layer.kernel_size) == {1}:
+            if problem:
+                return None, False, problem
+            return POINTWISE_BLOCK, True, "four outputs of one input are one block"
+        if problem:
+            return None, False, problem
+        return None, False, "it has the shape, but only 1x1 convolutions get faster"
+
+    return judge
+
+
+def _size(model):
+    def judge(kernel):
+        return Connection(), True, "a cut connection costs a bit instead of a number"
+
+    return judge
+
+
+TARGETS = {
+    "compact": (
+        _compact,
+        "What is cut has to be removed with `compact` before it is exported.",
+    ),
+    "tflite-dense": (
+        _tflite_dense,
+        "Blocks pay from about 70 % of zeros on; channels have to be removed with "
+        "`compact`.",
+    ),
+    "xnnpack": (
+        _xnnpack,
+        "On aarch64 alone, and only if more than two thirds of all weights of the 1x1 "
+        "convolutions are zero and the file is sparse-encoded.",
+    ),
+    "size": (_size, "Files get smaller, not faster."),
+}
+"""The targets by name: their rules, and what holds for all kernels."""
+
+
+def _text(granularity):
+    return None if granularity is None else str(granularity)

@@ -1,0 +1,155 @@
+"""Where masks have to switch channels so that `compact` can remove them."""
+
+import keras
+from keras import layers
+
+from scl_keras.connectivity.channels import ChannelClasses, channel_axis
+from scl_keras.connectivity.shrinking import reads_all_channels
+from scl_keras.granularity import Channel
+from scl_keras.trace import trace_one
+
+INPUTS = Channel((-2,))
+
+
+class ChannelSwitches:
+    """One switch for each channel that can be removed by itself.
+
+    A channel is made by one layer, handed on by normalizations, activations and
+    depthwise convolutions, and read by others. It is switched where it is read, if that
+    is one place: there its gradient is alive also while it is cut. Otherwise it is
+    switched where it is made. Channels that several layers make together, as the terms
+    of a sum do, could only be removed if all of them agreed, and have no switch.
+
+    Args:
+        model: A functional or Sequential stock model with known sizes.
+        excluded: Ids of layers that shall not have a switch.
+
+    Attributes:
+        of: Dict of granularities by the ids of layers.
+        reasons: Dict of texts by the ids of layers: how each layer gets smaller, or
+            why it doesn't.
+        shrinks: Set of the ids of the layers that can get smaller.
+    """
+
+    def __init__(self, model, excluded=frozenset()):
+        graph = trace_one(model)
+        self._classes = ChannelClasses(graph.inputs, graph.calls, graph.outputs)
+        self._pinned = self._classes.always_kept
+        self._outermost = {r for x in graph.outputs for r in self._roots(x)}
+        kernels = [c for c in graph.calls if reads_all_channels(c.operation)]
+        self._made_by, self._read_by, self._called = {}, {}, {}
+        for call in kernels:
+            layer = call.operation
+            self._called[id(layer)] = self._called.get(id(layer), 0) + 1
+            for root in self._outputs(call):
+                self._made_by.setdefault(root, {})[id(layer)] = layer
+            for root in self._inputs(call):
+                self._read_by.setdefault(root, {})[id(layer)] = layer
+        self._excluded = excluded
+        self.of, self.reasons, self.shrinks = {}, {}, set()
+        self._switched = set()
+        self._calls = {id(call.operation): call for call in kernels}
+        # First those that leave no choice: a layer has one mask, and so one switch.
+        order = sorted(kernels, key=lambda call: self._reader(call) is not None)
+        for call in order:
+            self._switch(call)
+        for call in graph.calls:
+            self._explain(call)
+
+    def _roots(self, x):
+        return self._classes.roots(self._classes.of[id(x)].ids).tolist()
+
+    def _inputs(self, call):
+        return self._roots(call.inputs[0])
+
+    def _outputs(self, call):
+        return set(self._roots(call.outputs[0]))
+
+    def reads_only(self, layer, kind):
+        """Whether all channels that a layer reads are made by layers of one type."""
+        roots = self._inputs(self._calls[id(layer)])
+        makers = [x for r in roots for x in self._made_by.get(r, {}).values()]
+        return all(type(x) is kind for x in makers)
+
+    def _reader(self, call):
+        """The one layer that can switch what a call makes, where it reads it."""
+        readers = {}
+        for root in self._outputs(call):
+            readers |= self._read_by.get(root, {})
+        if len(readers) != 1:
+            return None
+        (reader,) = readers.values()
+        reading = self._calls[id(reader)]
+        inputs = self._inputs(reading)
+        x = reading.inputs[0]
+        alone = all(len(self._read_by[root]) == 1 for root in inputs)
+        if (
+            id(reader) in self._excluded
+            or not alone
+            or len(set(inputs)) != len(inputs)
+            or self._pinned & set(inputs)
+            or self._called[id(reader)] != 1
+            or type(reader) not in _READERS
+            or self._classes.of[id(x)].axis != channel_axis(reader, len(x.shape))
+        ):
+            return None
+        return reader
+
+    def _problem(self, call):
+        """Why the channels that a call makes can't be removed, or None."""
+        roots = self._outputs(call)
+        if self._outermost & roots:
+            return "its own are the model's outputs"
+        if self._pinned & roots:
+            return "its own go through operations that compaction doesn't take apart"
+        together = {id(x): x for r in roots for x in self._made_by[r].values()}
+        if len(together) > 1:
+            others = [x.name for x in together.values() if x is not call.operation]
+            return f"its own are added to those of '{others[0]}': go together only"
+        if self._called[id(call.operation)] != 1:
+            return "it is shared: what it makes is needed in several places"
+        return None
+
+    def _switch(self, call):
+        layer = call.operation
+        if problem := self._problem(call):
+            self.reasons[id(layer)] = problem
+            return
+        reader = self._reader(call)
+        if reader is not None and self.of.get(id(reader), INPUTS) == INPUTS:
+            self.of[id(reader)] = INPUTS
+            text = f"its own are switched by '{reader.name}'"
+        elif id(layer) in self._excluded or id(layer) in self.of:
+            self.reasons[id(layer)] = "its own have no mask left to switch them"
+            return
+        else:
+            self.of[id(layer)] = Channel()
+            text = "switches channels that it makes"
+        self.shrinks.add(id(layer))
+        self._switched.add(id(layer))
+        self.reasons[id(layer)] = text
+        for root in self._outputs(call):
+            self.shrinks.update(self._read_by.get(root, {}))
+
+    def _explain(self, call):
+        """What the other layers do, and those that switch what they read."""
+        layer = call.operation
+        if self.of.get(id(layer)) == INPUTS:
+            own = self.reasons.get(id(layer))
+            self.reasons[id(layer)] = "switches channels that it reads" + (
+                f"; {own}" if own else ""
+            )
+        elif isinstance(layer, _DEPTHWISE):
+            made = self._roots(call.outputs[0])
+            makers = [x for r in made for x in self._made_by.get(r, {}).values()]
+            if any(id(x) in self._switched for x in makers):
+                self.shrinks.add(id(layer))
+                self.reasons[id(layer)] = f"has the channels of '{makers[0].name}'"
+            else:
+                self.reasons[id(layer)] = "the channels that it is given all stay"
+        elif id(layer) not in self.reasons:
+            self.reasons[id(layer)] = "compaction doesn't take such layers apart"
+
+
+_READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
+_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
