@@ -186,7 +186,7 @@ def _forwards(step, reached, masks):
     xs = [reached[id(x)] for x in step.call.inputs]
     kernels = [
         masks[id(layer), name] if (id(layer), name) in masks else _nonzero(layer, name)
-        for name in step.kernels
+        for layer, name in step.kernels
     ]
     # The one place that needs a backend: `jax.vjp` would do the same.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -220,8 +220,8 @@ def _backwards(step, pullback, needed, used):
         found = _binary(gradient)
         before = needed.get(id(x))
         needed[id(x)] = found if before is None else tf.maximum(before, found)
-    for name, gradient in zip(step.kernels, of_kernels, strict=True):
-        key = id(step.call.operation), name
+    for (layer, name), gradient in zip(step.kernels, of_kernels, strict=True):
+        key = id(layer), name
         found = ops.convert_to_numpy(_binary(gradient)) > 0
         used[key] = used[key] | found if key in used else found
 

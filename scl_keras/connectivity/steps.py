@@ -10,6 +10,7 @@ from keras import ops
 from scl_keras.connectivity.activations import activated, is_known_activation
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
+from scl_keras.graph import walk_inside
 from scl_keras.trace import Call
 
 
@@ -21,7 +22,8 @@ class Step:
         call: The `Call`.
         function: `function(xs, kernels)`: from 0/1 tensors for the call's inputs and
             its kernels to a list of tensors, positive where the outputs are reached.
-        kernels: Names of the kernels.
+        kernels: Pairs of a layer, the operation or one inside of it, and the name of a
+            kernel.
         unknown: What about it isn't known and counts as fully connected, or None.
     """
 
@@ -42,14 +44,18 @@ def step_of(call, prunable):
         A `Step`.
     """
     operation = call.operation
-    names = tuple(prunable.get(id(operation), ()))
     title = f"{operation.name} ({type(operation).__name__})"
     if not isinstance(operation, keras.layers.Layer):
         function = operation_stand_in(operation)
         if function is not None:
             run = functools.partial(_run_operation, function, call)
             return Step(call, run, (), None)
-    elif _is_plain(call) and (found := layer_stand_in(operation)) is not None:
+    elif (
+        _is_plain(call)
+        and (found := layer_stand_in(operation)) is not None
+        # A stand-in of one's own may say nothing of kernels of layers inside.
+        and all(x is operation for x, _ in _kernels_inside(operation, prunable))
+    ):
         activation = getattr(operation, "activation", None)
         if not is_known_activation(activation):
             name = getattr(activation, "__name__", type(activation).__name__)
@@ -57,8 +63,17 @@ def step_of(call, prunable):
         else:
             title = None
         run = functools.partial(_run_layer, found, call)
-        return Step(call, run, found.kernels, title)
-    return Step(call, functools.partial(_connect_fully, call), names, title)
+        return Step(call, run, tuple((operation, k) for k in found.kernels), title)
+    inside = _kernels_inside(operation, prunable)
+    return Step(call, functools.partial(_connect_fully, call), inside, title)
+
+
+def _kernels_inside(operation, prunable):
+    """Pairs of a layer and a name: all prunable kernels of an operation."""
+    if not isinstance(operation, keras.layers.Layer):
+        return ()
+    inside = walk_inside(operation)
+    return tuple((x, name) for x in inside for name in prunable.get(id(x), ()))
 
 
 def _is_plain(call):
