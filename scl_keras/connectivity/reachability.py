@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from scl_keras.connectivity.steps import step_of
+from scl_keras.connectivity.steps import steps_of
 from scl_keras.graph import is_graph
 from scl_keras.kernels import prunable_kernels
 from scl_keras.trace import trace
@@ -74,10 +74,7 @@ class ConnectionGraph:
                     f"The size of what '{call.operation.name}' returns isn't known "
                     f"before it runs. Received: {[out.shape for out in call.outputs]}"
                 )
-        by_layer = {}
-        for kernel in self.kernels:
-            by_layer.setdefault(id(kernel.layer), []).append(kernel.name)
-        self.steps = [step_of(c, by_layer) for c in self.trace.calls]
+        self.steps = steps_of(self.trace.calls)
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 

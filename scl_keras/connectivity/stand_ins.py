@@ -70,10 +70,12 @@ def stand_in(*layer_types, kernels=()):
 
 def layer_stand_in(layer):
     """The `StandIn` of a layer, or None where none is known."""
-    kind = type(layer)
-    if kind not in _stand_ins and MaskedLayer in kind.__bases__:
-        kind = layer.stock_class
-    return _stand_ins.get(kind)
+    return _stand_ins.get(type(layer)) or _stand_ins.get(stock_type(layer))
+
+
+def stock_type(layer):
+    """The type of a layer, or of the one that it is the masked twin of."""
+    return layer.stock_class if MaskedLayer in type(layer).__bases__ else type(layer)
 
 
 def together(x, axes):
