@@ -31,9 +31,13 @@ class ConnectionGraph:
     cancel, nor fade, however deep the network, and whether it is zero is exact although
     it is computed in float32.
 
-    Operations of which it is not known what depends on what (`Lambda`, attention,
-    recurrent and custom layers) count as fully connected, see `unknown`. `stand_in`
-    makes a layer of one's own known.
+    Recurrent layers are followed step by step from states that are zero, attention from
+    its projections to what is attended to, and wrappers into what they wrap.
+
+    Operations of which it is not known what depends on what count as fully connected,
+    with all kernels inside of them, see `unknown`: `Lambda` and custom layers, cells
+    and activations, calls with time steps masked, with initial states or with attention
+    scores returned, and stateful layers. `stand_in` makes a layer of one's own known.
 
     Args:
         model: A built functional or Sequential model, masked or with zeros in its
@@ -45,7 +49,7 @@ class ConnectionGraph:
     Attributes:
         kernels: List of `scl_keras.kernels.Kernel`, as of `prunable_kernels(model)`.
         unknown: Tuple of names of the operations that count as fully connected, such as
-            `"attention (MultiHeadAttention)"`.
+            `"lambda (Lambda)"`.
 
     Raises:
         ValueError: If the model isn't built or is subclassed, or if `input_shapes` is

@@ -54,8 +54,48 @@ LAYERS = {
     "one's own": Residual,
     "one's own in a wrapper": lambda: layers.TimeDistributed(Bottleneck(2, 3)),
 }
+
+
+@keras.saving.register_keras_serializable("inner_kernels")
+class OwnCell(layers.SimpleRNNCell):
+    """Stands for a cell that computes something else."""
+
+
+@keras.saving.register_keras_serializable("inner_kernels")
+class MaskedOwnCell(MaskedLayer, OwnCell):
+    kernel = MaskedKernel()
+    recurrent_kernel = MaskedKernel()
+
+
+@keras.saving.register_keras_serializable("inner_kernels")
+class Opaque(layers.Layer):
+    def call(self, x):
+        return x[..., ::-1]
+
+
+@keras.saving.register_keras_serializable("inner_kernels")
+def sorted_units(x):
+    return keras.ops.sort(x, axis=-1)
+
+
+def masked_attention(x):
+    """Keras takes the mask off the tensors, so that the graph doesn't show it."""
+    x = layers.Masking()(x)
+    return layers.MultiHeadAttention(2, 2)(x, x)[:, :]
+
+
 CONSERVATIVE = {
     "LSTM with a mask": lambda: lambda x: layers.LSTM(3)(layers.Masking()(x)),
+    "attention with a mask": lambda: masked_attention,
+    "attention with its scores": lambda: (
+        lambda x: layers.MultiHeadAttention(2, 2)(x, x, return_attention_scores=True)[0]
+    ),
+    "a cell of one's own": lambda: layers.RNN(OwnCell(3)),
+    "an activation of one's own": lambda: layers.GRU(3, activation=sorted_units),
+    "one's own cell, both ways": lambda: layers.Bidirectional(layers.RNN(OwnCell(3))),
+    "one's own at each step": lambda: layers.TimeDistributed(
+        keras.Sequential([layers.Dense(3), Opaque()])
+    ),
     "GRU with an initial state": lambda: (
         lambda x: layers.GRU(3)(x, initial_state=[layers.Flatten()(x)[:, :3]])
     ),
