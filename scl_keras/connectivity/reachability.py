@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from scl_keras.connectivity.composites import binary
 from scl_keras.connectivity.steps import steps_of
 from scl_keras.graph import is_graph
 from scl_keras.kernels import prunable_kernels
@@ -199,7 +200,7 @@ def _forwards(step, reached, masks):
                 f"The stand-in of layer '{layer.name}' ({type(layer).__name__}) must "
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
-        reached[id(out)] = _binary(y)
+        reached[id(out)] = binary(y)
 
     def pullback(needed):
         zero = tf.UnconnectedGradients.ZERO
@@ -218,19 +219,13 @@ def _backwards(step, pullback, needed, used):
     ]
     of_inputs, of_kernels = pullback(asked)
     for x, gradient in zip(step.call.inputs, of_inputs, strict=True):
-        found = _binary(gradient)
+        found = binary(gradient)
         before = needed.get(id(x))
         needed[id(x)] = found if before is None else tf.maximum(before, found)
     for (layer, name), gradient in zip(step.kernels, of_kernels, strict=True):
         key = id(layer), name
-        found = ops.convert_to_numpy(_binary(gradient)) > 0
+        found = ops.convert_to_numpy(binary(gradient)) > 0
         used[key] = used[key] | found if key in used else found
-
-
-def _binary(x):
-    # Whole numbers: the half is far from both zero and one, for convolutions that are
-    # computed by transforms and so are only nearly exact, as on some GPUs.
-    return tf.cast(tf.convert_to_tensor(x) > 0.5, "float32")
 
 
 def _nonzero(layer, name):

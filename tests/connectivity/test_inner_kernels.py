@@ -135,7 +135,7 @@ def test_without_a_stand_in_they_are_effective_where_kept(name, rng):
 
 
 def test_pruning_keeps_recurrent_connections():
-    inputs = keras.Input((5, 4))
+    inputs = keras.Input((3, 4))
     x = layers.Dense(16, "relu")(layers.LSTM(8)(inputs))
     model = prune(
         keras.Model(inputs, layers.Dense(2)(x)), "magnitude", 0.9, effective=True

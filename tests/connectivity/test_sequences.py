@@ -123,7 +123,7 @@ def compare(model, graph, outputs):
     return got
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_random_nets_of_sequences(seed):
     net = Net(seed)
@@ -156,14 +156,14 @@ OF_STATES = {
 @pytest.mark.parametrize("name", OF_STATES)
 def test_states_are_outputs(name):
     found = set()
-    for seed in range(5):
+    for seed in range(3):
         net = Net(seed)
         layer = OF_STATES[name]()
         kind = bidirectional if name.startswith("Bi") else recurrent
         ends = net.apply(kind(layer, net.rng, 0.6), net.input(3, 2))
         chosen = net.rng.permutation(len(ends))[: net.pick(1, 2)]
         found |= net.finish(*(ends[i] for i in chosen))
-    assert len(found) > 10
+    assert len(found) > 5
 
 
 def test_attention_of_three_tensors():
@@ -180,7 +180,7 @@ def test_attention_of_three_tensors():
 
 def test_time_steps_of_images_of_sequences_and_of_models():
     found = set()
-    for seed in range(3):
+    for seed in range(2):
         net = Net(seed)
         pixels = conv(2, 2, 2, 1, 1, "same", 1, net.rng, 0.2)
         found |= net.finish(net.apply(named(pixels), net.input(2, 3, 3, 1)))
@@ -197,7 +197,7 @@ def test_time_steps_of_images_of_sequences_and_of_models():
             graph, a.connect(graph, x)
         )
         found |= net.finish(net.apply(time_distributed(model), net.input(2, 3, 2)))
-    assert len(found) > 50
+    assert len(found) > 30
 
 
 def named(joint):
@@ -296,7 +296,10 @@ def test_each_effective_connection_matters(name, rng, float64):
         variable.assign(values)
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+WRAPPED = ["LSTM", "GRU", "Bidirectional, mul", "TimeDistributed", "causal"]
+
+
+@pytest.mark.parametrize("name", WRAPPED)
 def test_compaction_keeps_them_whole_and_computes_the_same(name, rng):
     model, _, x = computed(name, rng)
     first, middle, last = model.layers[1], model.layers[2], model.layers[-1]
@@ -336,7 +339,7 @@ def test_compaction_removes_units_around_and_drops_terms_that_are_zero(rng):
     np.testing.assert_allclose(small(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("name", ["Bidirectional", "GroupQueryAttention", "RNN"])
 def test_masks_are_read_alike(name, rng):
     model, graph, _ = computed(name, rng)
     kept = [kernel.kept() for kernel in graph.kernels]
