@@ -1,5 +1,6 @@
 """The kernels of a model whose connections can be cut, masked or not."""
 
+import collections
 import dataclasses
 from collections.abc import Callable
 
@@ -24,6 +25,10 @@ class Kernel:
         mask: The `Mask` over it, or None.
         positions: Rule of `scl_keras.positions` by which its multiply-accumulates are
             counted.
+        label: Name in logs and pictures: the layer's path and the kernel's name, such
+            as `"dense_1/kernel"`. Kernels of one model that would be named alike have
+            the names of the models that they are in before it, and a number after the
+            layer's path if that isn't enough.
     """
 
     layer: keras.layers.Layer
@@ -31,11 +36,11 @@ class Kernel:
     feature_axes: tuple
     mask: Mask | None
     positions: Callable = at_features
+    label: str | None = None
 
-    @property
-    def label(self):
-        """Name in logs and pictures: the layer's path and the kernel's name."""
-        return f"{self.layer.path or self.layer.name}/{self.name}"
+    def __post_init__(self):
+        if self.label is None:
+            object.__setattr__(self, "label", f"{_path(self.layer)}/{self.name}")
 
     @property
     def shape(self):
@@ -74,8 +79,9 @@ def prunable_kernels(model):
     Returns:
         A list of `Kernel`, in the order of the layers; a shared layer's stand once.
     """
-    kernels = []
-    for layer, within_reach in _walk(model, True, set()):
+    kernels, models = [], {}
+    for layer, within_reach, around in _walk(model, True, set()):
+        models[id(layer)] = around
         masked = isinstance(layer, MaskedLayer)
         masked_class = type(layer) if masked else masked_class_of(layer)
         if masked_class is None or not layer.built or not (masked or within_reach):
@@ -84,18 +90,51 @@ def prunable_kernels(model):
             mask = layer.mask_of(name) if masked else None
             axes = declared.axes_of(layer)
             kernels.append(Kernel(layer, name, axes, mask, declared.positions))
-    return kernels
+    return _told_apart(kernels, models)
 
 
-def _walk(layer, within_reach, seen):
-    """A layer and all inside of it, and whether `sparsify` could mask them."""
+def _told_apart(kernels, models):
+    """The kernels with labels of their own, given the names of the models around."""
+    count = collections.Counter(kernel.label for kernel in kernels)
+    paths = {}
+    for kernel in kernels:
+        if count[kernel.label] > 1:
+            around = models[id(kernel.layer)]
+            paths[id(kernel.layer)] = "/".join([*around, _path(kernel.layer)])
+        else:
+            paths.setdefault(id(kernel.layer), _path(kernel.layer))
+    labels, taken = [], {f"{paths[id(k.layer)]}/{k.name}" for k in kernels}
+    for kernel in kernels:
+        path = paths[id(kernel.layer)]
+        label, number = f"{path}/{kernel.name}", 0
+        while label in labels or (number and label in taken):
+            number += 1
+            label = f"{path}_{number}/{kernel.name}"
+        labels.append(label)
+    return [
+        dataclasses.replace(kernel, label=label)
+        for kernel, label in zip(kernels, labels, strict=True)
+    ]
+
+
+def _path(layer):
+    return layer.path or layer.name
+
+
+def _walk(layer, within_reach, seen, around=()):
+    """A layer and all inside of it, each with two things it is told by where it is.
+
+    Whether `sparsify` could mask it, and the names of the models around it.
+    """
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    yield layer, within_reach
+    yield layer, within_reach, around
     inner = sublayers(layer)
     # A layer with a masked twin hands the masks on to the layers that it makes itself.
     opens = isinstance(layer, (keras.Model, MaskedLayer)) or masked_class_of(layer)
     open_to = {id(x) for x in (inner if opens else wrapped_layers(layer))}
     for child in inner:
-        yield from _walk(child, within_reach and id(child) in open_to, seen)
+        name = (child.name,) if isinstance(child, keras.Model) else ()
+        reachable = within_reach and id(child) in open_to
+        yield from _walk(child, reachable, seen, around + name)

@@ -164,7 +164,7 @@ class SparsitySummary:
     def __str__(self):
         table = Table(box=box.SQUARE, title=f'Connections of "{self.name}"')
         table.add_column("Layer (type)", overflow="fold")
-        for title in ("Kept / all", "Sparsity", "Effective", "Dead"):
+        for title in ("Kept / all", "Sparsity", "Eff. sparsity", "Dead"):
             table.add_column(title, justify="right")
         for title in ("Dead features", "MACs sparse / dense"):
             table.add_column(title, justify="right")

@@ -1,5 +1,7 @@
 """What is really connected: effective sparsity of any Keras graph."""
 
+# These register their stand-ins.
+from scl_keras.connectivity import attention, recurrent, time_distributed  # noqa: F401
 from scl_keras.connectivity.compaction import compact
 from scl_keras.connectivity.compaction_report import (
     CompactionReport,

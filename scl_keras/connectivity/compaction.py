@@ -17,10 +17,10 @@ def compact(model, input_shapes=None):
     (see `ConnectionGraph`). In the latter case it is a constant, which goes into the
     biases of the layers that read it; where that isn't exact, such as in front of a
     convolution that pads with zeros, the unit stays. Units that are added up,
-    multiplied or go through one shared layer stay or go together. Operations that
-    aren't known, normalization over channels and convolutions in groups keep all of
-    their channels. Terms of an `Add` that are zero are dropped with all that makes
-    them.
+    multiplied or go through one shared layer stay or go together. Recurrent layers,
+    attention, wrappers, operations that aren't known, normalization over channels and
+    convolutions in groups keep all of their channels. Terms of an `Add` that are zero
+    are dropped with all that makes them.
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with

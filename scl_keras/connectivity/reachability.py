@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from scl_keras.connectivity.steps import step_of
+from scl_keras.connectivity.composites import binary
+from scl_keras.connectivity.steps import steps_of
 from scl_keras.graph import is_graph
 from scl_keras.kernels import prunable_kernels
 from scl_keras.trace import trace
@@ -31,9 +32,13 @@ class ConnectionGraph:
     cancel, nor fade, however deep the network, and whether it is zero is exact although
     it is computed in float32.
 
-    Operations of which it is not known what depends on what (`Lambda`, attention,
-    recurrent and custom layers) count as fully connected, see `unknown`. `stand_in`
-    makes a layer of one's own known.
+    Recurrent layers are followed step by step from states that are zero, attention from
+    its projections to what is attended to, and wrappers into what they wrap.
+
+    Operations of which it is not known what depends on what count as fully connected,
+    with all kernels inside of them, see `unknown`: `Lambda` and custom layers, cells
+    and activations, calls with time steps masked, with initial states or with attention
+    scores returned, and stateful layers. `stand_in` makes a layer of one's own known.
 
     Args:
         model: A built functional or Sequential model, masked or with zeros in its
@@ -45,7 +50,7 @@ class ConnectionGraph:
     Attributes:
         kernels: List of `scl_keras.kernels.Kernel`, as of `prunable_kernels(model)`.
         unknown: Tuple of names of the operations that count as fully connected, such as
-            `"attention (MultiHeadAttention)"`.
+            `"lambda (Lambda)"`.
 
     Raises:
         ValueError: If the model isn't built or is subclassed, or if `input_shapes` is
@@ -74,10 +79,7 @@ class ConnectionGraph:
                     f"The size of what '{call.operation.name}' returns isn't known "
                     f"before it runs. Received: {[out.shape for out in call.outputs]}"
                 )
-        by_layer = {}
-        for kernel in self.kernels:
-            by_layer.setdefault(id(kernel.layer), []).append(kernel.name)
-        self.steps = [step_of(c, by_layer) for c in self.trace.calls]
+        self.steps = steps_of(self.trace.calls)
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 
@@ -186,7 +188,7 @@ def _forwards(step, reached, masks):
     xs = [reached[id(x)] for x in step.call.inputs]
     kernels = [
         masks[id(layer), name] if (id(layer), name) in masks else _nonzero(layer, name)
-        for name in step.kernels
+        for layer, name in step.kernels
     ]
     # The one place that needs a backend: `jax.vjp` would do the same.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -198,7 +200,7 @@ def _forwards(step, reached, masks):
                 f"The stand-in of layer '{layer.name}' ({type(layer).__name__}) must "
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
-        reached[id(out)] = _binary(y)
+        reached[id(out)] = binary(y)
 
     def pullback(needed):
         zero = tf.UnconnectedGradients.ZERO
@@ -217,19 +219,13 @@ def _backwards(step, pullback, needed, used):
     ]
     of_inputs, of_kernels = pullback(asked)
     for x, gradient in zip(step.call.inputs, of_inputs, strict=True):
-        found = _binary(gradient)
+        found = binary(gradient)
         before = needed.get(id(x))
         needed[id(x)] = found if before is None else tf.maximum(before, found)
-    for name, gradient in zip(step.kernels, of_kernels, strict=True):
-        key = id(step.call.operation), name
-        found = ops.convert_to_numpy(_binary(gradient)) > 0
+    for (layer, name), gradient in zip(step.kernels, of_kernels, strict=True):
+        key = id(layer), name
+        found = ops.convert_to_numpy(binary(gradient)) > 0
         used[key] = used[key] | found if key in used else found
-
-
-def _binary(x):
-    # Whole numbers: the half is far from both zero and one, for convolutions that are
-    # computed by transforms and so are only nearly exact, as on some GPUs.
-    return tf.cast(tf.convert_to_tensor(x) > 0.5, "float32")
 
 
 def _nonzero(layer, name):

@@ -71,11 +71,14 @@ def stand_in(*layer_types, kernels=()):
 
 def layer_stand_in(layer):
     """The `StandIn` of a layer, or None where none is known."""
-    kind = type(layer)
-    twin = MaskedLayer in kind.__bases__ or ChannelFollower in kind.__bases__
-    if kind not in _stand_ins and twin:
-        kind = layer.stock_class
-    return _stand_ins.get(kind)
+    return _stand_ins.get(type(layer)) or _stand_ins.get(stock_type(layer))
+
+
+def stock_type(layer):
+    """The type of a layer, or of the one that it is the masked twin of."""
+    bases = type(layer).__bases__
+    is_twin = MaskedLayer in bases or ChannelFollower in bases
+    return layer.stock_class if is_twin else type(layer)
 
 
 def together(x, axes):

@@ -8,8 +8,11 @@ import keras
 from keras import ops
 
 from scl_keras.connectivity.activations import activated, is_known_activation
+from scl_keras.connectivity.composites import composite_run, kernels_inside
+from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
+from scl_keras.kernels import prunable_kernels
 from scl_keras.trace import Call
 
 
@@ -21,7 +24,8 @@ class Step:
         call: The `Call`.
         function: `function(xs, kernels)`: from 0/1 tensors for the call's inputs and
             its kernels to a list of tensors, positive where the outputs are reached.
-        kernels: Names of the kernels.
+        kernels: Pairs of a layer, the operation or one inside of it, and the name of a
+            kernel.
         unknown: What about it isn't known and counts as fully connected, or None.
     """
 
@@ -31,25 +35,34 @@ class Step:
     unknown: str | None
 
 
-def step_of(call, prunable):
-    """Finds how a call is followed.
+def steps_of(calls):
+    """Finds how the calls of a graph are followed.
 
     Args:
-        call: A `scl_keras.trace.Call`.
-        prunable: Names of the prunable kernels of layers, by the layers' ids.
+        calls: List of `scl_keras.trace.Call`, in an order in which they can be made.
 
     Returns:
-        A `Step`.
+        A list of `Step`.
     """
+    masked, steps = set(), []
+    for call in calls:
+        under_mask = any(id(x) in masked for x in call.inputs)
+        steps.append(_step_of(call, under_mask))
+        if hands_mask_on(call.operation, under_mask):
+            masked |= {id(x) for x in call.outputs}
+    return steps
+
+
+def _step_of(call, under_mask):
     operation = call.operation
-    names = tuple(prunable.get(id(operation), ()))
     title = f"{operation.name} ({type(operation).__name__})"
     if not isinstance(operation, keras.layers.Layer):
         function = operation_stand_in(operation)
         if function is not None:
             run = functools.partial(_run_operation, function, call)
             return Step(call, run, (), None)
-    elif _is_plain(call) and (found := layer_stand_in(operation)) is not None:
+        return Step(call, functools.partial(_connect_fully, call), (), title)
+    if _is_plain(call) and (found := layer_stand_in(operation)) is not None:
         activation = getattr(operation, "activation", None)
         if not is_known_activation(activation):
             name = getattr(activation, "__name__", type(activation).__name__)
@@ -57,17 +70,23 @@ def step_of(call, prunable):
         else:
             title = None
         run = functools.partial(_run_layer, found, call)
-        return Step(call, run, found.kernels, title)
-    return Step(call, functools.partial(_connect_fully, call), names, title)
+        return Step(call, run, tuple((operation, k) for k in found.kernels), title)
+    kernels = kernels_inside(operation)
+    if not under_mask and (found := composite_run(call)) is not None:
+        run = functools.partial(_run_composite, found, kernels)
+        return Step(call, run, kernels, None)
+    return Step(call, functools.partial(_connect_fully, call), kernels, title)
 
 
 def _is_plain(call):
-    """Whether a layer is called with its inputs only, and does as its class says."""
+    """Whether a layer is called with its inputs only, and does as its stand-in says."""
     options = {k: v for k, v in call.kwargs.items() if v is not None}
     return (
         len(call.args) == 1
         and set(options) <= {"training"}
         and is_known(call.operation)
+        # A stand-in of one's own may say nothing of the kernels of layers inside.
+        and all(k.layer is call.operation for k in prunable_kernels(call.operation))
     )
 
 
@@ -85,6 +104,11 @@ def _run_layer(stand_in, call, xs, kernels):
         activated(activation, y, out.shape)
         for y, out in zip(outputs, call.outputs, strict=True)
     ]
+
+
+def _run_composite(run, pairs, xs, kernels):
+    keys = [(id(layer), name) for layer, name in pairs]
+    return run(dict(zip(keys, kernels, strict=True)), xs)
 
 
 def _connect_fully(call, xs, kernels):

@@ -12,6 +12,7 @@ from keras import layers, ops
 
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
+from scl_keras.graph import walk_inside
 from scl_keras.pruning.scaled import Scaled, apply, apply_backwards
 from scl_keras.trace import Call
 
@@ -34,7 +35,6 @@ class SynapticFlow:
 
     def __init__(self, graph):
         self.trace = graph.trace
-        self.unknown = graph.unknown
         self.rules = [_rule(step.call, step.function) for step in graph.steps]
 
     def log_scores(self, kernels, weights):
@@ -60,12 +60,12 @@ class SynapticFlow:
             key = id(kernel.layer), kernel.name
             if key in gradients:
                 scores.append((values[key] * gradients[key]).log2())
-            elif self.unknown and not any(key in rule.keys for rule in self.rules):
+            elif (operation := self._reader_without_rule(kernel)) is not None:
                 raise ValueError(
-                    f"What flows through '{kernel.label}' isn't known, since the model "
-                    f"has operations of which it isn't known what depends on what: "
-                    f"{', '.join(self.unknown)}. Leave them out with `layers`, or tell "
-                    "it with `scl_keras.connectivity.stand_in`."
+                    f"What flows through '{kernel.label}' isn't known, since it is in "
+                    f"'{operation.name}' ({type(operation).__name__}). Leave it out "
+                    "with `layers`, or, if it is a layer of your own, tell it with "
+                    "`scl_keras.connectivity.stand_in`."
                 )
             else:
                 scores.append(np.full(kernel.shape, -np.inf))
@@ -78,6 +78,20 @@ class SynapticFlow:
             for k, w in zip(kernels, weights, strict=True)
         }
         return self._spread(values)[0]
+
+    def _reader_without_rule(self, kernel):
+        """The operation that a kernel is in, if there is one, and it has no rule."""
+        key = id(kernel.layer), kernel.name
+        if any(key in rule.keys for rule in self.rules):
+            return None
+        operations = [rule.call.operation for rule in self.rules]
+        readers = (
+            x
+            for x in operations
+            if isinstance(x, layers.Layer)
+            and any(inner is kernel.layer for inner in walk_inside(x))
+        )
+        return next(readers, None)
 
     def _spread(self, values):
         flows = {id(x): _ones(x) for x in self.trace.inputs}

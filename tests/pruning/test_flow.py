@@ -201,3 +201,7 @@ def test_kernels_of_unknown_layers_are_refused(rng):
     network = network_of(inputs, Odd(2)(inputs), rng)
     with pytest.raises(ValueError, match="isn't known.*stand_in"):
         scores_of(network)
+    inputs = keras.Input((3, 2))
+    network = network_of(inputs, layers.LSTM(2, name="memory")(inputs), rng)
+    with pytest.raises(ValueError, match="isn't known.*'memory'.*`layers`"):
+        scores_of(network)

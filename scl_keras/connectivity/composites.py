@@ -1,0 +1,112 @@
+"""Stand-ins of layers that compute with the kernels of layers inside of them.
+
+Such a layer is followed step by step. So that nothing grows on the way, each step ends
+with `binarized`: in between all is zeros and ones, backwards as well as forwards.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+import keras
+from keras import ops
+
+from scl_keras.connectivity.stand_ins import layer_stand_in, stock_type
+from scl_keras.graph import walk_inside
+from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Composite:
+    """How layers of a type are followed.
+
+    Attributes:
+        plan: `plan(layer, **arguments)`, with the call's `KerasTensor` objects and
+            options: a function `run(masks, **tensors)`, or None where what depends on
+            what isn't known. `masks` are 0/1 tensors by the ids of the layers and the
+            names of the kernels, and `run` returns a list of tensors, positive where
+            the outputs are reached. It is linear in all of them, but for `binarized`.
+        tensors: Names of the arguments of `call` that are tensors.
+        options: Names of others that the plan takes.
+    """
+
+    plan: Callable
+    tensors: tuple
+    options: tuple = ()
+
+
+_composites = {}
+
+
+def composite(*layer_types, tensors, options=()):
+    """Registers a `Composite.plan` of layer types, as a decorator."""
+
+    def register(plan):
+        for layer_type in layer_types:
+            _composites[layer_type] = Composite(plan, tensors, options)
+        return plan
+
+    return register
+
+
+def composite_run(call):
+    """The function `run(masks, xs)` of a call, or None where none is known."""
+    found = _composites.get(stock_type(call.operation))
+    arguments = found and _arguments(found, call)
+    run = arguments and found.plan(call.operation, **arguments)
+    if not run:
+        return None
+    places = [id(x) for x in call.inputs]
+    names = [name for name in found.tensors if name in arguments]
+
+    def run_on(masks, xs):
+        given = dict(zip(places, xs, strict=True))
+        return run(masks, **{name: given[id(arguments[name])] for name in names})
+
+    return run_on
+
+
+def _arguments(found, call):
+    """The call's arguments by their names, or None if there are others."""
+    bound = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs)
+    arguments = {
+        name: value
+        for name, value in bound.arguments.items()
+        if name != "training" and value is not None and value is not False
+    }
+    tensors = arguments.keys() - set(found.options)
+    known = tensors <= set(found.tensors) and all(
+        isinstance(arguments[name], keras.KerasTensor) for name in tensors
+    )
+    return arguments if known else None
+
+
+def kernels_inside(layer):
+    """Pairs of a layer and a kernel's name, of a layer and all inside of it."""
+    pairs = []
+    for inner in walk_inside(layer):
+        masked = type(inner) if isinstance(inner, MaskedLayer) else None
+        masked = masked or masked_class_of(inner)
+        names = dict.fromkeys(masked.declared_kernels() if masked else ())
+        found = layer_stand_in(inner)
+        names |= dict.fromkeys(found.kernels if found else ())
+        pairs += [(inner, name) for name in names if inner.built]
+    return tuple(pairs)
+
+
+@ops.custom_gradient
+def binarized(x):
+    """1 where a tensor is positive, else 0; the same of what comes back."""
+
+    def backward(*upstreams, upstream=None):
+        (upstream,) = upstreams or (upstream,)
+        return binary(upstream)
+
+    return binary(x), backward
+
+
+def binary(x):
+    """1 where a tensor of whole numbers is positive, else 0."""
+    # The half is far from both zero and one, for convolutions that are computed by
+    # transforms and so are only nearly exact, as on some GPUs.
+    return ops.cast(ops.greater(x, 0.5), "float32")
