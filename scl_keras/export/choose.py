@@ -1,0 +1,51 @@
+"""Which of the correct files is handed out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from scl_keras.export.trials import Trial
+
+GOALS = ("balanced", "size", "latency")
+
+# Times this close together are the same: what is left is noise.
+_SAME_TIME = 1.03
+
+
+class ExportError(RuntimeError):
+    """No file could be made that computes what the model computes."""
+
+
+def choose(
+    trials: list[Trial], optimize_for: str, milliseconds: Mapping[str, float]
+) -> Trial:
+    """Returns the best of the correct files.
+
+    Args:
+        trials: What was tried.
+        optimize_for: "size": the fewest bytes. "latency": the shortest time, and the
+            fewest bytes of those that are within 3 % of it. "balanced": the smallest
+            product of bytes and time, so that half the bytes are worth as much as half
+            the time.
+        milliseconds: Time of one inference by name; empty if not measured, and only
+            bytes count then.
+
+    Returns:
+        The chosen trial, of equal ones the first.
+
+    Raises:
+        ExportError: If no file is correct.
+    """
+    correct = [trial for trial in trials if trial.correct]
+    if not correct:
+        reasons = "\n".join(f"- {trial.name}: {trial.problem}" for trial in trials)
+        raise ExportError(
+            "No TFLite file computes what the Keras model computes; nothing was "
+            f"written. Tried:\n{reasons}"
+        )
+    if optimize_for == "latency" and milliseconds:
+        enough = _SAME_TIME * min(milliseconds[t.name] for t in correct)
+        correct = [t for t in correct if milliseconds[t.name] <= enough]
+    if optimize_for == "balanced" and milliseconds:
+        return min(correct, key=lambda t: len(t.file) * milliseconds[t.name])
+    return min(correct, key=lambda t: len(t.file))
