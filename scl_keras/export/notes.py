@@ -59,7 +59,7 @@ def make_notes(
 
 def _speed_notes(chosen: Trial, weights, ratios) -> list[str]:
     if not ratios:
-        return ["Latency was not measured, so bytes alone decided."]
+        return ["Latency was not measured, so bytes decided."]
     notes = []
     fastest = max(ratios, key=ratios.get)
     if ratios[fastest] < _FASTER:

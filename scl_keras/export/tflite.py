@@ -69,10 +69,10 @@ def export_tflite(
             inputs a list in the model's order or a dict by name. Some tens are
             plenty; all of them are run. For int8 they must be representative: a
             few hundred.
-        optimize_for: "size": the fewest bytes. "latency": the shortest time of one
-            inference, and the fewest bytes of those within 3 % of it. "balanced": the
-            smallest product of bytes and time, so that half the bytes are worth as
-            much as half the time.
+        optimize_for: "size": the fewest bytes, and the shortest time of those within
+            1 % of it. "latency": the shortest time of one inference, and the fewest
+            bytes of those within 3 % of it. "balanced": the smallest product of bytes
+            and time, so that half the bytes are worth as much as half the time.
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
             ones are tried, too, since a sparse float32 file may well be smaller
             and faster than a dense one of int8.
@@ -87,7 +87,7 @@ def export_tflite(
             are at 5e-7, so that 1e-4 leaves room for about a hundred layers. Missing
             weights are found by decoding the file, however small they are.
         latency_seconds: How long to time the files, all together; 0 for not
-            at all, and bytes alone decide.
+            at all, and bytes decide.
 
     Returns:
         The sizes, encodings, differences and times, and what was tried. `print` it,
