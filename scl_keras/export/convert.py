@@ -86,38 +86,48 @@ class Source:
         )
 
     @functools.cached_property
-    def _saved_model(self) -> str:
-        return self._save("saved_model", self._reference.model, self._reference.serve)
+    def _stock(self) -> keras.Model:
+        """The model without masks: the converter does not fold all of them."""
+        try:
+            return strip_masks(self._reference.model)
+        except ValueError:  # a subclassed model keeps its layers
+            return self._reference.model
 
     @functools.cached_property
     def _compacted(self) -> keras.Model | Exception:
         """The model without its dead units, or why there is none: asked for often."""
         try:
-            whole = strip_masks(self._reference.model)
-            model = compact(whole)
+            model = compact(self._stock)
         # A layer that can't be made smaller may raise anything; the whole model
         # is exported then.
         except Exception as error:
             return error
-        if model.count_params() >= whole.count_params():
+        if model.count_params() >= self._stock.count_params():
             return NotNeeded("no unit or channel is dead")
         return model
+
+    @functools.cached_property
+    def _saved_model(self) -> str:
+        return self._save("saved_model", self._stock)
 
     @functools.cached_property
     def _compacted_model(self) -> str:
         if isinstance(self._compacted, Exception):
             raise self._compacted
-        serve = flat_function(self._compacted, self._reference.structure)
-        return self._save("compacted_model", self._compacted, serve)
+        return self._save("compacted_model", self._compacted)
 
-    def _save(self, name: str, model: keras.Model, serve) -> str:
+    def _save(self, name: str, model: keras.Model) -> str:
         # Neither `TFLiteConverter.from_keras_model` nor `Model.export`: the first
         # prints a page and leaves its folder behind, and both leave the order
         # of the inputs to the converter.
         folder = os.path.join(self._folder.name, name)
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint("serve", serve, input_signature=self._reference.signature)
+        archive.add_endpoint(
+            "serve",
+            flat_function(model, self._reference.structure),
+            input_signature=self._reference.signature,
+        )
         archive.write_out(folder, verbose=False)
         return folder
 

@@ -94,6 +94,10 @@ class FlatModel:
                 continue  # the default delegate does not load densified integers
             maker = self._maker(graph, position)
             if maker is not None and self.kind(maker) == BUILTIN.DEQUANTIZE:
+                # XNNPACK does not always take these, and then leaves out a DENSIFY in
+                # front of the DEQUANTIZE: such a filter would be garbage.
+                if self.kind(operator) == BUILTIN.TRANSPOSE_CONV:
+                    continue
                 position = int(maker.inputs[0])
             kernel = self.constant(graph.tensors[position])
             if kernel is not None and kernel.ndim >= 2:

@@ -40,16 +40,15 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A model as a flat, named function, and its answers on the samples.
+    """A model and its answers on the samples.
 
-    `structure` is how the model nests its inputs, `samples` their number.
+    `structure` is how the model nests its inputs, `samples` the number of samples.
     """
 
     model: keras.Model
     structure: Any
     samples: int
     signature: tuple[tf.TensorSpec, ...]
-    serve: Callable[..., dict[str, Any]]
     batches: tuple[Batch, ...]
 
 
@@ -81,7 +80,7 @@ def build_reference(model: keras.Model, samples: Any) -> Reference:
     arrays = _match_samples(structure, specs, samples)
     serve = flat_function(model, structure)
     batches = tuple(_run(serve, specs, arrays))
-    return Reference(model, structure, len(arrays[0]), specs, serve, batches)
+    return Reference(model, structure, len(arrays[0]), specs, batches)
 
 
 def _input_signature(model, samples):

@@ -76,6 +76,9 @@ def random_model(kind, width, units, zeros, seed):
     elif kind == "sequence":  # dense layers on the last axis of three
         shape = (4, width)
         body = [layers.Dense(units, "relu"), layers.Dense(8), layers.Flatten()]
+    elif kind == "transposed":
+        shape = (3, 3, width)
+        body = [layers.Conv2DTranspose(units, 2, activation="relu"), layers.Flatten()]
     elif kind == "conv":
         shape = (5, 5, width)
         body = [layers.Conv2D(units, 3, activation="relu"), layers.Flatten()]
@@ -88,7 +91,9 @@ def random_model(kind, width, units, zeros, seed):
 
 def random_models(test):
     return given(
-        kind=st.sampled_from(["dense", "flatten", "sequence", "conv", "depthwise"]),
+        kind=st.sampled_from(
+            ["dense", "flatten", "sequence", "conv", "depthwise", "transposed"]
+        ),
         width=st.integers(1, 67),
         units=st.integers(1, 90),
         zeros=st.sampled_from([0.0, 0.3, 0.7, 0.9, 0.97, 0.99, 1.0]),
