@@ -110,11 +110,15 @@ def _encode(file: bytes, form: Callable[[np.ndarray], Form]) -> bytes:
 def _worthwhile(flat: FlatModel, form) -> list[Filter]:
     """The filters for which a sparse kernel is worth a try."""
     able = [kernel for kernel in flat.filters() if _is_able(flat, kernel, form)]
-    values = {kernel.position: flat.constant(kernel.tensor) for kernel in able}
-    pays = [kernel for kernel in able if _may_pay(values[kernel.position], form)]
-    if not any(values[kernel.position].size > _SMALL for kernel in pays):
-        return pays
-    return [k for k in able if k in pays or values[k.position].size <= _SMALL]
+    values = [flat.constant(kernel.tensor) for kernel in able]
+    pays = [_may_pay(v, form) for v in values]
+    small = [v.size <= _SMALL for v in values]
+    large_ones = any(p and not s for p, s in zip(pays, small, strict=True))
+    return [
+        kernel
+        for kernel, p, s in zip(able, pays, small, strict=True)
+        if p or (s and large_ones)
+    ]
 
 
 def _may_pay(values: np.ndarray, form) -> bool:

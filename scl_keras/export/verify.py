@@ -91,8 +91,6 @@ def verify(
             return Verification(
                 tuple(differences), f"does not run with {delegate}: {reason}"
             )
-        if labels is not None and found_accuracy is None:
-            found_accuracy = accuracy(labels, reference, answers)
         for probe in (False, True) if shuffled else (False,):
             pairs = [
                 (batch, answer)
@@ -111,6 +109,8 @@ def verify(
                     )
                 if not probe:
                     differences.append(found)
+        if labels is not None and found_accuracy is None:
+            found_accuracy = accuracy(labels, reference, answers)
     return Verification(
         tuple(differences), accuracy=found_accuracy, tolerance=tolerance
     )
