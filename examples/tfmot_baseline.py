@@ -1,6 +1,7 @@
 """TFMOT's pruning as a baseline: it takes only models of the legacy `tf_keras`."""
 
 import inspect
+import tempfile
 
 import numpy as np
 import tensorflow as tf
@@ -75,6 +76,9 @@ def sparse_tflite(model, sparsity, block=(1, 1)):
     Returns:
         The bytes of the converter's TFLite file with `EXPERIMENTAL_SPARSITY`.
     """
+    # Zero biases, as new layers have them, would be left out of the file.
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
     schedule = tfmot.ConstantSparsity(sparsity, begin_step=0, frequency=1)
     pruned = tfmot.prune_low_magnitude(
         model, pruning_schedule=schedule, block_size=block
@@ -84,10 +88,8 @@ def sparse_tflite(model, sparsity, block=(1, 1)):
     y = np.zeros((2, *model.output_shape[1:]), "float32")
     pruned.fit(x, y, callbacks=[tfmot.UpdatePruningStep()], verbose=0)
     stripped = tfmot.strip_pruning(pruned)
-    spec = tf.TensorSpec((None, *model.input_shape[1:]))
-    function = tf.function(lambda inputs: stripped(inputs, training=False))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function(spec)], stripped
-    )
-    converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
-    return converter.convert()
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(stripped, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+        return converter.convert()

@@ -54,9 +54,18 @@ class FlatModel:
 
     def __init__(self, file: bytes):
         self.model = flatbuffer_utils.convert_bytearray_to_object(file)
+        for graph in self.model.subgraphs:  # the reader gives None for empty lists
+            graph.operators = graph.operators or []
+            for holder in (graph, *graph.operators):
+                for field in ("inputs", "outputs"):
+                    if getattr(holder, field) is None:
+                        setattr(holder, field, np.zeros(0, np.int32))
 
     def to_bytes(self) -> bytes:
-        """Returns the file, without the constants that nothing reads any more."""
+        """Returns the file, without what nothing refers to any more."""
+        for graph in self.model.subgraphs:
+            self._drop_unused_tensors(graph)
+        self._drop_unused_opcodes()
         self._drop_unused_buffers()
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
@@ -67,7 +76,7 @@ class FlatModel:
     def operators(self) -> Iterator[tuple[schema.SubGraphT, schema.OperatorT]]:
         """All operators, each with its graph."""
         for graph in self.model.subgraphs:
-            for operator in graph.operators or ():
+            for operator in graph.operators:
                 yield graph, operator
 
     def constant(self, tensor: schema.TensorT) -> np.ndarray | None:
@@ -151,6 +160,41 @@ class FlatModel:
     def _maker(self, graph, position) -> schema.OperatorT | None:
         makers = (o for o in graph.operators if position in o.outputs)
         return next(makers, None)
+
+    def _drop_unused_tensors(self, graph: schema.SubGraphT) -> None:
+        used = {int(i) for i in (*graph.inputs, *graph.outputs)}
+        for operator in graph.operators:
+            used |= {int(i) for i in (*operator.inputs, *operator.outputs)}
+            if operator.intermediates is not None:
+                used |= {int(i) for i in operator.intermediates}
+        maps = [
+            entry
+            for signature in self.model.signatureDefs or ()
+            if self.model.subgraphs[signature.subgraphIndex] is graph
+            for entry in (*(signature.inputs or ()), *(signature.outputs or ()))
+        ]
+        used = sorted((used | {entry.tensorIndex for entry in maps}) - {-1})
+        moved = {old: new for new, old in enumerate(used)} | {-1: -1}  # -1: left out
+        graph.tensors = [graph.tensors[old] for old in used]
+        for entry in maps:
+            entry.tensorIndex = moved[entry.tensorIndex]
+        for holder, fields in (
+            (graph, ("inputs", "outputs")),
+            *((o, ("inputs", "outputs", "intermediates")) for o in graph.operators),
+        ):
+            for field in fields:
+                values = getattr(holder, field)
+                if values is not None:
+                    moved_values = [moved[int(old)] for old in values]
+                    setattr(holder, field, np.array(moved_values, np.int32))
+
+    def _drop_unused_opcodes(self) -> None:
+        used = sorted({o.opcodeIndex for _, o in self.operators()})
+        moved = {old: new for new, old in enumerate(used)}
+        for _, operator in self.operators():
+            operator.opcodeIndex = moved[operator.opcodeIndex]
+        codes = self.model.operatorCodes
+        self.model.operatorCodes = [codes[old] for old in used]
 
     def _drop_unused_buffers(self) -> None:
         model = self.model

@@ -17,6 +17,8 @@ from scl_keras.export.flat_model import BUILTIN, FlatModel
 def tidy(file: bytes) -> bytes:
     """Gives each RESHAPE a constant shape where it is known, or leaves it out.
 
+    Of the names that the converter joins for each tensor, the last one is kept.
+
     Args:
         file: The bytes of a TFLite file.
 
@@ -24,27 +26,26 @@ def tidy(file: bytes) -> bytes:
         The bytes of a file that computes the same.
     """
     flat = FlatModel(file)
-    changed = False
     for graph, operator in list(flat.operators()):
         if flat.kind(operator) == BUILTIN.RESHAPE and len(operator.inputs) == 2:
-            changed |= _fix_shape(flat, graph, operator)
-            changed |= _flatten_in_dense_layer(flat, graph, operator)
-    if not changed:
-        return file
+            _fix_shape(flat, graph, operator)
+            _flatten_in_dense_layer(flat, graph, operator)
     for graph in flat.model.subgraphs:
         _drop_unread(flat, graph)
+        for tensor in graph.tensors:
+            tensor.name = tensor.name.rpartition(b";")[2]
     return flat.to_bytes()
 
 
-def _fix_shape(flat: FlatModel, graph, operator) -> bool:
+def _fix_shape(flat: FlatModel, graph, operator) -> None:
     shape = graph.tensors[operator.inputs[1]]
     output = graph.tensors[operator.outputs[0]]
     made = any(operator.inputs[1] in other.outputs for other in graph.operators)
     signature = output.shapeSignature
     if not made or signature is None or list(signature).count(-1) != 1:
-        return False
+        return
     if 0 in signature:
-        return False
+        return
     constant = flat.add_tensor(
         graph,
         shape,
@@ -55,19 +56,18 @@ def _fix_shape(flat: FlatModel, graph, operator) -> bool:
     )
     flat.store(graph.tensors[constant], np.asarray(signature, np.int32))
     operator.inputs = np.array([operator.inputs[0], constant], np.int32)
-    return True
 
 
-def _flatten_in_dense_layer(flat: FlatModel, graph, operator) -> bool:
+def _flatten_in_dense_layer(flat: FlatModel, graph, operator) -> None:
     """Has dense layers read what a RESHAPE to (batch, inputs) reads."""
     position = int(operator.outputs[0])
     shape = graph.tensors[position].shape
     readers = flat.readers(graph, position)
     source = graph.tensors[operator.inputs[0]].shape
     if len(shape) != 2 or source is None or position in graph.outputs or not readers:
-        return False
+        return
     if np.prod(source[1:]) != shape[1]:  # batches would be merged or split
-        return False
+        return
     for reader in readers:
         if (
             flat.kind(reader) != BUILTIN.FULLY_CONNECTED
@@ -75,10 +75,9 @@ def _flatten_in_dense_layer(flat: FlatModel, graph, operator) -> bool:
             or list(reader.inputs).index(position) != 0
             or graph.tensors[reader.inputs[1]].shape[-1] != shape[1]
         ):
-            return False
+            return
     for reader in readers:
         reader.inputs = np.array([operator.inputs[0], *reader.inputs[1:]], np.int32)
-    return True
 
 
 def _drop_unread(flat: FlatModel, graph) -> None:

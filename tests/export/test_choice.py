@@ -199,3 +199,12 @@ def test_labels_of_positions(tmp_path):
     assert report.accuracy == report.chosen.accuracy == 1
     with pytest.raises(ValueError, match=r"shape \(33, 6\).*Received.*\(33,\)"):
         export_tflite(model, tmp_path / "m.tflite", samples=x, labels=labels[:, 0])
+
+
+def test_a_model_of_no_operator_at_all(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Identity()(inputs))
+    report = export_tflite(
+        model, tmp_path / "m.tflite", samples=samples(4, count=3), latency_seconds=0
+    )
+    assert report.candidate == "dense" and report.largest_difference == 0
