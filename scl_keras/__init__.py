@@ -23,12 +23,7 @@ from scl_keras.connectivity import (
     stand_in,
 )
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
-from scl_keras.export import (
-    ExportError,
-    ExportReport,
-    export_tflite,
-    read_metadata,
-)
+from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
@@ -99,7 +94,6 @@ __all__ = [
     "from_tf_keras",
     "prune",
     "ramp",
-    "read_metadata",
     "sparsify",
     "stand_in",
     "strip_masks",
