@@ -1,7 +1,10 @@
 """TFMOT's pruning as a baseline: it takes only models of the legacy `tf_keras`."""
 
 import inspect
+import tempfile
 
+import numpy as np
+import tensorflow as tf
 import tf_keras
 from tensorflow_model_optimization.sparsity import keras as tfmot
 
@@ -60,3 +63,33 @@ def prune_low_magnitude(model, steps, sparsity):
     """
     schedule = tfmot.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=steps)
     return tfmot.prune_low_magnitude(model, pruning_schedule=schedule)
+
+
+def sparse_tflite(model, sparsity, block=(1, 1)):
+    """A `tf_keras` model as TFMOT's pipeline writes it: prune, strip, convert.
+
+    Args:
+        model: A `tf_keras.Model` with one input and one output.
+        sparsity: Float in (0, 1), the share of zeros in each kernel.
+        block: Shape of the blocks to prune in the kernels of dense layers.
+
+    Returns:
+        The bytes of the converter's TFLite file with `EXPERIMENTAL_SPARSITY`.
+    """
+    # Zero biases, as new layers have them, would be left out of the file.
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=w.shape) for w in model.get_weights()])
+    schedule = tfmot.ConstantSparsity(sparsity, begin_step=0, frequency=1)
+    pruned = tfmot.prune_low_magnitude(
+        model, pruning_schedule=schedule, block_size=block
+    )
+    pruned.compile("sgd", "mse")
+    x = np.zeros((2, *model.input_shape[1:]), "float32")
+    y = np.zeros((2, *model.output_shape[1:]), "float32")
+    pruned.fit(x, y, callbacks=[tfmot.UpdatePruningStep()], verbose=0)
+    stripped = tfmot.strip_pruning(pruned)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(stripped, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+        return converter.convert()

@@ -18,15 +18,17 @@ _MIN_ROUNDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Median time of one inference: batch 1, one thread, default delegate.
+    """Median time of one inference: one thread, default delegate.
 
     Attributes:
-        dense_ms: Milliseconds with the dense file.
+        dense_ms: Milliseconds with the plain converter's file.
         written_ms: Milliseconds with the file that was written.
+        batch_size: Samples of one inference.
     """
 
     dense_ms: float
     written_ms: float
+    batch_size: int = 1
 
     @property
     def ratio(self) -> float:
@@ -39,33 +41,34 @@ def gzip_bytes(file: bytes) -> int:
     return len(gzip.compress(file))
 
 
-def measure_latency(
-    dense: bytes, written: bytes, inputs: Mapping[str, np.ndarray], seconds: float
-) -> Latency:
-    """Times two files against each other.
+def measure_latencies(
+    files: Mapping[str, bytes], inputs: Mapping[str, np.ndarray], seconds: float
+) -> dict[str, float]:
+    """Times files against each other.
 
     They take turns in one process, round by round, so that whatever else the
-    machine does meets both alike; the medians leave out what hits one round.
+    machine does meets all alike; the medians leave out what hits one round.
 
     Args:
-        dense: The bytes of the dense file.
-        written: The bytes of the other file.
+        files: The bytes of each file, by name.
         inputs: One batch of inputs by name.
-        seconds: How long to measure, both files together.
+        seconds: How long to measure, all files together.
 
     Returns:
-        The median times.
+        The median milliseconds of one inference, by name.
     """
-    runs = [_prepare(file, inputs) for file in (dense, written)]
-    slowest = max(_seconds(run, 1) for run in runs)
-    calls = max(1, int(_ROUND_SECONDS / max(slowest, 1e-9)))
-    rounds: list[list[float]] = [[], []]
-    stop = time.perf_counter() + seconds
-    while len(rounds[0]) < _MIN_ROUNDS or time.perf_counter() < stop:
-        for run, times in zip(runs, rounds, strict=True):
-            times.append(_seconds(run, calls))
-    dense_ms, written_ms = (1000 * float(np.median(times)) for times in rounds)
-    return Latency(dense_ms, written_ms)
+    runs = {name: _prepare(file, inputs) for name, file in files.items()}
+    calls = {
+        name: max(1, int(_ROUND_SECONDS / max(_seconds(run, 1), 1e-9)))
+        for name, run in runs.items()
+    }
+    rounds: dict[str, list[float]] = {name: [] for name in runs}
+    stop, done = time.perf_counter() + seconds, 0
+    while done < _MIN_ROUNDS or time.perf_counter() < stop:
+        for name, run in runs.items():
+            rounds[name].append(_seconds(run, calls[name]))
+        done += 1
+    return {name: 1000 * float(np.median(times)) for name, times in rounds.items()}
 
 
 def _prepare(file: bytes, inputs: Mapping[str, np.ndarray]) -> Callable[[], None]:

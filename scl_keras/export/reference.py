@@ -20,25 +20,35 @@ class Batch:
     """Inputs by name, and what Keras answers to them by name.
 
     `probe` marks shuffled inputs (see `_probe`), which check the file but do
-    not count in the figures of the report.
+    not count in the figures of the report. `first` is the index of the batch's first
+    sample; None where its samples are in another batch as well.
     """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
     probe: bool = False
+    first: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of samples."""
+        return len(next(iter(self.inputs.values())))
 
     def __str__(self) -> str:
-        size = len(next(iter(self.inputs.values())))
-        return f"{'shuffled inputs, ' if self.probe else ''}batch of {size}"
+        return f"{'shuffled inputs, ' if self.probe else ''}batch of {self.size}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A model as a flat, named function, and its answers on the samples."""
+    """A model and its answers on the samples.
+
+    `structure` is how the model nests its inputs, `samples` the number of samples.
+    """
 
     model: keras.Model
+    structure: Any
+    samples: int
     signature: tuple[tf.TensorSpec, ...]
-    serve: Callable[..., dict[str, Any]]
     batches: tuple[Batch, ...]
 
 
@@ -68,9 +78,9 @@ def build_reference(model: keras.Model, samples: Any) -> Reference:
         )
     structure, specs = _input_signature(model, samples)
     arrays = _match_samples(structure, specs, samples)
-    serve = _flat_function(model, structure)
+    serve = flat_function(model, structure)
     batches = tuple(_run(serve, specs, arrays))
-    return Reference(model, specs, serve, batches)
+    return Reference(model, structure, len(arrays[0]), specs, batches)
 
 
 def _input_signature(model, samples):
@@ -155,8 +165,8 @@ def _check_array(array, spec) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _flat_function(model, structure):
-    """Returns the model as a function of flat inputs with named outputs.
+def flat_function(model: keras.Model, structure: Any) -> Callable[..., dict[str, Any]]:
+    """Returns a model as a function of flat inputs with named outputs.
 
     Without it, the order of the inputs of a TFLite file is up to the
     converter, and samples could only be matched to inputs by guessing.
@@ -187,14 +197,16 @@ def _run(serve, specs, arrays):
         cuts = [slice(0, 1)]
         starts = range(0, len(arrays[0]), LARGE_BATCH)
         cuts += [slice(start, start + LARGE_BATCH) for start in starts]
-    for cut in cuts:
-        yield _answer(serve, specs, [array[cut] for array in arrays])
+    for position, cut in enumerate(cuts):
+        again = fixed is None and position == 0
+        first = None if again else cut.start
+        yield _answer(serve, specs, [array[cut] for array in arrays], first=first)
     probe = _answer(serve, specs, _probe([a[cuts[-1]] for a in arrays]), probe=True)
     if all(_finite(output) for output in probe.outputs.values()):
         yield probe
 
 
-def _answer(serve, specs, arrays, probe=False) -> Batch:
+def _answer(serve, specs, arrays, probe=False, first=None) -> Batch:
     outputs = {
         name: keras.ops.convert_to_numpy(output)
         for name, output in serve(*map(tf.constant, arrays)).items()
@@ -206,7 +218,7 @@ def _answer(serve, specs, arrays, probe=False) -> Batch:
                 f"compare the file with. Received: NaN in {name!r}"
             )
     names = [spec.name for spec in specs]
-    return Batch(dict(zip(names, arrays, strict=True)), outputs, probe)
+    return Batch(dict(zip(names, arrays, strict=True)), outputs, probe, first)
 
 
 def _probe(arrays) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""What was written, and what is known about it."""
+"""What was written, what else was tried, and what is known about all of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 from scl_keras.export.measure import Latency
+from scl_keras.export.picture import draw
+from scl_keras.export.tables import report_text
 from scl_keras.export.verify import Difference
 
 
@@ -22,7 +24,7 @@ class TensorEncoding:
             "block 1x4".
         bytes: Size in the file, values and indices.
         dense_bytes: Size of the plain array.
-        bitmap_bytes: Four bytes a non-zero and one bit a weight.
+        bitmap_bytes: A value a non-zero and one bit a weight.
     """
 
     name: str
@@ -36,30 +38,44 @@ class TensorEncoding:
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One candidate.
+    """One candidate. What isn't known of it, such as of a file that fails, is None.
 
     Attributes:
         candidate: Its name.
-        bytes: Size of its file; None if there is none.
-        correct: Whether the file may be handed out; None if it has no sparse kernel
-            and is the dense file over again.
-        outcome: A sentence on what came of it.
+        bytes: Size of its file.
+        correct: Whether the file may be handed out; None if it would be another
+            candidate over again.
+        outcome: A sentence on what came of it, and why it was not chosen.
+        gzip_bytes: Size of its file after gzip.
+        latency_ratio: How many times as fast as the plain converter's file it is.
+        largest_difference: Largest absolute difference to Keras, over all outputs, with
+            and without the delegate.
+        mean_difference: The largest mean absolute difference of an output.
+        accuracy: Share of the labels that it gets right with the default delegate.
+        chosen: Whether it was written.
     """
 
     candidate: str
     bytes: int | None
     correct: bool | None
     outcome: str
+    gzip_bytes: int | None = None
+    latency_ratio: float | None = None
+    largest_difference: float | None = None
+    mean_difference: float | None = None
+    accuracy: float | None = None
+    chosen: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class ExportReport:
-    """What `export_tflite` wrote.
+    """What `export_tflite` wrote, and why.
 
     Attributes:
         path: Where the file is.
-        candidate: The encoding that was chosen.
-        bytes_dense: Size of the plain converter's file.
+        candidate: The name of the candidate that was chosen.
+        optimize_for: What it was chosen by.
+        bytes_dense: Size of the plain converter's float32 file.
         bytes_written: Size of the file at `path`.
         bytes_bitmap: Size the dense file would have with every kernel at its
             bitmap limit: four bytes a non-zero and one bit a weight.
@@ -69,11 +85,15 @@ class ExportReport:
         differences: Differences to Keras, by output and delegate.
         tolerance: The largest relative difference that was allowed.
         latency: Times of one inference; None if it was not measured.
+        batch_latency: The same for a larger batch; None also if the batch is fixed.
+        accuracy: Accuracy of the Keras model, if labels were given.
         attempts: Every candidate and what came of it.
+        notes: Sentences on what was found.
     """
 
     path: str
     candidate: str
+    optimize_for: str
     bytes_dense: int
     bytes_written: int
     bytes_bitmap: int
@@ -83,7 +103,15 @@ class ExportReport:
     differences: tuple[Difference, ...]
     tolerance: float
     latency: Latency | None
+    batch_latency: Latency | None
+    accuracy: float | None
     attempts: tuple[Attempt, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def chosen(self) -> Attempt:
+        """The candidate that was written."""
+        return next(attempt for attempt in self.attempts if attempt.chosen)
 
     @property
     def largest_difference(self) -> float:
@@ -118,7 +146,8 @@ class ExportReport:
             {**dataclasses.asdict(difference), "relative": difference.relative}
             for difference in self.differences
         ]
-        figures["attempts"] = list(figures["attempts"])
+        for key in ("attempts", "notes"):
+            figures[key] = list(figures[key])
         return figures | {
             "largest_difference": self.largest_difference,
             "largest_difference_without_delegate": (
@@ -128,66 +157,19 @@ class ExportReport:
             "repaired": self.repaired,
         }
 
+    def plot(self, axes=None):
+        """Draws every correct candidate by its bytes and its latency.
+
+        Args:
+            axes: Matplotlib axes to draw on; by default those of a new figure.
+
+        Returns:
+            The matplotlib `Figure`.
+        """
+        return draw(self, axes)
+
     def __str__(self) -> str:
-        return "\n".join(
-            [
-                f"{self.path} (candidate {self.candidate!r})",
-                *self._size_lines(),
-                *self._difference_lines(),
-                *self._tensor_lines(),
-                "tried",
-                *(f"  {a.candidate:<8} {a.outcome}" for a in self.attempts),
-            ]
-        )
+        return report_text(self)
 
     def _largest(self, delegate: str) -> float:
         return max(d.largest for d in self.differences if d.delegate == delegate)
-
-    def _size_lines(self) -> list[str]:
-        share = self.bytes_written / self.bytes_dense
-        lines = [
-            f"  {'bytes':<18} {self.bytes_written:>12,}  dense {self.bytes_dense:,}, "
-            f"ratio {share:.3f}, bitmap limit {self.bytes_bitmap:,}",
-            f"  {'bytes after gzip':<18} {self.gzip_written:>12,}  "
-            f"dense {self.gzip_dense:,}",
-        ]
-        if self.latency is not None:
-            lines.append(
-                f"  {'ms (batch 1)':<18} {self.latency.written_ms:>12.4f}  "
-                f"dense {self.latency.dense_ms:.4f}, {self.latency.ratio:.2f}x as fast"
-            )
-        return lines
-
-    def _difference_lines(self) -> list[str]:
-        lines = ["largest difference to Keras"]
-        for found in self.differences:
-            agreement = ""
-            if found.agreement is not None:
-                agreement = f", same largest entry in {found.agreement:.2%}"
-            lines.append(
-                f"  {found.output:<18} {found.largest:>12.2e}  {found.delegate}, "
-                f"mean {found.mean:.2e}, relative {found.relative:.2e}{agreement}"
-            )
-        return lines
-
-    def _tensor_lines(self) -> list[str]:
-        rows = [("kernel", "shape", "zeros", "encoding", "bytes", "bitmap limit")]
-        rows += [
-            (
-                tensor.name.rpartition(";")[2],
-                "x".join(map(str, tensor.shape)),
-                f"{tensor.sparsity:.1%}",
-                tensor.encoding,
-                f"{tensor.bytes:,}",
-                f"{tensor.bitmap_bytes:,}",
-            )
-            for tensor in self.tensors
-        ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return [
-            "  ".join(
-                cell.rjust(width) if column > 3 else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]

@@ -6,13 +6,9 @@ import dataclasses
 import math
 
 import numpy as np
-
-# The schema and its reader come from LiteRT: TensorFlow has the same two modules
-# but only at paths outside of its public API.
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.tools import flatbuffer_utils
 
-VALUE_BYTES = 4  # float32
+from scl_keras.export.flat_model import DTYPES, FlatModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,13 +17,16 @@ class Weights:
 
     Attributes:
         name: The converter's name for it.
-        values: The decoded array, zeros included.
+        values: The decoded array as it is stored, zeros included: float32, float16 or
+            int8.
+        scale: What int8 values are to be multiplied with, in a shape that broadcasts.
         encoding: "dense", "csr", "csr axis 0", "block 1x4", ...
         bytes: Size in the file, values and indices.
     """
 
     name: str
     values: np.ndarray
+    scale: np.ndarray | float
     encoding: str
     bytes: int
 
@@ -42,12 +41,16 @@ class Weights:
 
         Never more than the dense array itself.
         """
-        bitmap = self.nonzero * VALUE_BYTES + math.ceil(self.values.size / 8)
-        return min(bitmap, self.values.size * VALUE_BYTES)
+        bitmap = self.nonzero * self.values.itemsize + math.ceil(self.values.size / 8)
+        return min(bitmap, self.values.nbytes)
+
+    def real_values(self) -> np.ndarray:
+        """The weights as the file means them."""
+        return self.values.astype(np.float32) * self.scale
 
 
 def read_weights(file: bytes) -> list[Weights]:
-    """Decodes every float32 constant of rank two or more.
+    """Decodes every constant of rank two or more that holds weights.
 
     Args:
         file: The bytes of a TFLite file.
@@ -58,34 +61,30 @@ def read_weights(file: bytes) -> list[Weights]:
     Raises:
         ValueError: If an encoding contradicts itself or the tensor's shape.
     """
-    model = flatbuffer_utils.convert_bytearray_to_object(file)
+    flat = FlatModel(file)
     return [
-        _read(tensor, model.buffers[tensor.buffer].data)
-        for graph in model.subgraphs
+        _read(tensor, flat.model.buffers[tensor.buffer].data)
+        for graph in flat.model.subgraphs
         for tensor in graph.tensors
-        if is_kernel(tensor, model) or tensor.sparsity is not None
+        if tensor.sparsity is not None or _is_kernel(flat, tensor)
     ]
 
 
-def is_kernel(tensor: schema.TensorT, model: schema.ModelT) -> bool:
-    """Whether a tensor is a float32 constant of rank two or more."""
-    data = model.buffers[tensor.buffer].data
-    return (
-        tensor.type == schema.TensorType.FLOAT32
-        and tensor.shape is not None
-        and len(tensor.shape) >= 2
-        and data is not None
-        and len(data) > 0
-    )
+def _is_kernel(flat: FlatModel, tensor: schema.TensorT) -> bool:
+    values = flat.constant(tensor)
+    return values is not None and values.ndim >= 2
 
 
 def _read(tensor: schema.TensorT, data: np.ndarray | None) -> Weights:
     name = tensor.name.decode()
+    if tensor.type not in DTYPES:
+        raise ValueError(f"{name!r} is sparse, and of a type that isn't read here")
     # The converter stores a kernel without a non-zero as no data at all.
-    stored = np.frombuffer(b"" if data is None else bytes(data), "<f4")
+    stored = np.frombuffer(b"" if data is None else bytes(data), DTYPES[tensor.type])
     shape = tuple(int(size) for size in tensor.shape)
+    scale = _scale(tensor.quantization, len(shape))
     if tensor.sparsity is None:
-        return Weights(name, stored.reshape(shape), "dense", stored.nbytes)
+        return Weights(name, stored.reshape(shape), scale, "dense", stored.nbytes)
     try:
         values = _decode(tensor.sparsity, shape, stored)
     except (IndexError, ValueError) as error:
@@ -100,7 +99,19 @@ def _read(tensor: schema.TensorT, data: np.ndarray | None) -> Weights:
         if vector is not None and vector.values is not None
     )
     encoding = _describe(tensor.sparsity, len(shape))
-    return Weights(name, values, encoding, stored.nbytes + index_bytes)
+    return Weights(name, values, scale, encoding, stored.nbytes + index_bytes)
+
+
+def _scale(quantization, rank: int) -> np.ndarray | float:
+    if quantization is None or quantization.scale is None:
+        return 1.0
+    scale = np.asarray(quantization.scale, np.float32)
+    if not scale.size:
+        return 1.0
+    shape = [1] * rank
+    if scale.size > 1:
+        shape[quantization.quantizedDimension] = -1
+    return scale.reshape(shape)
 
 
 _WIDTHS = {
@@ -142,7 +153,7 @@ def _decode(
                 f"{axis}, so the last ones are lost"
             )
         index[axis] = index[axis] * size + position[inside]
-    values = np.zeros(shape, np.float32)
+    values = np.zeros(shape, stored.dtype)
     values[tuple(index)] = stored
     return values
 

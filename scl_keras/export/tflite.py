@@ -10,12 +10,15 @@ from typing import Any
 
 import keras
 
-from scl_keras.export.candidates import ExportError, Trial, choose, try_candidates
+from scl_keras.export.candidates import candidates
+from scl_keras.export.choose import GOALS, ExportError
 from scl_keras.export.convert import Source
-from scl_keras.export.measure import gzip_bytes, measure_latency
-from scl_keras.export.reference import Reference, build_reference
-from scl_keras.export.report import Attempt, ExportReport, TensorEncoding
-from scl_keras.export.tensors import VALUE_BYTES, Weights
+from scl_keras.export.labels import check_labels
+from scl_keras.export.outcome import Outcome
+from scl_keras.export.precisions import DTYPES
+from scl_keras.export.reference import build_reference
+from scl_keras.export.report import ExportReport
+from scl_keras.export.trials import Trials
 
 
 def export_tflite(
@@ -23,22 +26,41 @@ def export_tflite(
     path: str | os.PathLike[str],
     *,
     samples: Any,
-    tolerance: float = 1e-4,
+    optimize_for: str = "balanced",
+    dtype: str = "float32",
+    labels: Any = None,
+    tolerance: float | None = None,
     latency_seconds: float = 2.0,
 ) -> ExportReport:
-    """Writes a model as the smallest TFLite file that computes the same.
+    """Writes a model as the best TFLite file that computes the same.
 
-    The converter's sparse encoding (`tf.lite.Optimize.EXPERIMENTAL_SPARSITY`) is
-    silently wrong for some models and does not load for others. So several
-    encodings are tried: the converter's ("sparse"), compressed rows of our own
-    ("csr") and none ("dense"). Each file is decoded and its weights compared bit by
-    bit, loaded, run with and without the default delegate (XNNPACK), and
-    compared with Keras on `samples`, one at a time and several at once. The
-    smallest correct file is put at `path` in one step; if there is none, or
-    anything fails on the way, `path` is left as it was.
+    What is smallest or fastest can't be told beforehand, and some files that
+    converters write are silently wrong or do not load. So all that make sense
+    are made, and named in the report:
 
-    Masked layers need no `strip_masks` first: the converter folds a kernel and its
-    mask into one constant.
+    - "dense": the plain converter's file.
+    - "sparse": the converter's own encoding of zeros
+      (`tf.lite.Optimize.EXPERIMENTAL_SPARSITY`).
+    - "csr": compressed rows, unpacked when the file is loaded: small, and as fast as
+      "dense".
+    - "rows", "blocks": dense layers compute with compressed rows, or with blocks
+      of 1x4 (four inputs) instead; "mixed": each layer as it should be faster.
+    - "compact": without dead units and channels (`compact`), alone and with each of the
+      above.
+    - "float16": weights rounded to float16, alone and with "csr".
+    - "int8": weights and activations as integers, calibrated on `samples`; "int8
+      dynamic": activations rounded at each call; "int8 weights": stored as integers and
+      computed in float32, alone and with "csr".
+
+    Each file is decoded and its weights compared bit by bit (or to half a rounding
+    step), loaded, run with and without the default delegate (XNNPACK), and compared
+    with Keras on `samples`, one at a time and several at once. Correct ones
+    are timed against each other, and the best is put at `path` in one step;
+    if there is none, or anything fails on the way, `path` is left as it was.
+
+    Masks need not be stripped first; those of a subclassed model, whose layers
+    can't be replaced, are left to the converter, which folds a kernel and a mask of
+    single connections into one constant.
 
     Args:
         model: A built Keras model: functional, Sequential or subclassed.
@@ -46,19 +68,31 @@ def export_tflite(
             existing file is replaced.
         samples: Real inputs with a leading batch axis: an array, or for several
             inputs a list in the model's order or a dict by name. Some tens are
-            plenty; all of them are run.
+            plenty; all of them are run. For int8 they must be representative: a
+            few hundred.
+        optimize_for: "size": the fewest bytes, and the shortest time of those within
+            1 % of it. "latency": the shortest time of one inference, and the fewest
+            bytes of those within 3 % of it. "balanced": the smallest product of bytes
+            and time, so that half the bytes are worth as much as half the time.
+        dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
+            ones are tried, too, since a sparse float32 file may well be smaller
+            and faster than a dense one of int8.
+        labels: Class indices of the samples (of each position, for a map), to report
+            the accuracy of each file; the model must have one output.
         tolerance: Largest difference to Keras that counts as the same, as a
-            share of the output's largest absolute value on the samples. The two
-            sum in another order, which moves a sum of n float32 products by
-            about sqrt(n) * 6e-8 of its size (2e-6 for a thousand) and
-            adds up over layers: networks here are at 5e-7. The default leaves
-            room for about a hundred layers. Missing weights are found by
-            decoding the file, however small they are.
-        latency_seconds: How long to time the file against the dense one; 0 for
-            not at all.
+            share of the output's largest absolute value on the samples, for
+            all precisions. Default: 1e-4 for float32, 1e-2 for float16,
+            0.1 for stored and 0.15 for computed int8. Keras and TFLite sum in another
+            order, which moves a sum of n float32 products by about sqrt(n) * 6e-8
+            of its size (2e-6 for a thousand) and adds up over layers: networks here
+            are at 5e-7, so that 1e-4 leaves room for about a hundred layers. Missing
+            weights are found by decoding the file, however small they are.
+        latency_seconds: How long to time the files, all together; 0 for not
+            at all, and bytes decide.
 
     Returns:
-        The sizes, encodings, differences and times, and what was tried.
+        The sizes, encodings, differences and times, and what was tried. `print` it,
+        `report.as_dict()`, `report.plot()`.
 
     Raises:
         ValueError: If an argument does not fit; nothing is converted then.
@@ -73,15 +107,27 @@ def export_tflite(
     ```
     """
     path = _check_path(path)
-    _check_positive("tolerance", tolerance, zero=False)
+    _check_choice("optimize_for", optimize_for, GOALS)
+    _check_choice("dtype", dtype, DTYPES)
+    if tolerance is not None:
+        _check_positive("tolerance", tolerance, zero=False)
     _check_positive("latency_seconds", latency_seconds, zero=True)
+    if optimize_for == "latency" and not latency_seconds:
+        raise ValueError(
+            "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
+            "positive. Received: latency_seconds=0"
+        )
     reference = build_reference(model, samples)
+    if labels is not None:
+        labels = check_labels(labels, reference)
     with Source(reference) as source:
         dense = _convert_dense(source)
-        trials = try_candidates(source, reference, tolerance)
-    chosen = choose(trials)
-    report = _report(path, dense, chosen, trials, reference, tolerance, latency_seconds)
-    _write(path, chosen.file)
+        trials = Trials(source, reference, tolerance, labels).run(candidates(dtype))
+    outcome = Outcome(
+        dense, trials, reference, labels, optimize_for, dtype, latency_seconds
+    )
+    report = outcome.report(path)
+    _write(path, outcome.chosen.file)
     return report
 
 
@@ -98,6 +144,11 @@ def _check_path(path: str | os.PathLike[str]) -> pathlib.Path:
             f"`path` must be a file, not a folder. Received: path={str(path)!r}"
         )
     return checked
+
+
+def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}. Received: {value!r}")
 
 
 def _check_positive(name: str, value: float, *, zero: bool) -> None:
@@ -118,62 +169,6 @@ def _convert_dense(source: Source) -> bytes:
             "TensorFlow Lite's converter cannot convert this model, not even without "
             f"sparse encoding; nothing was written. {hint}It says: {error}"
         ) from error
-
-
-def _report(
-    path: pathlib.Path,
-    dense: bytes,
-    chosen: Trial,
-    trials: list[Trial],
-    reference: Reference,
-    tolerance: float,
-    latency_seconds: float,
-) -> ExportReport:
-    tensors = tuple(map(_encoding, chosen.weights))
-    kernels = sum(tensor.dense_bytes for tensor in tensors)
-    bitmap = sum(tensor.bitmap_bytes for tensor in tensors)
-    latency = None
-    if latency_seconds:
-        inputs = reference.batches[0].inputs
-        latency = measure_latency(dense, chosen.file, inputs, latency_seconds)
-    return ExportReport(
-        path=str(path),
-        candidate=chosen.candidate,
-        bytes_dense=len(dense),
-        bytes_written=len(chosen.file),
-        bytes_bitmap=len(dense) - kernels + bitmap,
-        gzip_dense=gzip_bytes(dense),
-        gzip_written=gzip_bytes(chosen.file),
-        tensors=tensors,
-        differences=chosen.verification.differences,
-        tolerance=tolerance,
-        latency=latency,
-        attempts=tuple(_attempt(trial, chosen) for trial in trials),
-    )
-
-
-def _encoding(kernel: Weights) -> TensorEncoding:
-    return TensorEncoding(
-        name=kernel.name,
-        shape=kernel.values.shape,
-        sparsity=1 - kernel.nonzero / kernel.values.size,
-        encoding=kernel.encoding,
-        bytes=kernel.bytes,
-        dense_bytes=kernel.values.size * VALUE_BYTES,
-        bitmap_bytes=kernel.bitmap_bytes,
-    )
-
-
-def _attempt(trial: Trial, chosen: Trial) -> Attempt:
-    size = None if trial.file is None else len(trial.file)
-    if trial.problem is not None:
-        outcome = trial.problem
-    elif trial is chosen:
-        outcome = f"written: correct, {size:,} bytes"
-    else:
-        outcome = f"correct, but not smaller: {size:,} bytes"
-    correct = trial.correct if trial.needed else None
-    return Attempt(trial.candidate, size, correct, outcome)
 
 
 def _write(path: pathlib.Path, file: bytes) -> None:

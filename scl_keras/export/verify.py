@@ -10,6 +10,7 @@ import numpy as np
 # LiteRT's own package: `tf.lite.Interpreter` is deprecated in its favour.
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from scl_keras.export.labels import accuracy
 from scl_keras.export.reference import Batch, Reference
 
 _RESOLVERS = {
@@ -47,24 +48,39 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The differences of a file, and the sentence on what is wrong with it."""
+    """The differences of a file, and the sentence on what is wrong with it.
+
+    `accuracy` is that with the default delegate, if labels are given, `tolerance` the
+    largest relative difference that was allowed.
+    """
 
     differences: tuple[Difference, ...]
     problem: str | None = None
+    accuracy: float | None = None
+    tolerance: float | None = None
 
 
-def verify(file: bytes, reference: Reference, tolerance: float) -> Verification:
+def verify(
+    file: bytes,
+    reference: Reference,
+    tolerance: float,
+    labels: np.ndarray | None = None,
+    shuffled: bool = True,
+) -> Verification:
     """Loads a file, runs it with and without the delegate, and compares.
 
     Args:
         file: The bytes of a TFLite file.
         reference: Inputs and what Keras makes of them.
         tolerance: Largest difference, as a share of the largest output.
+        labels: Labels of the samples, for the accuracy.
+        shuffled: Whether to compare on shuffled inputs as well.
 
     Returns:
         The differences, with `problem` set if the file cannot be handed out.
     """
     differences: list[Difference] = []
+    found_accuracy = None
     for delegate, resolver in _RESOLVERS.items():
         try:
             answers = _run(file, reference.batches, resolver)
@@ -75,7 +91,7 @@ def verify(file: bytes, reference: Reference, tolerance: float) -> Verification:
             return Verification(
                 tuple(differences), f"does not run with {delegate}: {reason}"
             )
-        for probe in (False, True):
+        for probe in (False, True) if shuffled else (False,):
             pairs = [
                 (batch, answer)
                 for batch, answer in zip(reference.batches, answers, strict=True)
@@ -93,7 +109,21 @@ def verify(file: bytes, reference: Reference, tolerance: float) -> Verification:
                     )
                 if not probe:
                     differences.append(found)
-    return Verification(tuple(differences))
+        if labels is not None and found_accuracy is None:
+            found_accuracy = accuracy(labels, reference, answers)
+    return Verification(
+        tuple(differences), accuracy=found_accuracy, tolerance=tolerance
+    )
+
+
+def answers_of(file: bytes, reference: Reference) -> Reference:
+    """Returns the reference with a file's answers instead of Keras's."""
+    answers = _run(file, reference.batches, OpResolverType.AUTO)
+    batches = tuple(
+        dataclasses.replace(batch, outputs=answer)
+        for batch, answer in zip(reference.batches, answers, strict=True)
+    )
+    return dataclasses.replace(reference, batches=batches)
 
 
 def open_interpreter(

@@ -32,7 +32,7 @@ def dense_net(inputs, hidden=50, outputs=10, zeros=0.0, seed=0):
     return model
 
 
-def conv_net(zeros):
+def conv_net(zeros, last="softmax"):
     return put_zeros(
         keras.Sequential(
             [
@@ -44,7 +44,7 @@ def conv_net(zeros):
                 layers.Conv2D(300, 1, activation="relu"),
                 layers.Conv2DTranspose(8, 3),
                 layers.GlobalAveragePooling2D(),
-                layers.Dense(5, activation="softmax"),
+                layers.Dense(5, activation=last),
             ]
         ),
         zeros,

@@ -9,8 +9,10 @@ from ai_edge_litert.tools import flatbuffer_utils
 from export_models import dense_net, samples
 
 from scl_keras import sparsify
-from scl_keras.export import ExportError, candidates, export_tflite
+from scl_keras.export import ExportError, export_tflite
 from scl_keras.export import tflite as tflite_module
+from scl_keras.export.candidates import Candidate
+from scl_keras.export.precisions import PRECISIONS
 
 
 @pytest.fixture
@@ -83,7 +85,17 @@ def test_bad_path(tmp_path, no_conversion, name, message):
 
 @pytest.mark.parametrize(
     "options",
-    [{"tolerance": 0}, {"tolerance": float("nan")}, {"latency_seconds": -1}],
+    [
+        {"tolerance": 0},
+        {"tolerance": float("nan")},
+        {"latency_seconds": -1},
+        {"optimize_for": "speed"},
+        {"dtype": "bfloat16"},
+        {"optimize_for": "latency", "latency_seconds": 0},
+        {"labels": np.zeros(39, int)},
+        {"labels": np.zeros(40)},
+        {"labels": np.zeros((40, 10), int)},
+    ],
 )
 def test_bad_options(tmp_path, no_conversion, options):
     path = tmp_path / "model.tflite"
@@ -121,8 +133,19 @@ WRONG = {
 }
 
 
-def use_candidates(monkeypatch, **encoders):
-    monkeypatch.setattr(candidates, "CANDIDATES", encoders)
+def use_candidates(monkeypatch, **makers):
+    """Has functions of a `Source` make the files, and nothing else."""
+
+    class Made(Candidate):
+        @property
+        def name(self):
+            return self.encoding
+
+        def make(self, source):
+            return makers[self.encoding](source)
+
+    made = [Made(PRECISIONS[0], name) for name in makers]
+    monkeypatch.setattr(tflite_module, "candidates", lambda dtype: made)
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -14,8 +14,22 @@ from export_models import conv_net, dense_net, put_zeros, samples, two_by_two
 from keras import layers
 
 from scl_keras.export import ExportReport, export_tflite
+from scl_keras.export import tflite as tflite_module
+from scl_keras.export.candidates import candidates
 
 RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+
+METADATA_BYTES = 200
+
+
+def only(monkeypatch, *names):
+    """Has only some of the candidates tried."""
+
+    def some(dtype):
+        return [c for c in candidates(dtype) if c.name in names]
+
+    monkeypatch.setattr(tflite_module, "candidates", some)
 
 
 def export(model, path, inputs, **options) -> ExportReport:
@@ -68,7 +82,7 @@ def test_inputs_no_multiple_of_four(tmp_path, capfd, inputs, zeros):
     sparse = next(a for a in report.attempts if a.candidate == "sparse")
     assert not sparse.correct
     assert f"do not divide the {inputs} entries" in sparse.outcome
-    assert report.candidate == "csr"
+    assert report.candidate != "sparse"
     assert report.bytes_written < min(len(raw), report.bytes_dense)
     assert_correct(tmp_path / "model.tflite", model, x)
 
@@ -134,9 +148,10 @@ def test_without_zeros_the_file_is_dense(tmp_path):
     model, x = dense_net(20), samples(20)
     report = export(model, tmp_path / "model.tflite", x)
     assert report.candidate == "dense"
-    assert report.bytes_written == report.bytes_dense == report.bytes_bitmap
+    assert report.bytes_dense == report.bytes_bitmap
+    assert report.bytes_written - report.bytes_dense < METADATA_BYTES
     assert {t.encoding for t in report.tensors} == {"dense"}
-    assert [a.correct for a in report.attempts] == [None, None, True]
+    assert {a.correct for a in report.attempts if not a.chosen} == {None}
     assert not report.repaired
     assert_correct(tmp_path / "model.tflite", model, x)
 
@@ -167,7 +182,8 @@ def test_one_sample_is_enough(tmp_path):
     assert_correct(tmp_path / "model.tflite", model, np.repeat(x, 5, axis=0))
 
 
-def test_report_agrees_with_the_file(tmp_path):
+def test_report_agrees_with_the_file(tmp_path, monkeypatch):
+    only(monkeypatch, "dense", "csr")
     model, x = dense_net(301, hidden=100, zeros=0.98), samples(301)
     path = tmp_path / "model.tflite"
     report = export_tflite(model, path, samples=x, latency_seconds=0.1)
@@ -177,7 +193,8 @@ def test_report_agrees_with_the_file(tmp_path):
     assert report.bytes_written == os.path.getsize(path)
     assert report.gzip_written == len(gzip.compress(file))
     dense = next(a for a in report.attempts if a.candidate == "dense")
-    assert report.bytes_dense == dense.bytes > 4 * (301 * 100 + 100 * 10)
+    assert dense.bytes - METADATA_BYTES < report.bytes_dense < dense.bytes
+    assert report.bytes_dense > 4 * (301 * 100 + 100 * 10)
 
     kernel = model.layers[0].kernel.numpy()
     nonzero = np.count_nonzero(kernel)
@@ -221,7 +238,7 @@ def test_report_as_dict_and_text(tmp_path):
     assert figures["latency_ratio"] is None
     assert figures["tensors"][0]["shape"] == list(report.tensors[0].shape)
     text = str(report)
-    for part in (str(path), f"{report.bytes_dense:,}", "csr", "300x10", "no delegate"):
+    for part in (str(path), f"{report.bytes_dense:,}", "csr", "x10 ", "no delegate"):
         assert part in text
 
 

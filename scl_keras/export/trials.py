@@ -1,0 +1,192 @@
+"""Make every candidate, and find out whether its file is right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+
+from scl_keras.export.candidates import Candidate
+from scl_keras.export.convert import NotNeeded, Source
+from scl_keras.export.metadata import add_metadata
+from scl_keras.export.precisions import PRECISIONS, rounded
+from scl_keras.export.reference import Reference
+from scl_keras.export.tensors import Weights, read_weights
+from scl_keras.export.verify import Verification, answers_of, verify
+
+FLOAT32_TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A candidate's file and what came of it.
+
+    Without `problem` the file is correct. One that is not `needed` is another
+    candidate's file over again.
+    """
+
+    candidate: Candidate
+    file: bytes | None = None
+    weights: tuple[Weights, ...] = ()
+    verification: Verification | None = None
+    problem: str | None = None
+    needed: bool = True
+
+    @property
+    def name(self) -> str:
+        """The candidate's name."""
+        return self.candidate.name
+
+    @property
+    def correct(self) -> bool:
+        """Whether the file may be handed out."""
+        return self.problem is None
+
+
+class Trials:
+    """Tries candidates on one model.
+
+    Args:
+        source: The converter's files.
+        reference: What the model computes on the samples.
+        tolerance: Largest difference, as a share of the largest output; None for that
+            of each precision.
+        labels: Integers for the accuracy, or None.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        reference: Reference,
+        tolerance: float | None = None,
+        labels: np.ndarray | None = None,
+    ):
+        self._source, self._reference = source, reference
+        self._tolerance, self._labels = tolerance, labels
+        self._names: dict[bytes, str] = {}  # of the files so far
+
+    def run(self, candidates: Iterable[Candidate]) -> list[Trial]:
+        """Returns one trial a candidate, correct or not."""
+        return [self._try(candidate) for candidate in candidates]
+
+    def _try(self, candidate: Candidate) -> Trial:
+        try:
+            file = candidate.make(self._source)
+            if candidate.encoded:  # the weights it has to hold
+                self._source.base(candidate.precision, candidate.compacted)
+        except NotNeeded as reason:
+            return Trial(candidate, problem=str(reason), needed=False)
+        # Converter and schema raise anything from ValueError to their own
+        # types; whatever it is, this candidate is out and the next one is due.
+        except Exception as error:
+            problem = f"could not be made: {_first_line(error)}"
+            return Trial(candidate, problem=problem)
+        same = self._names.setdefault(file, candidate.name)
+        if same != candidate.name:
+            problem = f"the same file as {same!r}"
+            return Trial(candidate, file, problem=problem, needed=False)
+        return self._check(candidate, file)
+
+    def _check(self, candidate: Candidate, file: bytes) -> Trial:
+        try:
+            weights = tuple(read_weights(file))
+        # Neither is run: wrong indices make the runtime read outside of its memory.
+        except ValueError as error:
+            return Trial(candidate, file, problem=f"is encoded wrong: {error}")
+        except Exception as error:  # whatever the flatbuffer reader stumbles over
+            problem = f"is no TFLite file: {_first_line(error)}"
+            return Trial(candidate, file, problem=problem)
+        if candidate.encoded and all(w.encoding == "dense" for w in weights):
+            problem = "no kernel is sparse enough for it"
+            return Trial(candidate, file, weights, problem=problem, needed=False)
+        file = add_metadata(file, _facts(candidate, weights))
+        problem = self._wrong_weights(candidate, weights)
+        verification = None
+        if problem is None:
+            verification = self._verify(candidate, file)
+            problem = verification.problem
+        return Trial(candidate, file, weights, verification, problem)
+
+    def _wrong_weights(self, candidate: Candidate, weights) -> str | None:
+        """Returns what is wrong with the decoded weights, if anything is.
+
+        A run on samples cannot tell a small weight that is missing from rounding.
+        """
+        if candidate.plain:
+            return None
+        if candidate.encoded:
+            base = self._source.base(candidate.precision, candidate.compacted)
+            return _lost_weights(weights, read_weights(base))
+        if not candidate.precision.name:
+            return None
+        full = self._source.base(PRECISIONS[0], candidate.compacted)
+        return _badly_rounded(weights, read_weights(full))
+
+    def _verify(self, candidate: Candidate, file: bytes) -> Verification:
+        precision = candidate.precision
+        tolerance = self._tolerance or precision.tolerance
+        shuffled = precision.shuffled
+        found = verify(file, self._reference, tolerance, self._labels, shuffled)
+        rounds = precision.name and precision.exact
+        if found.problem is None and rounds and candidate.encoded:
+            # The precision's rounding is in the dense file already: from that one, the
+            # encoded one may differ by no more than a sum in another order.
+            base = self._source.base(precision, candidate.compacted)
+            answered = answers_of(base, self._reference)
+            again = verify(file, answered, FLOAT32_TOLERANCE, None, shuffled)
+            if again.problem is not None:
+                problem = f"differs from its dense file: {again.problem}"
+                return dataclasses.replace(found, problem=problem)
+        return found
+
+
+def _facts(candidate: Candidate, weights) -> dict[str, str | int]:
+    return {
+        "candidate": candidate.name,
+        "weights": sum(w.values.size for w in weights),
+        "nonzero": sum(w.nonzero for w in weights),
+    }
+
+
+def _lost_weights(weights, dense) -> str | None:
+    # Encoding rounds nothing, so every weight must be there to the last bit.
+    expected = Counter(map(_content, dense))
+    for kernel in weights:
+        if kernel.encoding != "dense" and not expected[_content(kernel)]:
+            return (
+                f"is encoded wrong: {kernel.name!r} of shape {kernel.values.shape} "
+                f"does not hold the model's weights"
+            )
+    return None
+
+
+def _content(kernel: Weights) -> tuple[tuple[int, ...], str, bytes]:
+    """What a kernel holds, but for columns of zeros that fill up a block."""
+    values = kernel.values
+    if values.ndim == 2:
+        columns = np.flatnonzero((values != 0).any(axis=0))
+        values = values[:, : columns[-1] + 1 if columns.size else 0]
+    if values.dtype.kind == "f":
+        # Adding zero makes -0.0 (a negative weight times its mask) an ordinary zero.
+        values = np.add(values, values.dtype.type(0))
+    return values.shape, values.dtype.str, np.ascontiguousarray(values).tobytes()
+
+
+def _badly_rounded(weights, precise) -> str | None:
+    for kernel in weights:
+        if kernel.values.dtype == np.float32:
+            continue
+        alike = (p for p in precise if p.values.shape == kernel.values.shape)
+        if not any(rounded(kernel.values, p.values, kernel.scale) for p in alike):
+            return (
+                f"is rounded wrong: {kernel.name!r} of shape {kernel.values.shape} "
+                f"does not hold the model's weights"
+            )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,137 @@
+"""No wrong file gets out: the known bad cases, and random models from end to end."""
+
+import keras
+import numpy as np
+import pytest
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from export_models import dense_net, put_zeros, samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import Sequential, layers
+
+from scl_keras.export import ExportError, export_tflite
+from scl_keras.export import tflite as tflite_module
+from scl_keras.export.candidates import STOCK, Candidate
+from scl_keras.export.convert import Source
+from scl_keras.export.precisions import PRECISIONS
+from scl_keras.export.reference import build_reference
+
+RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
+
+# Far beyond what rounding does to networks this small.
+TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "int8": 0.1}
+
+
+def worst_error(file, x, expected):
+    """Largest error as a share of the largest output: over runtimes and batch sizes."""
+    worst = 0.0
+    for resolver in RESOLVERS:
+        run = Interpreter(
+            model_content=file, experimental_op_resolver_type=resolver, num_threads=1
+        ).get_signature_runner()
+        [name] = run.get_input_details()
+        for batch in (x[:1], x):
+            found = run(**{name: batch})["output_0"]
+            error = np.abs(found - expected[: len(batch)]).max()
+            worst = np.maximum(worst, error / np.abs(expected).max())
+    return worst
+
+
+def is_bad(file, x, expected, tolerance):
+    try:
+        return not worst_error(file, x, expected) < tolerance
+    except (RuntimeError, ValueError):
+        return True
+
+
+@pytest.mark.parametrize("name", ["", "float16", "int8", "int8 dynamic"])
+@pytest.mark.parametrize(("inputs", "zeros"), [(50, 0.99), (301, 0.98)])
+def test_the_converters_own_bad_files(tmp_path, monkeypatch, name, inputs, zeros):
+    """Inputs that don't divide; float16 with blocks; int8 and dynamic int8 with zeros.
+
+    Each is the only candidate, so that refusing it is all that is left to do.
+    """
+    [precision] = [p for p in PRECISIONS if p.name == name]
+    model, x = dense_net(inputs, 300, zeros=zeros), samples(inputs)
+    bad = Candidate(precision, STOCK)
+    with Source(build_reference(model, x)) as source:
+        file = bad.make(source)
+    assert is_bad(file, x, np.asarray(model(x)), TOLERANCES[precision.dtype])
+    monkeypatch.setattr(tflite_module, "candidates", lambda dtype: [bad])
+    with pytest.raises(ExportError, match="wrong|does not run|something else"):
+        export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)
+    assert not list(tmp_path.iterdir())
+
+
+def random_model(kind, width, units, zeros, seed):
+    if kind == "dense":
+        shape, body = (width,), [layers.Dense(units, "relu")]
+    elif kind == "flatten":
+        shape = (width, 3)
+        body = [layers.Flatten(), layers.Dense(units, "relu"), layers.Dense(units)]
+    elif kind == "sequence":  # dense layers on the last axis of three
+        shape = (4, width)
+        body = [layers.Dense(units, "relu"), layers.Dense(8), layers.Flatten()]
+    elif kind == "transposed":
+        shape = (3, 3, width)
+        body = [layers.Conv2DTranspose(units, 2, activation="relu"), layers.Flatten()]
+    elif kind == "conv":
+        shape = (5, 5, width)
+        body = [layers.Conv2D(units, 3, activation="relu"), layers.Flatten()]
+    else:
+        shape = (5, 5, width)
+        body = [layers.DepthwiseConv2D(2), layers.Conv2D(units, 1), layers.Flatten()]
+    model = Sequential([keras.Input(shape), *body, layers.Dense(3)])
+    return put_zeros(model, zeros, seed)
+
+
+def random_models(test):
+    return given(
+        kind=st.sampled_from(
+            ["dense", "flatten", "sequence", "conv", "depthwise", "transposed"]
+        ),
+        width=st.integers(1, 67),
+        units=st.integers(1, 90),
+        zeros=st.sampled_from([0.0, 0.3, 0.7, 0.9, 0.97, 0.99, 1.0]),
+        dtype=st.sampled_from(sorted(TOLERANCES)),
+        optimize_for=st.sampled_from(["size", "latency", "balanced"]),
+        seed=st.integers(0, 99),
+    )(test)
+
+
+FAST = settings(
+    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+MANY = settings(FAST, max_examples=200)
+
+
+def check_any_model(tmp_path, kind, width, units, zeros, dtype, optimize_for, seed):
+    model = random_model(kind, width, units, zeros, seed)
+    x = samples(*model.input_shape[1:], count=6, seed=seed)
+    path = tmp_path / "m.tflite"
+    report = export_tflite(
+        model,
+        path,
+        samples=x,
+        dtype=dtype,
+        optimize_for=optimize_for,
+        latency_seconds=1e-3,
+    )
+    expected = np.asarray(model(x))
+    if np.abs(expected).max() > 0:
+        assert worst_error(path.read_bytes(), x, expected) < TOLERANCES[dtype]
+    if optimize_for == "size":
+        assert report.bytes_written < report.bytes_dense + 200
+
+
+@random_models
+@FAST
+def test_any_model(tmp_path, **case):
+    check_any_model(tmp_path, **case)
+
+
+@pytest.mark.slow
+@random_models
+@MANY
+def test_hundreds_of_models(tmp_path, **case):
+    check_any_model(tmp_path, **case)
