@@ -4,6 +4,8 @@ Only the names listed here are public, and those of `scl_keras.layers`,
 `scl_keras.plotting`, `scl_keras.datasets` and `scl_keras.architectures`.
 """
 
+import importlib
+
 from scl_keras._version import __version__
 from scl_keras.callbacks import (
     ConnectionCostScheduler,
@@ -23,7 +25,6 @@ from scl_keras.connectivity import (
     stand_in,
 )
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
-from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
 from scl_keras.normalization import GradientNormalization
@@ -101,3 +102,16 @@ __all__ = [
     "switcher_network",
     "unmasked_layers",
 ]
+
+# What imports TensorFlow is only imported where it is used.
+_LAZY = ("ExportError", "ExportReport", "export_tflite")
+
+
+def __getattr__(name):
+    if name in _LAZY:
+        return getattr(importlib.import_module("scl_keras.export"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from scl_keras import backend
 from scl_keras.density import target_density
 from scl_keras.kernels import prunable_kernels
 from scl_keras.masks import _BARELY_KEPT, find_masks
@@ -92,6 +93,7 @@ class TargetSparsity(keras.callbacks.Callback):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
+        self._last_look = float(self.model.scl_optimizer.steering.numpy()[-1])
         frozen = self.model.scl_optimizer.frozen
         if epoch == self._end and not frozen.numpy():
             self._close_the_gap()  # saved before this callback's turn, and resumed
@@ -156,11 +158,12 @@ class TargetSparsity(keras.callbacks.Callback):
         them. The lift is observed: it is what a distance has not fallen by. (An
         integral of the distance would wind up while no mask is near zero yet.)
         """
-        optimizer = self.model.scl_optimizer
-        balance, distance, count, last = optimizer.steering.numpy().tolist()
-        elapsed = done - last
+        last, elapsed = self._last_look, done - self._last_look
         if 0 <= elapsed < self._interval and last:
             return
+        backend.synchronize(self.model)
+        optimizer = self.model.scl_optimizer
+        balance, distance, count, _ = optimizer.steering.numpy().tolist()
         rate = max(optimizer.mask_rate, 1e-12)
         cost = float(optimizer.connection_cost.numpy())
         if last and elapsed > 0:
@@ -173,6 +176,7 @@ class TargetSparsity(keras.callbacks.Callback):
         distance = self._distance(count)
         optimizer.connection_cost.assign(max(balance + distance / (rate * horizon), 0))
         optimizer.steering.assign([balance, distance, count, done])
+        self._last_look = done
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
