@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from scl_keras import backend
 from scl_keras.export.candidates import ExportError, Trial, choose, try_candidates
 from scl_keras.export.convert import Source
 from scl_keras.export.measure import gzip_bytes, measure_latency
@@ -63,6 +64,7 @@ def export_tflite(
     Raises:
         ValueError: If an argument does not fit; nothing is converted then.
         ExportError: If no correct file can be made.
+        RuntimeError: If Keras runs on another backend than TensorFlow.
 
     Example:
     ```python
@@ -72,6 +74,7 @@ def export_tflite(
     print(report)
     ```
     """
+    backend.check_can_export()
     path = _check_path(path)
     _check_positive("tolerance", tolerance, zero=False)
     _check_positive("latency_seconds", latency_seconds, zero=True)
