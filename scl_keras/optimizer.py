@@ -186,7 +186,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     def _unscaled(self, gradients, masks):
         scale = self.optimizer.loss_scale_factor or 1
         return [
-            ops.zeros_like(v) if g is None else g / scale
+            ops.zeros(v.shape) if g is None else g / scale
             for g, v in zip(gradients, masks, strict=True)
         ]
 
@@ -210,7 +210,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             squares = self._mean_squares_of(gradients, masks)
             self._apply_to_masks(gradients, squares, masks)
             for accumulator in accumulators:
-                accumulator.assign(ops.zeros_like(accumulator))
+                accumulator.assign(ops.zeros(accumulator.shape))
 
         full = ops.equal(seen % micro_steps, 0)
         self._cond(full, update, lambda *_: None, (accumulators, masks))

@@ -47,7 +47,7 @@ def test_a_backend_learns_what_tensorflow_does(backend, reference, tmp_path):
         # Rounding may part what is on the edge; nothing is, here.
         if "weight" in name or "kernel" in name:
             np.testing.assert_array_equal(other > 0, value > 0, err_msg=name)
-    assert "tensorflow" not in report["modules"]
+    assert "tensorflow" not in report["imported"]
     assert "needs the TensorFlow backend" in report["export"]
     assert f"Received: KERAS_BACKEND={backend}" in report["export"]
 
@@ -62,4 +62,4 @@ def test_the_cases_do_what_they_are_for(reference):
     assert len(np.unique(arrays["switcher: log density"])) > 1
     assert arrays["tools: compacted"][0] < 1000
     assert report["export"] == "written"
-    assert "torch" not in report["modules"]
+    assert "torch" not in report["imported"]

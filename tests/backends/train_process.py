@@ -13,6 +13,8 @@ import numpy as np
 
 import scl_keras
 
+# Keras itself imports TensorFlow later, where it is installed, to serialize objects.
+IMPORTED = sorted({"tensorflow", "jax", "torch"} & set(sys.modules))
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 RNG = np.random.default_rng(0)
 Y = RNG.integers(0, 4, 96)
@@ -61,7 +63,9 @@ def fit(model, x=X, epochs=3, callbacks=(), optimizer=None, **arguments):
 def bad_batch():
     x = X.copy()
     x[40, 0] = np.nan
-    return fit(convolutional(), x, connection_cost=0.3)
+    found = fit(convolutional(), x, connection_cost=0.3)
+    del found["log loss"]  # TensorFlow's maximum of NaNs is no NaN
+    return found
 
 
 def momentum_and_freezing():
@@ -166,13 +170,12 @@ def main(path):
         arrays |= {f"{case}: {name}": x for name, x in function().items()}
         keras.backend.clear_session()
     np.savez(path, **arrays)
-    modules = {"tensorflow", "jax", "torch"} & set(sys.modules)
     try:
         scl_keras.export_tflite(convolutional(), path + ".tflite", samples=X[:4])
         exported = "written"
     except RuntimeError as error:
         exported = str(error)
-    print(json.dumps({"modules": sorted(modules), "export": exported}))
+    print(json.dumps({"imported": IMPORTED, "export": exported}))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,13 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from backend_modes import MODES, run
+from backend_modes import (
+    DIFFERENCE,
+    MODES,
+    TOLERANCE,
+    assert_same_gradients,
+    run,
+)
 from cases import CASES, plain_weights, random_masks
 from keras import ops
 
@@ -114,8 +120,9 @@ def test_with_all_masks_on_it_is_the_stock_layer_bit_for_bit(case, mode, rng):
     x = case.inputs(rng)
     got, expected = step(case, masked, x, mode), step(case, stock, x, mode)
     assert len(got) == len(expected) + len(find_masks(masked))
+    np.testing.assert_array_equal(got[0], expected[0])
     for value, other in zip(got, expected, strict=False):
-        np.testing.assert_array_equal(value, other)
+        assert_same_gradients(value, other)
     outputs = [run(partial(case.call, y), x, mode) for y in (masked, stock)]
     np.testing.assert_array_equal(*map(array, outputs))
 
@@ -145,7 +152,7 @@ def _compare_with_finite_differences(case, rng):
     gradients = [array(g) for g in pull_back(ops.ones_like(value))]
     for i, ((v, mask), (w, _)) in enumerate(pairs):
         dv, ds = gradients[2 * i : 2 * i + 2]
-        values, h = w.numpy(), 1e-6
+        values, h = w.numpy(), DIFFERENCE
         for index in rng.choice(values.size, 4, replace=False):
             index = np.unravel_index(index, values.shape)
             sides = []
@@ -157,9 +164,9 @@ def _compare_with_finite_differences(case, rng):
             w.assign(values)
             dw = (sides[0] - sides[1]) / (2 * h)
             kept = mask.variable.numpy()[index] > 0
-            np.testing.assert_allclose(dv[index], dw * kept, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(dv[index], dw * kept, **TOLERANCE)
             expected = dw * v.numpy()[index]  # identity: p(s) = 1
-            np.testing.assert_allclose(ds[index], expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(ds[index], expected, **TOLERANCE)
 
 
 @every_layer
@@ -223,8 +230,9 @@ def test_in_mixed_precision_it_is_the_stock_layer_and_masks_are_float32(
     x = case.inputs(rng)
     got, expected = (step(case, y, x, MODES[0]) for y in (masked, stock))
     assert got[0].dtype == expected[0].dtype != np.float32
+    np.testing.assert_array_equal(got[0], expected[0])
     for value, other in zip(got, expected, strict=False):
-        np.testing.assert_array_equal(value, other)
+        assert_same_gradients(value, other, mixed=True)
     for gradient, mask in zip(got[len(expected) :], find_masks(masked), strict=True):
         assert mask.variable.dtype == gradient.dtype == "float32"
         assert np.any(gradient != 0)
