@@ -34,7 +34,7 @@ def start(out, *options):
 
 
 def finish(processes):
-    outputs = [process.communicate(timeout=280) for process in processes]
+    outputs = [process.communicate(timeout=900) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
     return outputs[0][0]

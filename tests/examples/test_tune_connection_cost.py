@@ -34,7 +34,7 @@ def test_a_chief_and_two_workers_find_the_frontier(tmp_path):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = [start(tmp_path, name, port) for name in ("chief", "tuner0", "tuner1")]
-    outputs = [process.communicate(timeout=280) for process in processes]
+    outputs = [process.communicate(timeout=900) for process in processes]
     for process, (_, errors) in zip(processes, outputs, strict=True):
         assert process.returncode == 0, errors
     rows = json.loads((tmp_path / "frontier.json").read_text())
