@@ -48,6 +48,8 @@ def batches_of(data, model):
 def _split(data):
     if isinstance(data, keras.utils.PyDataset):
         return (data[i] for i in range(data.num_batches))
+    if hasattr(data, "as_numpy_iterator"):  # a `tf.data.Dataset`
+        return data.as_numpy_iterator()
     if not isinstance(data, tuple):
         return iter(data)
     arrays = keras.tree.flatten(data)

@@ -94,6 +94,15 @@ def fixed_masks():
     return fit(model, epochs=2)
 
 
+def gradual():
+    """Pruning within an epoch, and weights taken from within one."""
+    model = scl_keras.sparsify(convolutional(masked=False), ste=None)
+    rewinding = scl_keras.WeightRewinding(step=4)
+    schedule = scl_keras.ConstantSparsity(0.6, 2, frequency=100)
+    found = fit(model, callbacks=[scl_keras.GradualPruning(schedule), rewinding])
+    return found | {f"rewound {i}": w for i, w in enumerate(rewinding.weights)}
+
+
 def resumed(folder):
     """A training that was interrupted; must be what one without a break is."""
     straight = fit(convolutional(), epochs=3)
@@ -161,6 +170,7 @@ def main(path):
         "accumulation": accumulation,
         "target": target,
         "fixed masks": fixed_masks,
+        "gradual": gradual,
         "resumed": lambda: resumed(path + "_backup"),
         "switcher": switcher,
         "tools": tools,
