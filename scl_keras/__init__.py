@@ -4,6 +4,8 @@ Only the names listed here are public, and those of `scl_keras.layers`,
 `scl_keras.plotting`, `scl_keras.datasets` and `scl_keras.architectures`.
 """
 
+import importlib
+
 from scl_keras._version import __version__
 from scl_keras.callbacks import (
     ConnectionCostScheduler,
@@ -23,7 +25,6 @@ from scl_keras.connectivity import (
     stand_in,
 )
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
-from scl_keras.export import ExportError, ExportReport, export_tflite
 from scl_keras.granularity import Block, Channel, Connection, Granularity
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks import Mask, find_masks
@@ -103,6 +104,7 @@ __all__ = [
     "from_tf_keras",
     "prune",
     "ramp",
+    "read_metadata",
     "sparsify",
     "stand_in",
     "strip_masks",
@@ -110,3 +112,19 @@ __all__ = [
     "switcher_network",
     "unmasked_layers",
 ]
+
+# What imports TensorFlow or matplotlib is only imported where it is used.
+_OF_EXPORT = ("ExportError", "ExportReport", "export_tflite", "read_metadata")
+_MODULES = ("architectures", "datasets", "export", "plotting")
+
+
+def __getattr__(name):
+    if name in _OF_EXPORT:
+        return getattr(importlib.import_module("scl_keras.export"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"scl_keras.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})

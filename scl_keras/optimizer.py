@@ -5,7 +5,7 @@ import warnings
 import keras
 from keras import ops
 
-from scl_keras import distribution
+from scl_keras import backend
 from scl_keras.masks import Mask, split_masks
 from scl_keras.normalization import GradientNormalization
 from scl_keras.prices import COSTS, connection_prices
@@ -157,7 +157,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         # Keras calls it without variables on some backends, and keeps them here.
         variables = list(trainable_variables or self._trainable_variables)
         self.build(variables)
-        grads = distribution.sum_over_replicas(grads)
+        grads = backend.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = split_masks(variables)
         for_weights = [gradient_of[id(v)] for v in weights]
@@ -165,12 +165,16 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         squares = self._mean_squares_of(for_masks, masks)
         finite = _are_finite([*for_weights, *squares.values()])
         args = (for_weights, for_masks, squares, weights, masks)
-        distribution.cond(finite, self._update, self._skip, args)
+        self._cond(finite, self._update, self._skip, args)
+
+    def _cond(self, condition, if_true, if_false, args):
+        variables = [*self._trainable_variables, *self.variables]
+        backend.replicated_cond(condition, if_true, if_false, args, variables)
 
     def _update(self, for_weights, for_masks, squares, weights, masks):
         if weights:
             # Both optimizers add up over replicas what is the sum already.
-            share = distribution.replicas()
+            share = backend.replicas()
             if share > 1:
                 for_weights = [None if g is None else g / share for g in for_weights]
             self.optimizer.apply(for_weights, weights)
@@ -183,7 +187,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     def _unscaled(self, gradients, masks):
         scale = self.optimizer.loss_scale_factor or 1
         return [
-            ops.zeros_like(v) if g is None else g / scale
+            ops.zeros(v.shape) if g is None else g / scale
             for g, v in zip(gradients, masks, strict=True)
         ]
 
@@ -207,14 +211,14 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             squares = self._mean_squares_of(gradients, masks)
             self._apply_to_masks(gradients, squares, masks)
             for accumulator in accumulators:
-                accumulator.assign(ops.zeros_like(accumulator))
+                accumulator.assign(ops.zeros(accumulator.shape))
 
         full = ops.equal(seen % micro_steps, 0)
-        distribution.cond(full, update, lambda *_: None, (accumulators, masks))
+        self._cond(full, update, lambda *_: None, (accumulators, masks))
 
     def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]
-        moving = (1 - ops.cast(self.frozen, "float32")) / distribution.replicas()
+        moving = (1 - ops.cast(self.frozen, "float32")) / backend.replicas()
         scales = self.normalization.scales(
             squares,
             [v.connection_mask for v in masks],
@@ -228,7 +232,8 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         ]
         self.mask_optimizer.apply(updates, masks)
         for variable, value in zip(masks, before, strict=False):
-            variable.assign(ops.where(self.frozen, value, variable))
+            new = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(ops.convert_to_tensor(self.frozen), value, new))
 
     def _price(self, variable):
         """`n · c · p(s)`, without `n` where updates are per connection."""
@@ -346,6 +351,8 @@ class SCLOptimizer(keras.optimizers.Optimizer):
 def _are_finite(gradients):
     """Whether there is no NaN or infinity in a list of tensors and Nones."""
     # Gradients of embeddings may come as the rows that were used.
-    given = [getattr(g, "values", g) for g in gradients if g is not None]
+    rows = [getattr(g, "values", None) for g in gradients if g is not None]
+    given = [g for g in gradients if g is not None]
+    given = [v if ops.is_tensor(v) else g for v, g in zip(rows, given, strict=True)]
     # A sum is the cheapest pass that they survive.
     return ops.isfinite(sum(ops.cast(ops.sum(g), "float32") for g in given))

@@ -41,10 +41,11 @@ def unit_step(s, proxy_derivative):
     ```
     """
 
-    @ops.custom_gradient  # tf.custom_gradient on TensorFlow
+    @ops.custom_gradient
     def step(s):
-        def backward(*upstreams, upstream=None):
-            (upstream,) = upstreams or (upstream,)
+        # Given alone, or by name after the arguments, as Keras does it on PyTorch.
+        def backward(*args, upstream=None):
+            upstream = args[0] if upstream is None else upstream
             return ops.multiply(upstream, proxy_derivative(s))
 
         return ops.cast(ops.greater(s, 0), s.dtype), backward

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from scl_keras import backend
 from scl_keras.graph import running_statistics
 from scl_keras.layers.followers import connect_followers
 from scl_keras.macs import record_positions
@@ -141,8 +142,11 @@ class SCLModel(keras.Model):
         """The variable `λ`. Assign to it to change the cost: `.assign(0.2)`."""
         return self.scl_optimizer.connection_cost
 
-    def train_step(self, data):
+    def train_step(self, *args):
         """One step: gradients of the task loss, then `SCLOptimizer.apply`.
+
+        Its arguments and what it returns are those of the Keras backend, as
+        in `keras.Model.train_step`.
 
         The optimizer normalizes the mask gradients of each feature, adds the
         connection cost's and updates masks and weights; doing it there rather than here
@@ -150,13 +154,26 @@ class SCLModel(keras.Model):
         batches with a NaN or infinite gradient; here, statistics such as those of batch
         normalization are kept from becoming NaN by them.
         """
+        return backend.train_step(self, super().train_step, *args)
+
+    def guarded_step(self, step, data):
+        """What this class adds to the step of stock Keras, alike on all backends.
+
+        Args:
+            step: Function without arguments that makes that step, returning its logs.
+            data: The batch.
+
+        Returns:
+            Dict of logs.
+        """
         statistics = running_statistics(self)
         before = [v + 0 for v in statistics]
         moving = self.statistics_move()
-        logs = super().train_step(data)
+        logs = step()
         for variable, value in zip(statistics, before, strict=True):
-            taken = ops.logical_and(moving, ops.isfinite(variable))
-            variable.assign(ops.where(taken, variable, value))
+            new = ops.convert_to_tensor(variable)
+            taken = ops.logical_and(moving, ops.isfinite(new))
+            variable.assign(ops.where(taken, new, value))
         return {**logs, **self.connection_logs()}
 
     def statistics_move(self):

@@ -6,6 +6,7 @@ import warnings
 import keras
 import numpy as np
 
+from scl_keras import backend
 from scl_keras.density import in_order, nearest, target_density
 from scl_keras.kernels import prunable_kernels
 from scl_keras.masks import _BARELY_KEPT, find_masks
@@ -106,6 +107,7 @@ class TargetSparsity(keras.callbacks.Callback):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
+        self._last_look = -math.inf
         frozen = self.model.scl_optimizer.frozen
         if epoch == self._end and not frozen.numpy():
             self._close_the_gap()  # saved before this callback's turn, and resumed
@@ -202,6 +204,9 @@ class TargetSparsity(keras.callbacks.Callback):
             return
         planned = int(self._total_steps * share)
         interval = max(1, min(20, planned // 100))
+        if 0 <= done - self._last_look < interval:  # no more updates than steps
+            return
+        backend.synchronize(self.model)
         balance, distance, count, last, looked = optimizer.steering.numpy().tolist()
         updates = int(optimizer.mask_optimizer.iterations.numpy())
         elapsed = updates - looked
@@ -220,6 +225,7 @@ class TargetSparsity(keras.callbacks.Callback):
         distance = self._distance(count)
         optimizer.connection_cost.assign(max(balance + distance / (rate * horizon), 0))
         optimizer.steering.assign([balance, distance, count, done, updates])
+        self._last_look = done
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""

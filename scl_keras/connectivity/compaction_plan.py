@@ -2,7 +2,7 @@
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.channels import ChannelClasses
@@ -65,8 +65,12 @@ class CompactionPlan:
 
     def _spread(self, graph):
         reach = graph.spread()
-        self._reached = {key: x.numpy() > 0 for key, x in reach.reached.items()}
-        self._needed = {key: x.numpy() > 0 for key, x in reach.needed.items()}
+        self._reached = {
+            key: ops.convert_to_numpy(x) > 0 for key, x in reach.reached.items()
+        }
+        self._needed = {
+            key: ops.convert_to_numpy(x) > 0 for key, x in reach.needed.items()
+        }
 
     def _cut_off_removed(self):
         for call in self.calls:

@@ -5,8 +5,9 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
+from scl_keras import backend
 from scl_keras.conversion import strip_masks
 from scl_keras.kernels import prunable_kernels
 from scl_keras.macs import connection_positions
@@ -25,7 +26,7 @@ class CompactionReport:
             masked, zeros not left out; None where a size is open.
         macs_after: The same of the compacted model.
         ms_before: Median milliseconds of one call of the model without masks, as a
-            compiled TensorFlow function.
+            compiled function.
         ms_after: The same of the compacted model.
         batch_size: Number of samples of such a call.
         difference: Largest difference between the outputs of the two for random inputs,
@@ -99,7 +100,8 @@ def compaction_report(model, compacted, *, batch_size=1, seconds=1.0):
         )
     inputs = _random_inputs(compacted, batch_size)
     functions = [
-        tf.function(lambda xs, net=net: net(xs, training=False)) for net in pair
+        backend.compiled(lambda xs, net=net: net(xs, training=False), net.variables)
+        for net in pair
     ]
     a, b = (keras.tree.flatten(function(inputs)) for function in functions)
     ms_before, ms_after = _milliseconds(functions, inputs, seconds)
@@ -120,7 +122,7 @@ def _random_inputs(model, batch_size):
         shape = (x.shape[0] or batch_size, *(size or 1 for size in x.shape[1:]))
         real = keras.backend.is_float_dtype(x.dtype)
         values = rng.normal(size=shape) if real else np.zeros(shape)
-        return tf.constant(values, x.dtype)
+        return ops.convert_to_tensor(values, x.dtype)
 
     return keras.tree.map_structure(sample, model.input)
 
@@ -134,7 +136,7 @@ def _macs(model):
 
 
 def _difference(a, b):
-    a, b = (np.asarray(x, "float64") for x in (a, b))
+    a, b = (ops.convert_to_numpy(x).astype("float64") for x in (a, b))
     return float(np.max(np.abs(a - b)) / (np.max(np.abs(a)) or 1))
 
 
@@ -145,6 +147,6 @@ def _milliseconds(functions, inputs, seconds):
         for function, list_of_times in zip(functions, times, strict=True):
             start = time.perf_counter()
             for y in keras.tree.flatten(function(inputs)):
-                y.numpy()
+                ops.convert_to_numpy(y)
             list_of_times.append(time.perf_counter() - start)
     return [1000 * float(np.median(x)) for x in times]

@@ -4,9 +4,9 @@ import dataclasses
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
+from scl_keras import backend
 from scl_keras.connectivity.composites import binary
 from scl_keras.connectivity.steps import steps_of
 from scl_keras.graph import is_graph
@@ -103,12 +103,12 @@ class ConnectionGraph:
         """
         kept = self._checked(kept)
         masks = {
-            (id(kernel.layer), kernel.name): tf.cast(values, "float32")
+            (id(kernel.layer), kernel.name): ops.convert_to_tensor(values, "float32")
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
-        reached = {id(x): tf.ones(x.shape) for x in self.trace.inputs}
+        reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
         pullbacks = [_forwards(step, reached, masks) for step in self.steps]
-        needed = {id(x): tf.ones(x.shape) for x in self.trace.outputs}
+        needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
         used = {}
         for step, pullback in zip(
             reversed(self.steps), reversed(pullbacks), strict=True
@@ -190,10 +190,7 @@ def _forwards(step, reached, masks):
         masks[id(layer), name] if (id(layer), name) in masks else _nonzero(layer, name)
         for layer, name in step.kernels
     ]
-    # The one place that needs a backend: `jax.vjp` would do the same.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([xs, kernels])
-        ys = step.function(xs, kernels)
+    ys, pullback = backend.vjp(step.function, xs, kernels)
     for out, y in zip(step.call.outputs, ys, strict=True):
         if tuple(y.shape) != tuple(out.shape):
             raise ValueError(
@@ -201,11 +198,6 @@ def _forwards(step, reached, masks):
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
         reached[id(out)] = binary(y)
-
-    def pullback(needed):
-        zero = tf.UnconnectedGradients.ZERO
-        return tape.gradient(ys, [xs, kernels], needed, unconnected_gradients=zero)
-
     return pullback
 
 
@@ -215,13 +207,14 @@ def _backwards(step, pullback, needed, used):
     if not any(id(out) in needed for out in outputs):
         return
     asked = [
-        needed[id(out)] if id(out) in needed else tf.zeros(out.shape) for out in outputs
+        needed[id(out)] if id(out) in needed else ops.zeros(out.shape)
+        for out in outputs
     ]
     of_inputs, of_kernels = pullback(asked)
     for x, gradient in zip(step.call.inputs, of_inputs, strict=True):
         found = binary(gradient)
         before = needed.get(id(x))
-        needed[id(x)] = found if before is None else tf.maximum(before, found)
+        needed[id(x)] = found if before is None else ops.maximum(before, found)
     for (layer, name), gradient in zip(step.kernels, of_kernels, strict=True):
         key = id(layer), name
         found = ops.convert_to_numpy(binary(gradient)) > 0
@@ -230,7 +223,7 @@ def _backwards(step, pullback, needed, used):
 
 def _nonzero(layer, name):
     kernel = ops.convert_to_numpy(getattr(layer, name))
-    return tf.cast(kernel != 0, "float32")
+    return ops.convert_to_tensor(kernel != 0, "float32")
 
 
 def _sized_inputs(model, input_shapes):

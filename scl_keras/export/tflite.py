@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from scl_keras import backend
 from scl_keras.export.candidates import candidates
 from scl_keras.export.choose import GOALS, ExportError
 from scl_keras.export.convert import Source
@@ -97,6 +98,7 @@ def export_tflite(
     Raises:
         ValueError: If an argument does not fit; nothing is converted then.
         ExportError: If no correct file can be made.
+        RuntimeError: If Keras runs on another backend than TensorFlow.
 
     Example:
     ```python
@@ -106,6 +108,7 @@ def export_tflite(
     print(report)
     ```
     """
+    backend.check_can_export()
     path = _check_path(path)
     _check_choice("optimize_for", optimize_for, GOALS)
     _check_choice("dtype", dtype, DTYPES)

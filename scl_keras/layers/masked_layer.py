@@ -441,6 +441,7 @@ class _OnKeptConnections(keras.constraints.Constraint):
         self.constraint, self.mask = constraint, mask
 
     def __call__(self, kernel):
+        kernel = ops.convert_to_tensor(kernel)
         kept = self.mask.kept()
         return ops.where(
             ops.cast(kept, "bool"),

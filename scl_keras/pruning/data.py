@@ -2,9 +2,9 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 BATCH_SIZE = 256
+_INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
 
 def batches_of(data, model):
@@ -22,10 +22,8 @@ def batches_of(data, model):
     Raises:
         ValueError: If there is nothing in it, no end to it, or it doesn't fit.
     """
-    if (
-        isinstance(data, tf.data.Dataset)
-        and data.cardinality() == tf.data.INFINITE_CARDINALITY
-    ):
+    cardinality = getattr(data, "cardinality", None)  # of a `tf.data.Dataset`
+    if cardinality is not None and int(cardinality()) == _INFINITE:
         raise ValueError(
             "`data` repeats forever. Give a part of it, such as `data.take(10)`."
         )
@@ -50,6 +48,8 @@ def batches_of(data, model):
 def _split(data):
     if isinstance(data, keras.utils.PyDataset):
         return (data[i] for i in range(data.num_batches))
+    if hasattr(data, "as_numpy_iterator"):  # a `tf.data.Dataset`
+        return data.as_numpy_iterator()
     if not isinstance(data, tuple):
         return iter(data)
     arrays = keras.tree.flatten(data)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from scl_keras.connectivity.operations import operation_stand_in
@@ -219,7 +218,7 @@ def _resized(found, call, xs, kernels):
 
 
 def _scaled(xs, kernels):
-    return [tf.convert_to_tensor(xs[0]) * kernels[0]]
+    return [ops.multiply(xs[0], kernels[0])]
 
 
 def _types(*names):

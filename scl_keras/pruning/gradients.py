@@ -1,7 +1,8 @@
-"""Gradients, which `keras.ops` doesn't have: the one place that needs a backend."""
+"""Gradients of a loss over data, and of functions of arrays."""
 
 import keras
-import tensorflow as tf
+
+from scl_keras import backend
 
 
 class LossGradients:
@@ -22,19 +23,16 @@ class LossGradients:
         evaluator = keras.Model(model.input, model.output)
         evaluator.compile(loss=loss, loss_weights=loss_weights, jit_compile=False)
 
-        @tf.function(reduce_retracing=True)
         def gradients_of(x, y, sample_weight):
-            values = [v.value for v in variables]
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(values)
+            def value():
                 y_pred = evaluator(x, training=True)
-                value = evaluator.compute_loss(x, y, y_pred, sample_weight)
-                value -= sum(evaluator.losses)
-            zero = tf.UnconnectedGradients.ZERO
-            found = tape.gradient(value, values, unconnected_gradients=zero)
-            return [tf.cast(tf.convert_to_tensor(g), "float64") for g in found]
+                task = evaluator.compute_loss(x, y, y_pred, sample_weight)
+                return task - sum(evaluator.losses)
 
-        self._gradients_of = gradients_of
+            loss, pull_back = backend.variables_vjp(value, variables)
+            return pull_back(keras.ops.ones_like(loss))
+
+        self._gradients_of = backend.compiled(gradients_of, model.variables)
 
     def __call__(self, batches):
         """Gradients averaged over batches.
@@ -55,9 +53,10 @@ class LossGradients:
                 batch = keras.tree.map_structure(_tensor, batch)
                 try:
                     found = self._gradients_of(*batch)
-                except (ValueError, TypeError, LookupError, tf.errors.OpError) as error:
+                except backend.ERRORS as error:
                     raise _mismatch(self.model, self.loss, batch[1]) from error
-                found = [g * size for g in found]
+                found = [keras.ops.convert_to_numpy(g) for g in found]
+                found = [g.astype("float64") * size for g in found]
                 total = (
                     [g + h for g, h in zip(found, total, strict=True)]
                     if seen
@@ -67,12 +66,12 @@ class LossGradients:
         finally:
             for variable, value in state:
                 variable.assign(value)
-        return [keras.ops.convert_to_numpy(g) / seen for g in total]
+        return [g / seen for g in total]
 
 
 def _tensor(array):
     # As an array it would be part of the traced function's signature.
-    return None if array is None else tf.convert_to_tensor(array)
+    return None if array is None else keras.ops.convert_to_tensor(array)
 
 
 def _mismatch(model, loss, y):
@@ -84,7 +83,7 @@ def _mismatch(model, loss, y):
     )
 
 
-def pull_back(function, xs, kernels, upstream):
+def pull_back_arrays(function, xs, kernels, upstream):
     """Vector-Jacobian product of a function.
 
     Args:
@@ -96,15 +95,10 @@ def pull_back(function, xs, kernels, upstream):
     Returns:
         Two lists of arrays, of the shapes of `xs` and of `kernels`.
     """
-    xs, kernels = [tf.constant(x) for x in xs], [tf.constant(k) for k in kernels]
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([xs, kernels])
-        ys = function(xs, kernels)
-    zero = tf.UnconnectedGradients.ZERO
-    found = tape.gradient(
-        ys,
-        [xs, kernels],
-        [tf.constant(g) for g in upstream],
-        unconnected_gradients=zero,
-    )
-    return keras.tree.map_structure(keras.ops.convert_to_numpy, tuple(found))
+    with backend.double_precision():
+        xs, kernels, upstream = keras.tree.map_structure(
+            keras.ops.convert_to_tensor, (xs, kernels, upstream)
+        )
+        _, pull_back = backend.vjp(function, xs, kernels)
+        found = pull_back(upstream)
+    return keras.tree.map_structure(keras.ops.convert_to_numpy, found)

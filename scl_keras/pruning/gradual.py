@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras import backend
 from scl_keras.masks import find_masks
 from scl_keras.pruning.methods import get_method
 from scl_keras.pruning.network import PrunableNetwork
@@ -89,6 +90,7 @@ class GradualPruning(keras.callbacks.Callback):
             logs["sparsity"] = 1 - kept / self._network.size
 
     def _iterations(self):
+        backend.synchronize(self.model)
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
     def _update(self, step):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from scl_keras import backend
 from scl_keras.masks import split_masks
 
 
@@ -53,6 +54,7 @@ class WeightRewinding(keras.callbacks.Callback):
     def _look(self):
         if self.weights is not None:
             return
+        backend.synchronize(self.model)
         step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
         if step > self.step:
             raise ValueError(

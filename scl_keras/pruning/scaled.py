@@ -10,9 +10,11 @@ cancels: each sum is exact to a few units in the last place of float64.
 import dataclasses
 import itertools
 
+import keras
 import numpy as np
 
-from scl_keras.pruning.gradients import pull_back
+from scl_keras import backend
+from scl_keras.pruning.gradients import pull_back_arrays
 
 _WIDTH = 64
 """Bits that the exponents of a part span: products of four parts fit into float64."""
@@ -73,7 +75,9 @@ def apply(function, xs, kernels):
     total = None
     for combination in itertools.product(_parts(xs), *map(_parts_of_one, kernels)):
         (x_values, _), *kernel_parts = combination
-        ys = function(x_values, [k for k, _ in kernel_parts])
+        with backend.double_precision():
+            ys = function(x_values, [k for k, _ in kernel_parts])
+            ys = [keras.ops.convert_to_numpy(y) for y in ys]
         exponent = sum(shift for _, shift in combination)
         total = _added(total, ys, exponent)
     return total
@@ -97,7 +101,8 @@ def apply_backwards(function, xs, kernels, upstream):
         parts = [group[i] for group, i in zip(groups, choice, strict=True)]
         (x_values, _), *kernel_parts, (g_values, _) = parts
         shift = sum(s for _, s in parts)
-        dxs, dks = pull_back(function, x_values, [k for k, _ in kernel_parts], g_values)
+        kernel_values = [k for k, _ in kernel_parts]
+        dxs, dks = pull_back_arrays(function, x_values, kernel_values, g_values)
         # The derivative by an argument doesn't depend on it: one of its parts will do.
         if choice[0] == 0:
             of_xs = _added(of_xs, dxs, shift - parts[0][1])

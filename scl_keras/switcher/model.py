@@ -115,14 +115,14 @@ class SwitcherModel(SCLModel):
         """The switcher network."""
         return self.scl_optimizer.switcher
 
-    def train_step(self, data):
+    def guarded_step(self, step, data):
         """One step, of the side whose turn it is; see `SwitcherOptimizer`."""
         if not self.built:  # a subclassed model
             self(keras.utils.unpack_x_y_sample_weight(data)[0])
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         self.scl_optimizer.prepare_step()
-        return super().train_step(data)
+        return super().guarded_step(step, data)
 
     def statistics_move(self):
         """Not in the switcher's turn: all but the switcher rests."""

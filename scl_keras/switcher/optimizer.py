@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from scl_keras import distribution
+from scl_keras import backend
 from scl_keras.granularity import Connection
 from scl_keras.masks import split_masks
 from scl_keras.optimizer import (
@@ -117,11 +117,11 @@ class SwitcherOptimizer(SCLOptimizer):
         )
 
     def _build_for_masks(self, masks):
-        if distribution.replicas() > 1:
+        if backend.replicas() > 1:
             raise ValueError(
                 "A switcher model trains on one device: turns can't be taken in the "
                 "conditional updates of several replicas. `SCLModel` can. Received: a "
-                f"strategy of {distribution.replicas()} replicas"
+                f"strategy of {backend.replicas()} replicas"
             )
         self.mask_optimizer.build(self.switcher.trainable_variables)
         self._masks = [variable.connection_mask for variable in masks]
@@ -165,7 +165,11 @@ class SwitcherOptimizer(SCLOptimizer):
         first = ops.logical_and(ops.equal(self.steps, 0), ops.logical_not(self.frozen))
         due = ops.logical_or(first, self.is_switchers_turn())
         needed = ops.logical_and(due, self.stale)
-        ops.cond(needed, self.switch, lambda: None)
+        self._switch_cond(needed, self.switch, lambda: None)
+
+    def _switch_cond(self, condition, if_true, if_false):
+        variables = [*self._trainable_variables, *self.variables]
+        backend.cond(condition, if_true, if_false, variables)
 
     def switch(self):
         """Sets all masks to what the switcher network says of the current weights."""
@@ -191,7 +195,7 @@ class SwitcherOptimizer(SCLOptimizer):
             update([], for_masks, squares, [], masks)
 
         if masks:
-            ops.cond(self.is_switchers_turn(), switchers_step, tasks_step)
+            self._switch_cond(self.is_switchers_turn(), switchers_step, tasks_step)
         else:
             tasks_step()
         self.steps.assign_add(1)

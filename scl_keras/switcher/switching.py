@@ -1,8 +1,8 @@
 """A kernel's switches, and the gradients of what they are computed with."""
 
-import tensorflow as tf
 from keras import ops
 
+from scl_keras import backend
 from scl_keras.masks import BOUND
 from scl_keras.switcher.blocks import (
     as_kernel,
@@ -102,21 +102,14 @@ class SwitchedKernel:
         Returns:
             A list of tensors.
         """
-        parameters = [v.value for v in network.trainable_variables]
+        parameters = network.trainable_variables
 
         def add(sums, first, rows):
-            # The one thing that `keras.ops` has no word for.
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(parameters)
-                outputs = self._outputs(network, first, rows)
-            upstream, free = objective(first, rows)
-            gradients = tape.gradient(
-                outputs,
-                parameters,
-                upstream - mean * free,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            _, pull_back = backend.variables_vjp(
+                lambda: self._outputs(network, first, rows), parameters
             )
-            pairs = zip(sums, gradients, strict=True)
+            upstream, free = objective(first, rows)
+            pairs = zip(sums, pull_back(upstream - mean * free), strict=True)
             return [total + ops.cast(g, total.dtype) for total, g in pairs]
 
         return fold_blocks(add, start, self.shape)

@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 from maskable_layers import Bottleneck, MaskedBottleneck
 
 import scl_keras.layers as masked
@@ -29,8 +28,9 @@ class Case:
 
     def inputs(self, rng, dtype="float32"):
         if self.tokens:
-            return tf.constant(rng.integers(0, self.tokens, self.shape), "int32")
-        return tf.constant(rng.normal(size=self.shape), dtype)
+            tokens = rng.integers(0, self.tokens, self.shape)
+            return ops.convert_to_tensor(tokens, "int32")
+        return ops.convert_to_tensor(rng.normal(size=self.shape), dtype)
 
     def symbolic(self):
         return keras.Input(self.shape[1:], dtype="int32" if self.tokens else None)

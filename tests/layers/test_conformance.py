@@ -1,15 +1,30 @@
 """Every masked layer is a full citizen of Keras."""
 
 import zipfile
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from backend_modes import (
+    DIFFERENCE,
+    MODES,
+    TOLERANCE,
+    assert_same_gradients,
+    run,
+)
 from cases import CASES, plain_weights, random_masks
+from keras import ops
 
 import scl_keras.layers
-from scl_keras import MaskedLayer, find_masks, sparsify, strip_masks, summary
+from scl_keras import (
+    MaskedLayer,
+    backend,
+    find_masks,
+    sparsify,
+    strip_masks,
+    summary,
+)
 from scl_keras.kernels import prunable_kernels
 
 every_layer = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -20,20 +35,27 @@ def kernels(layer):
     return [(getattr(k.layer, k.name), k.mask) for k in prunable_kernels(layer)]
 
 
-def step(case, layer, x, jit):
+def array(x):
+    return ops.convert_to_numpy(x)
+
+
+def step(case, layer, x, mode):
     """Outputs, loss, and gradients of the plain weights, then those of masks."""
     variables = plain_weights(layer) + [mask.variable for mask in find_masks(layer)]
 
-    @tf.function(jit_compile=jit)
-    def run(x):
-        with tf.GradientTape() as tape:
-            outputs = case.call(layer, x)
-            loss = tf.reduce_sum(tf.sin(tf.cast(outputs, "float32")))
-            loss += sum(layer.losses)
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        return outputs, loss, *map(tf.convert_to_tensor, gradients)
+    def gradients(x):
+        outputs = []
 
-    return [value.numpy() for value in run(x)]
+        def loss():
+            outputs[:] = [case.call(layer, x)]
+            task = ops.sum(ops.sin(ops.cast(outputs[0], "float32")))
+            return task + sum(layer.losses)
+
+        value, pull_back = backend.variables_vjp(loss, variables)
+        return value, *pull_back(ops.ones_like(value))
+
+    found = [case.call(layer, x), *run(gradients, x, mode)]
+    return [array(value) for value in found]
 
 
 def test_there_is_a_case_of_every_masked_layer():
@@ -94,23 +116,28 @@ def test_shapes_and_weights_are_those_of_the_stock_layer(case, rng):
         np.testing.assert_array_equal(now, before + 0.25)
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "jit"])
+@pytest.mark.parametrize("mode", MODES)
 @every_layer
-def test_with_all_masks_on_it_is_the_stock_layer_bit_for_bit(case, jit, rng):
+def test_with_all_masks_on_it_is_the_stock_layer_bit_for_bit(case, mode, rng):
     masked, stock = case.twins()
     x = case.inputs(rng)
-    got, expected = step(case, masked, x, jit), step(case, stock, x, jit)
+    got, expected = step(case, masked, x, mode), step(case, stock, x, mode)
     assert len(got) == len(expected) + len(find_masks(masked))
+    np.testing.assert_array_equal(got[0], expected[0])
     for value, other in zip(got, expected, strict=False):
-        np.testing.assert_array_equal(value, other)
-    # Not the gradients: eagerly, those of a loop's steps are added in another order.
-    eager = [case.call(layer, x) for layer in (masked, stock)]
-    np.testing.assert_array_equal(*eager)
+        assert_same_gradients(value, other)
+    outputs = [run(partial(case.call, y), x, mode) for y in (masked, stock)]
+    np.testing.assert_array_equal(*map(array, outputs))
 
 
 @every_layer
 def test_gradients_agree_with_finite_differences(case, rng):
     """dL/dv = dL/dw · H(s) and dL/ds = dL/dw · v · p(s), dL/dw of the stock layer."""
+    with backend.double_precision():
+        _compare_with_finite_differences(case, rng)
+
+
+def _compare_with_finite_differences(case, rng):
     masked, stock = case.twins(dtype="float64")
     x = case.inputs(rng, "float64")
     random_masks(masked)
@@ -118,19 +145,17 @@ def test_gradients_agree_with_finite_differences(case, rng):
     for (v, mask), (w, _) in pairs:
         w.assign(v.numpy() * (mask.variable.numpy() > 0))
     outputs = [case.call(layer, x) for layer in (masked, stock)]
-    np.testing.assert_array_equal(*outputs)
+    np.testing.assert_array_equal(*map(array, outputs))
 
     def loss(layer):
-        return tf.reduce_sum(tf.sin(case.call(layer, x)))
+        return ops.sum(ops.sin(case.call(layer, x)))
 
     variables = [t for (v, mask), _ in pairs for t in (v, mask.variable)]
-    with tf.GradientTape() as tape:
-        value = loss(masked)
-    gradients = tape.gradient(value, [v.value for v in variables])
-    gradients = [tf.convert_to_tensor(g).numpy() for g in gradients]
+    value, pull_back = backend.variables_vjp(lambda: loss(masked), variables)
+    gradients = [array(g) for g in pull_back(ops.ones_like(value))]
     for i, ((v, mask), (w, _)) in enumerate(pairs):
         dv, ds = gradients[2 * i : 2 * i + 2]
-        values, h = w.numpy(), 1e-6
+        values, h = w.numpy(), DIFFERENCE
         for index in rng.choice(values.size, 4, replace=False):
             index = np.unravel_index(index, values.shape)
             sides = []
@@ -138,13 +163,13 @@ def test_gradients_agree_with_finite_differences(case, rng):
                 moved = values.copy()
                 moved[index] += sign * h
                 w.assign(moved)
-                sides.append(float(loss(stock)))
+                sides.append(float(array(loss(stock))))
             w.assign(values)
             dw = (sides[0] - sides[1]) / (2 * h)
             kept = mask.variable.numpy()[index] > 0
-            np.testing.assert_allclose(dv[index], dw * kept, rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose(dv[index], dw * kept, **TOLERANCE)
             expected = dw * v.numpy()[index]  # identity: p(s) = 1
-            np.testing.assert_allclose(ds[index], expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(ds[index], expected, **TOLERANCE)
 
 
 @every_layer
@@ -161,7 +186,7 @@ def test_files_and_clones_bring_masks_back(case, rng, tmp_path):
     assert len(find_masks(clone)) == len(find_masks(model)) > 0
     clone.load_weights(tmp_path / "m.weights.h5")
     for other in (loaded, clone):
-        np.testing.assert_array_equal(other(x), expected)
+        np.testing.assert_array_equal(array(other(x)), array(expected))
         for a, b in zip(other.weights, model.weights, strict=True):
             np.testing.assert_array_equal(a, b)
         assert all(type(m.ste).__name__ == "LeakyReLU" for m in find_masks(other))
@@ -173,11 +198,11 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     sparse = sparsify(stock)
     assert isinstance(sparse.layers[-1], MaskedLayer) or find_masks(sparse)
     x = case.inputs(rng)
-    np.testing.assert_array_equal(sparse(x), stock(x))
+    np.testing.assert_array_equal(array(sparse(x)), array(stock(x)))
     random_masks(sparse)
     sparse.compile("sgd", "mse", run_eagerly=True)
     before = [mask.variable.numpy() for mask in find_masks(sparse)]
-    sparse.train_on_batch(x, np.zeros(sparse(x).shape, "float32"))
+    sparse.train_on_batch(array(x), np.zeros(sparse(x).shape, "float32"))
     for mask, old in zip(find_masks(sparse), before, strict=True):
         assert np.any(mask.variable.numpy() != old)
     expected = sparse(x)
@@ -189,7 +214,7 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     for other in (stripped, loaded):
         assert find_masks(other) == []
-        np.testing.assert_array_equal(other(x), expected)
+        np.testing.assert_array_equal(array(other(x)), array(expected))
     tables = [summary(net, None) for net in (sparse, stripped)]
     rows = [[(r.layer, r.kept, r.macs) for r in table.rows] for table in tables]
     assert [r[1:] for r in rows[0]] == [r[1:] for r in rows[1]]
@@ -206,10 +231,11 @@ def test_in_mixed_precision_it_is_the_stock_layer_and_masks_are_float32(
 ):
     masked, stock = case.twins(dtype=policy)
     x = case.inputs(rng)
-    got, expected = step(case, masked, x, False), step(case, stock, x, False)
+    got, expected = (step(case, y, x, MODES[0]) for y in (masked, stock))
     assert got[0].dtype == expected[0].dtype != np.float32
+    np.testing.assert_array_equal(got[0], expected[0])
     for value, other in zip(got, expected, strict=False):
-        np.testing.assert_array_equal(value, other)
+        assert_same_gradients(value, other, mixed=True)
     for gradient, mask in zip(got[len(expected) :], find_masks(masked), strict=True):
         assert mask.variable.dtype == gradient.dtype == "float32"
         assert np.any(gradient != 0)

@@ -1,0 +1,135 @@
+r"""Memory and time of a training step of a large network: dense Keras and SCL.
+
+    KERAS_BACKEND=jax python examples/benchmark_size.py
+
+A stack of Dense layers with --connections connections and SGD with momentum for its
+weights. Each variant runs in a process of its own, whose peak of resident memory is
+read before the model is made and after --steps steps; times are medians without the
+first two steps. Prints a Markdown row a variant, and writes the figures to --out as
+JSON. What is needed at least are 4 bytes a connection for each of: weights, their
+gradients and momentum, and with SCL masks and their gradients (the mask optimizer is
+plain SGD, without a state).
+"""
+
+import json
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import scl_keras
+
+FLAGS = flags.FLAGS
+VARIANTS = ("dense", "scl", "scl momentum", "scl frozen")
+flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
+flags.DEFINE_float("connections", 50e6, "About how many connections.", lower_bound=1)
+flags.DEFINE_integer("layers", 8, "Number of layers.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 32, "Samples a step.", lower_bound=1)
+flags.DEFINE_integer("steps", 8, "Steps, of which the first two don't count.")
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
+flags.DEFINE_bool("inner", False, "Measure here, and print JSON: for its own use.")
+flags.DEFINE_string("out", "runs/benchmark_size.json", "File to write to.")
+
+
+class Clock(keras.callbacks.Callback):
+    """Seconds of each step."""
+
+    def on_train_begin(self, logs=None):
+        """Starts."""
+        self.seconds, self.last = [], time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Waits for the step, and takes the time."""
+        float(logs["loss"])
+        now = time.perf_counter()
+        self.seconds.append(now - self.last)
+        self.last = now
+
+
+def peak_bytes():
+    """Most memory this process had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def network(connections):
+    """A stack of Dense layers of equal width."""
+    width = max(round((connections / FLAGS.layers) ** 0.5), 1)
+    model = keras.Sequential([keras.Input((width,))])
+    for _ in range(FLAGS.layers):
+        model.add(keras.layers.Dense(width, activation="relu", use_bias=False))
+    return model, width
+
+
+def measure(variant, connections, steps):
+    """Figures of one variant."""
+    tiny, width = network(FLAGS.layers)
+    tiny.compile("sgd", "mse")
+    tiny.fit(np.ones((1, width)), np.ones((1, width)), verbose=0)  # all is imported
+    before = peak_bytes()
+    model, width = network(connections)
+    size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+    optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
+    arguments = {}
+    if variant != "dense":
+        dense, model = model, scl_keras.sparsify(model)
+        del dense
+    if variant == "scl momentum":
+        arguments["mask_optimizer"] = keras.optimizers.SGD(3e-3, momentum=0.9)
+    model.compile(optimizer, "mse", **arguments)
+    if variant == "scl frozen":
+        model.scl_optimizer.frozen.assign(True)
+    made = peak_bytes()
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(FLAGS.batch_size * steps, width)).astype("float32")
+    clock = Clock()
+    model.fit(x, x, batch_size=FLAGS.batch_size, callbacks=[clock], verbose=0)
+    return {
+        "backend": keras.backend.backend(),
+        "variant": variant,
+        "connections": size,
+        "seconds": statistics.median(clock.seconds[2:]),
+        "bytes": peak_bytes() - before,
+        "bytes_to_make": made - before,
+    }
+
+
+def main(argv):
+    """Measures each variant in a process, prints the table, writes the file."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    connections = 1e4 if FLAGS.smoke else FLAGS.connections
+    steps = 3 if FLAGS.smoke else FLAGS.steps
+    if FLAGS.inner:
+        print(json.dumps(measure(FLAGS.variant[0], connections, steps)))
+        return
+    results = []
+    print("| backend | variant | connections | bytes a connection | step | to dense |")
+    print("|---|---|---|---|---|---|")
+    for variant in FLAGS.variant:
+        command = [sys.executable, __file__, "--inner", f"--variant={variant}"]
+        command += [f"--connections={connections}", f"--steps={steps}"]
+        command += [f"--layers={FLAGS.layers}", f"--batch_size={FLAGS.batch_size}"]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode:
+            sys.exit(run.stderr)
+        results.append(result := json.loads(run.stdout.strip().splitlines()[-1]))
+        ratio = result["seconds"] / results[0]["seconds"]
+        print(
+            f"| {result['backend']} | {variant} | {result['connections']:,} | "
+            f"{result['bytes'] / result['connections']:.1f} | "
+            f"{result['seconds']:.3f} s | {ratio:.2f} |"
+        )
+    path = pathlib.Path(FLAGS.out)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

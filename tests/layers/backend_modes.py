@@ -1,0 +1,40 @@
+"""The ways in which the Keras backend at hand runs a function."""
+
+import keras
+import numpy as np
+
+ON_TORCH = keras.backend.backend() == "torch"
+# Keras computes some functions in float32 there, such as `tanh` of a float64 layer.
+DIFFERENCE = 1e-3 if ON_TORCH else 1e-6
+TOLERANCE = {"rtol": 2e-2, "atol": 2e-3} if ON_TORCH else {"rtol": 1e-5, "atol": 1e-6}
+
+MODES = {
+    "tensorflow": ["graph", "jit"],
+    "jax": ["jit"],
+    "torch": ["eager"],
+}[keras.backend.backend()]
+
+
+def run(function, x, mode):
+    """A function's result for a tensor."""
+    if mode == "eager":
+        return function(x)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.jit(function)(x)
+    import tensorflow as tf
+
+    return tf.function(function, jit_compile=mode == "jit")(x)
+
+
+def assert_same_gradients(found, expected, mixed=False):
+    """Bit for bit where compiled: eagerly, those of a loop's steps are added otherwise.
+
+    And those of float16 are added up in float32 where a mask is.
+    """
+    if not ON_TORCH:
+        np.testing.assert_array_equal(found, expected)
+        return
+    rtol = 4e-3 if mixed else 1e-5
+    np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-6)
