@@ -9,6 +9,7 @@ from rich.table import Table
 
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.conversion import unmasked_layers
+from scl_keras.granularity import Connection
 from scl_keras.kernels import prunable_kernels
 from scl_keras.layers.masked_layer import masked_class_of
 from scl_keras.macs import connection_positions
@@ -33,7 +34,7 @@ class KernelRow:
             layer's output size isn't known.
         sparse_macs: Those of the kept connections alone.
         held_up: Whether the mask keeps its last connection only because it must.
-        granularity: What the mask switches, such as `"connection"`; None without one.
+        granularity: What the mask switches, `"connection"` also without one.
     """
 
     layer: str
@@ -47,7 +48,7 @@ class KernelRow:
     macs: int | None
     sparse_macs: int | None
     held_up: bool
-    granularity: str | None = None
+    granularity: str = "connection"
 
     @property
     def sparsity(self):
@@ -278,12 +279,14 @@ def _row(kernel, kept, effective, positions):
         macs=None if positions is None else size * positions,
         sparse_macs=None if positions is None else kept * positions,
         held_up=kernel.mask is not None and kernel.mask.held_up(),
-        granularity=None if kernel.mask is None else str(kernel.mask.granularity),
+        granularity=str(
+            Connection() if kernel.mask is None else kernel.mask.granularity
+        ),
     )
 
 
 def _kind(row):
-    by_connection = row.granularity in (None, "connection")
+    by_connection = row.granularity == "connection"
     return row.layer_type if by_connection else f"{row.layer_type}, {row.granularity}"
 
 
