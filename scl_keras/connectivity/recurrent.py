@@ -2,7 +2,8 @@
 
 A step makes a cell's new states of its input and of the states before. The states
 before the first step are zeros: nothing is reached there, and what is multiplied by
-them is no path, as the forget gate of the first step.
+them is no path, as the forget gate of the first step. Within a step nothing grows far:
+it is enough that the states are made zeros and ones.
 """
 
 import functools
@@ -15,7 +16,7 @@ from scl_keras.connectivity.stand_ins import stock_type
 
 
 def _activated(activation, x):
-    return binarized(activated(activation, binarized(x), x.shape))
+    return activated(activation, x, x.shape)
 
 
 def _plus(x, state, kernel):
@@ -25,7 +26,7 @@ def _plus(x, state, kernel):
 
 def _simple_step(cell, x, states, kernel):
     (h,) = states or (None,)
-    return [_activated(cell.activation, _plus(x, h, kernel))]
+    return [binarized(_activated(cell.activation, _plus(x, h, kernel)))]
 
 
 def _lstm_step(cell, x, states, kernel):
@@ -40,18 +41,18 @@ def _lstm_step(cell, x, states, kernel):
 
 def _gru_step(cell, x, states, kernel):
     (h,) = states or (None,)
-    of_x = ops.split(x, 3, axis=-1)
-    kernels = ops.split(kernel, 3, axis=-1)
+    of_gates, of_new = slice(2 * cell.units), slice(2 * cell.units, None)
+    gates = _plus(x[:, of_gates], h, kernel[:, of_gates])
     z, r = (
-        _activated(cell.recurrent_activation, _plus(of_x[i], h, kernels[i]))
-        for i in range(2)
+        _activated(cell.recurrent_activation, gate)
+        for gate in ops.split(gates, 2, axis=-1)
     )
-    new = of_x[2]
+    new, kernel = x[:, of_new], kernel[:, of_new]
     if not cell.reset_after:
-        new = new if h is None else _plus(new, binarized(r + h), kernels[2])
+        new = new if h is None else _plus(new, r + h, kernel)
     elif h is not None or cell.use_bias:
         # It multiplies what the state makes, a bias included.
-        new = _plus(new, h, kernels[2]) + r
+        new = _plus(new, h, kernel) + r
     new = _activated(cell.activation, new)
     return [binarized(z + new if h is None else z + h + new)]
 

@@ -123,7 +123,7 @@ def compare(model, graph, outputs):
     return got
 
 
-@settings(max_examples=20)
+@settings(max_examples=15)
 @given(SEEDS)
 def test_random_nets_of_sequences(seed):
     net = Net(seed)
