@@ -4,6 +4,7 @@ import keras
 
 from scl_keras import granularity as granularities
 from scl_keras import step
+from scl_keras.choices import granularity_selector, layer_selector
 from scl_keras.copying import copy_layer
 from scl_keras.graph import (
     is_graph,
@@ -22,8 +23,7 @@ from scl_keras.layers.masked_layer import (
     masked_copy,
 )
 from scl_keras.masks import find_masks, get_initializer
-from scl_keras.state import copy_state
-from scl_keras.training import SCLModel
+from scl_keras.rebuilding import as_scl_model, check_graph, rebuild
 
 
 def sparsify(
@@ -80,7 +80,7 @@ def sparsify(
     in_blocks = sparsify(model, granularity={keras.layers.Dense: Block(4)})
     ```
     """
-    _check_graph(model, "sparsify")
+    check_graph(model, "sparsify")
     mask_initializer, ste = get_initializer(mask_initializer), step.get(ste)
     if ste is None and any(mask.is_learned for mask in find_masks(model)):
         raise ValueError(
@@ -88,8 +88,8 @@ def sparsify(
             "masked layers as they are. `fix_masks(model)` fixes its masks. Received: "
             "ste=None"
         )
-    chosen = _selector(layers, model)
-    granularity_of = _granularities(granularity, target, model)
+    chosen = layer_selector(layers, model)
+    granularity_of = granularity_selector(granularity, target, model)
 
     def masked(layer):
         """What a layer's masks switch, or None for a layer without masks."""
@@ -101,7 +101,7 @@ def sparsify(
 
     def convert(layer):
         if is_graph(layer):  # in a wrapper
-            return _rebuild(layer, convert, {})
+            return rebuild(layer, convert, {})
         if (switched := masked(layer)) is not None:
             return masked_copy(layer, mask_initializer, ste, switched)
         if id(layer) in followers:
@@ -109,53 +109,7 @@ def sparsify(
         return copy_layer(layer, convert)
 
     followers = _followers(model, masked)
-    return _as_scl_model(_rebuild(model, convert, {}))
-
-
-def _granularities(granularity, target, model):
-    """A function from a layer to a `Granularity`, or None for no masks."""
-    if target is not None:
-        if granularity is not None:
-            raise ValueError(
-                "`sparsify` takes either `granularity` or `target`. Received: "
-                f"granularity={granularity!r}, target={target!r}"
-            )
-        return _for_target(model, target)
-    granularity = "connection" if granularity is None else granularity
-    if isinstance(granularity, dict) and "class_name" not in granularity:
-        known = {layer.name for layer in walk_layers(model)}
-        for key in granularity:
-            if key not in known and not isinstance(key, type):
-                raise ValueError(
-                    f"`granularity` names {key!r}, which is no layer of "
-                    f"'{model.name}'. Its layers are: {', '.join(sorted(known))}"
-                )
-        chosen = granularity
-
-        def granularity(layer):
-            types = [x for x in chosen if isinstance(x, type) and isinstance(layer, x)]
-            found = [x for x in (layer.name, *types) if x in chosen]
-            return chosen[found[0]] if found else "connection"
-
-    of = granularity if callable(granularity) else lambda layer: granularity
-    if not callable(granularity):
-        granularities.get(granularity)  # bad ones fail early
-
-    def granularity_of(layer):
-        found = of(layer)
-        return None if found is None else granularities.get(found)
-
-    return granularity_of
-
-
-def _for_target(model, target):
-    from scl_keras.targets.check import plan_for_target  # it needs this module
-
-    check, granularity_of = plan_for_target(model, target)
-    if not any(row.granularity for row in check.rows):
-        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
-    print(check)
-    return granularity_of
+    return as_scl_model(rebuild(model, convert, {}))
 
 
 def _followers(model, masked):
@@ -192,7 +146,7 @@ def fix_masks(model):
     ticket = fix_masks(model)
     ```
     """
-    _check_graph(model, "fix_masks")
+    check_graph(model, "fix_masks")
     if not find_masks(model):
         raise ValueError(
             f"Model '{model.name}' has no masked layer. `sparsify(model, ste=None)` "
@@ -201,13 +155,13 @@ def fix_masks(model):
 
     def convert(layer):
         if is_graph(layer):  # in a wrapper
-            return _rebuild(layer, convert, {})
+            return rebuild(layer, convert, {})
         config = layer.get_config()
         if isinstance(layer, MaskedLayer):
             config["ste"] = None
         return copy_layer(layer, convert, config=config)
 
-    return _as_scl_model(_rebuild(model, convert, {}))
+    return as_scl_model(rebuild(model, convert, {}))
 
 
 def strip_masks(model):
@@ -230,11 +184,11 @@ def strip_masks(model):
     strip_masks(sparse_model).save("stock.keras")
     ```
     """
-    _check_graph(model, "strip_masks")
+    check_graph(model, "strip_masks")
 
     def convert(layer):
         if is_graph(layer):  # in a wrapper
-            return _rebuild(layer, convert, {})
+            return rebuild(layer, convert, {})
         if isinstance(layer, ChannelFollower):
             return copy_layer(layer, convert, layer.stock_class)
         if not isinstance(layer, MaskedLayer):
@@ -250,7 +204,7 @@ def strip_masks(model):
             config.pop(merged, None)
         return copy_layer(layer, convert, layer.stock_class, config)
 
-    copy = _rebuild(model, convert, {})
+    copy = rebuild(model, convert, {})
     if masks := find_masks(copy):
         raise ValueError(
             "`strip_masks` can't replace a masked layer inside of a layer that makes "
@@ -288,108 +242,4 @@ def _holds_unmasked_kernel(layer):
         len(weight.shape) >= 2
         for weight in getattr(layer, "weights", [])
         if id(weight) not in inner and not hasattr(weight, "connection_mask")
-    )
-
-
-def _as_scl_model(copy):
-    if isinstance(copy, keras.Sequential):  # one input, and `input` is not its own
-        outputs = copy.outputs if len(copy.outputs) > 1 else copy.outputs[0]
-        return SCLModel(copy.inputs[0], outputs, name=copy.name)
-    return SCLModel(copy.input, copy.output, name=copy.name)
-
-
-def _check_graph(model, function):
-    if not isinstance(model, keras.Model) or not is_graph(model):
-        kind = type(model).__name__
-        raise ValueError(
-            f"`{function}` needs a built functional or Sequential Keras model. Build a "
-            "Sequential with a `keras.Input`; derive a subclassed model from "
-            "`SCLModel`, and use masked layers in it. "
-            f"Received: {model!r} (of type {kind})"
-        )
-
-
-def _selector(layers, model):
-    """A predicate from the many ways to name layers."""
-    if layers is None:
-        return lambda layer: True
-    choices = layers if isinstance(layers, (list, tuple, set)) else [layers]
-    known = list(walk_layers(model))
-    names = {layer.name for layer in known}
-    for choice in choices:
-        if isinstance(choice, str) and choice not in names:
-            raise ValueError(
-                f"`layers` names '{choice}', which is no layer of '{model.name}'. Its "
-                f"layers are: {', '.join(sorted(names))}"
-            )
-        if not callable(choice) and not isinstance(choice, str):
-            raise ValueError(
-                "`layers` takes layers, layer types, names and predicates. Received: "
-                f"{choice!r} (of type {type(choice).__name__})"
-            )
-        if isinstance(choice, keras.layers.Layer) and choice not in known:
-            raise ValueError(
-                f"`layers` has a layer that is none of '{model.name}'. "
-                f"Received: {choice!r}"
-            )
-
-    def matches(layer, choice):
-        if isinstance(choice, str):
-            return layer.name == choice
-        if isinstance(choice, type):
-            return isinstance(layer, choice)
-        if isinstance(choice, keras.layers.Layer):
-            return layer is choice
-        return bool(choice(layer))
-
-    # A model or wrapper stands for all of its layers, unless a predicate looks at each.
-    whole = [x for x in choices if isinstance(x, (str, type, keras.layers.Layer))]
-    inside = {
-        id(inner)
-        for outer in known
-        if any(matches(outer, choice) for choice in whole)
-        for inner in walk_layers(outer)
-    }
-    return lambda layer: (
-        id(layer) in inside or any(matches(layer, choice) for choice in choices)
-    )
-
-
-def _rebuild(model, convert, done):
-    """Clones a graph with each layer converted, and copies weights and state over.
-
-    `done` maps the ids of layers to their copies, so that what is shared stays shared.
-    """
-
-    def clone(layer):
-        if id(layer) not in done:
-            if is_graph(layer):
-                done[id(layer)] = _rebuild(layer, convert, done)
-            else:
-                done[id(layer)] = convert(layer)
-                pairs.append((layer, done[id(layer)]))
-        return done[id(layer)]
-
-    pairs = []
-    if isinstance(model, keras.Sequential):
-        inputs = _input_like(model.inputs[0])
-        layers = [inputs, *map(clone, model.layers)]
-        copy = keras.Sequential(layers, name=model.name)
-    else:
-        # A new model around the same graph: cloning a compiled one compiles the clone.
-        graph = keras.Model(model.input, model.output, name=model.name)
-        inputs = keras.tree.map_structure(_input_like, model.input)
-        copy = keras.models.clone_model(graph, inputs, clone_function=clone)
-    for old, new in pairs:
-        if isinstance(old, keras.layers.Layer):
-            copy_state(old, new)
-    return copy
-
-
-def _input_like(tensor):
-    return keras.Input(
-        batch_shape=tensor.shape,
-        dtype=tensor.dtype,
-        sparse=tensor.sparse,
-        name=tensor.name,
     )

@@ -5,6 +5,7 @@ from scl_keras.layers.attention import (
     MaskedMultiHeadAttention,
 )
 from scl_keras.layers.convolution import MaskedConv1D, MaskedConv2D, MaskedConv3D
+from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.dense import MaskedDense, MaskedEinsumDense
 from scl_keras.layers.depthwise_convolution import (
     MaskedDepthwiseConv1D,
@@ -18,7 +19,7 @@ from scl_keras.layers.followers import (
     MaskedBatchNormalization,
     MaskedReLU,
 )
-from scl_keras.layers.masked_layer import MaskedBias, MaskedKernel, MaskedLayer
+from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.layers.recurrent import (
     MaskedBidirectional,
     MaskedGRU,

@@ -4,7 +4,8 @@ import keras
 from keras import layers, ops
 
 from scl_keras.graph import is_graph, walk_layers
-from scl_keras.layers.masked_layer import MaskedLayer, keeps_zero, switch_channels
+from scl_keras.layers.channels import keeps_zero, switch_channels
+from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.trace import trace
 
 

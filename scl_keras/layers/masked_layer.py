@@ -10,94 +10,13 @@ from scl_keras import granularity as granularities
 from scl_keras import step
 from scl_keras.copying import copy_layer
 from scl_keras.graph import walk_inside, wrapped_layers
+from scl_keras.layers.channels import keeps_zero, switch_channels
+from scl_keras.layers.declarations import MaskedBias, MaskedKernel
+from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import Mask, get_initializer
-from scl_keras.positions import at_features
 
 DEFAULT_MASK_INITIALIZER = 0.03
 _masked_class_of = {}
-
-
-class MaskedKernel:
-    """Declares one kernel of a masked layer, as a class attribute of the same name.
-
-    Inside the layer's `call` the attribute reads as the masked kernel `v * H(s)`.
-    Everywhere else it reads as the stock layer's own kernel `v`, so that all of
-    Keras that handles kernels (saving, LoRA, constraints) finds what it expects.
-
-    Args:
-        feature_axes: Axes of the kernel that index its features (output units or
-            filters): a tuple, or a function from the layer to one.
-        positions: Rule of `scl_keras.positions` by which the kernel's
-            multiply-accumulates are counted.
-    """
-
-    def __init__(self, feature_axes=(-1,), positions=at_features):
-        self.feature_axes = feature_axes
-        self.positions = positions
-
-    def axes_of(self, layer):
-        """The feature axes of this kernel in `layer`, masked or stock: a tuple."""
-        axes = self.feature_axes
-        return tuple(axes(layer) if callable(axes) else axes)
-
-    def __set_name__(self, owner, name):
-        self.owner, self.name = owner, name
-
-    def __get__(self, layer, owner=None):
-        if layer is None:
-            return self
-        masked = layer.__dict__.get("_masked")
-        if masked and self.name in masked:
-            cast = layer.autocast and self.name in layer.__dict__.get("_cast", ())
-            kernel = masked[self.name]
-            return ops.cast(kernel, layer.compute_dtype) if cast else kernel
-        # Some stock layers hold their kernel as an attribute, some as a property.
-        if self.name in layer.__dict__:
-            kernel = layer.__dict__[self.name]
-        else:
-            kernel = getattr(super(self.owner, layer), self.name)
-        if kernel is None or masked is None:
-            return kernel
-        mask = layer.mask_of(self.name)
-        if mask.acts_later:
-            return ops.convert_to_tensor(kernel)
-        return mask.mask_kernel(kernel)
-
-    def __set__(self, layer, value):
-        layer.__dict__[self.name] = value
-
-
-class MaskedBias:
-    """Declares the bias that goes with a kernel's features, as a class attribute.
-
-    Where a mask switches whole features, a feature that is cut has no bias either, and
-    is what the activation makes of zero. If that is zero, the layer's outputs are
-    switched, and else (`"sigmoid"`) the attribute reads as `b * H(s)` inside of `call`.
-    Otherwise it reads as the stock layer's own.
-
-    Args:
-        kernel: Name of the kernel whose features are the channels that the layer
-            returns, in the order of the bias.
-    """
-
-    def __init__(self, kernel="kernel"):
-        self.kernel = kernel
-
-    def __set_name__(self, owner, name):
-        self.name = name
-
-    def __get__(self, layer, owner=None):
-        if layer is None:
-            return self
-        masked = layer.__dict__.get("_masked") or {}
-        if self.name in masked:
-            return masked[self.name]
-        if self.name not in layer.__dict__:
-            raise AttributeError(f"{layer!r} has no attribute '{self.name}' yet.")
-        return layer.__dict__[self.name]
-
-    def __set__(self, layer, value):
-        layer.__dict__[self.name] = value
 
 
 class MaskedLayer:
@@ -352,48 +271,12 @@ def _building_masks(stock_build):
             if not isinstance(variable, keras.Variable):
                 continue  # LoRA, enabled at build: a sum with a frozen kernel in it
             if variable.regularizer is not None:
-                variable.regularizer = _OnMaskedKernel(variable.regularizer, mask)
+                variable.regularizer = OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:
-                variable.constraint = _OnKeptConnections(variable.constraint, mask)
+                variable.constraint = OnKeptConnections(variable.constraint, mask)
         self._switch_where_complete()
 
     return build
-
-
-def keeps_zero(layer):
-    """Whether a layer has no activation, or one that is known to map zero to zero."""
-    return getattr(layer, "activation", None) in _ZERO_AT_ZERO
-
-
-_ZERO_AT_ZERO = {
-    None,
-    *(
-        getattr(keras.activations, name)
-        for name in (
-            *("linear", "relu", "relu6", "leaky_relu", "elu", "selu", "celu", "gelu"),
-            *("silu", "tanh", "softsign", "mish", "hard_silu", "hard_tanh"),
-        )
-    ),
-}
-
-
-def switch_channels(x, switches, axis):
-    """Multiplies the channels of a tensor with 0 or 1.
-
-    Args:
-        x: Tensor.
-        switches: Float32 tensor with one entry for each channel.
-        axis: The axis of the channels.
-
-    Returns:
-        A tensor of the shape and dtype of `x`.
-    """
-    shape = [1] * len(x.shape)
-    shape[axis] = -1
-    # In full precision: the gradients of switches add up over batch and positions.
-    wide = "float64" if x.dtype == "float64" else "float32"
-    switched = ops.cast(x, wide) * ops.cast(ops.reshape(switches, shape), wide)
-    return ops.cast(switched, x.dtype)
 
 
 def masked_class_of(layer):
@@ -422,29 +305,3 @@ def masked_copy(layer, mask_initializer, ste, granularity="connection"):
         config |= {"mask_initializer": mask_initializer, "ste": ste}
         config["granularity"] = granularity
     return copy_layer(layer, convert, masked_class, config)
-
-
-class _OnMaskedKernel(keras.regularizers.Regularizer):
-    """A regularizer that sees `v * H(s)` instead of `v`."""
-
-    def __init__(self, regularizer, mask):
-        self.regularizer, self.mask = regularizer, mask
-
-    def __call__(self, kernel):
-        return self.regularizer(self.mask.mask_kernel(kernel))
-
-
-class _OnKeptConnections(keras.constraints.Constraint):
-    """A constraint that sees `v * H(s)`, and leaves the cut connections' values."""
-
-    def __init__(self, constraint, mask):
-        self.constraint, self.mask = constraint, mask
-
-    def __call__(self, kernel):
-        kernel = ops.convert_to_tensor(kernel)
-        kept = self.mask.kept()
-        return ops.where(
-            ops.cast(kept, "bool"),
-            self.constraint(ops.multiply(kernel, ops.cast(kept, kernel.dtype))),
-            kernel,
-        )

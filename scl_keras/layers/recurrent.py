@@ -2,7 +2,8 @@
 
 import keras
 
-from scl_keras.layers.masked_layer import MaskedKernel, MaskedLayer
+from scl_keras.layers.declarations import MaskedKernel
+from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.positions import at_outputs
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from tqdm import tqdm
 
-from scl_keras.conversion import _check_graph, fix_masks, sparsify
+from scl_keras.conversion import fix_masks, sparsify
 from scl_keras.density import target_density
 from scl_keras.masks import find_masks
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
@@ -11,6 +11,7 @@ from scl_keras.pruning.methods import get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best, ranks
+from scl_keras.rebuilding import check_graph
 
 
 def prune(
@@ -80,7 +81,7 @@ def prune(
     pruned.fit(x, y, epochs=5)
     ```
     """
-    _check_graph(model, "prune")
+    check_graph(model, "prune")
     density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)

@@ -7,11 +7,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scl_keras.conversion import _check_graph, strip_masks
+from scl_keras.conversion import strip_masks
 from scl_keras.granularity import Block, Connection, Granularity
 from scl_keras.graph import walk_inside
 from scl_keras.kernels import prunable_kernels
 from scl_keras.masks import find_masks
+from scl_keras.rebuilding import check_graph
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 
@@ -127,7 +128,7 @@ def plan_for_target(model, target):
         raise ValueError(
             f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
         )
-    _check_graph(model, "check_target")
+    check_graph(model, "check_target")
     if any(None in x.shape[1:] for x in model.inputs):
         shapes = [tuple(x.shape) for x in model.inputs]
         raise ValueError(

@@ -3,10 +3,10 @@
 import keras
 from keras import layers
 
-from scl_keras.conversion import _as_scl_model, _check_graph
 from scl_keras.copying import copy_layer
 from scl_keras.graph import is_graph
 from scl_keras.masks import find_masks
+from scl_keras.rebuilding import as_scl_model, check_graph
 from scl_keras.state import copy_state
 from scl_keras.targets.check import TARGETS
 
@@ -45,10 +45,10 @@ def fit_to_target(model, target):
         raise ValueError(
             f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
         )
-    _check_graph(model, "fit_to_target")
+    check_graph(model, "fit_to_target")
     rewrites = target == "xnnpack"
     copy = _Rewriter(rewrites).rewrite(model)
-    return _as_scl_model(copy) if find_masks(copy) else copy
+    return as_scl_model(copy) if find_masks(copy) else copy
 
 
 class _Rewriter:

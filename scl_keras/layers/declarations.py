@@ -1,0 +1,88 @@
+"""What a masked layer says of its weights: which are kernels, which go with them."""
+
+from keras import ops
+
+from scl_keras.positions import at_features
+
+
+class MaskedKernel:
+    """Declares one kernel of a masked layer, as a class attribute of the same name.
+
+    Inside the layer's `call` the attribute reads as the masked kernel `v * H(s)`.
+    Everywhere else it reads as the stock layer's own kernel `v`, so that all of
+    Keras that handles kernels (saving, LoRA, constraints) finds what it expects.
+
+    Args:
+        feature_axes: Axes of the kernel that index its features (output units or
+            filters): a tuple, or a function from the layer to one.
+        positions: Rule of `scl_keras.positions` by which the kernel's
+            multiply-accumulates are counted.
+    """
+
+    def __init__(self, feature_axes=(-1,), positions=at_features):
+        self.feature_axes = feature_axes
+        self.positions = positions
+
+    def axes_of(self, layer):
+        """The feature axes of this kernel in `layer`, masked or stock: a tuple."""
+        axes = self.feature_axes
+        return tuple(axes(layer) if callable(axes) else axes)
+
+    def __set_name__(self, owner, name):
+        self.owner, self.name = owner, name
+
+    def __get__(self, layer, owner=None):
+        if layer is None:
+            return self
+        masked = layer.__dict__.get("_masked")
+        if masked and self.name in masked:
+            cast = layer.autocast and self.name in layer.__dict__.get("_cast", ())
+            kernel = masked[self.name]
+            return ops.cast(kernel, layer.compute_dtype) if cast else kernel
+        # Some stock layers hold their kernel as an attribute, some as a property.
+        if self.name in layer.__dict__:
+            kernel = layer.__dict__[self.name]
+        else:
+            kernel = getattr(super(self.owner, layer), self.name)
+        if kernel is None or masked is None:
+            return kernel
+        mask = layer.mask_of(self.name)
+        if mask.acts_later:
+            return ops.convert_to_tensor(kernel)
+        return mask.mask_kernel(kernel)
+
+    def __set__(self, layer, value):
+        layer.__dict__[self.name] = value
+
+
+class MaskedBias:
+    """Declares the bias that goes with a kernel's features, as a class attribute.
+
+    Where a mask switches whole features, a feature that is cut has no bias either, and
+    is what the activation makes of zero. If that is zero, the layer's outputs are
+    switched, and else (`"sigmoid"`) the attribute reads as `b * H(s)` inside of `call`.
+    Otherwise it reads as the stock layer's own.
+
+    Args:
+        kernel: Name of the kernel whose features are the channels that the layer
+            returns, in the order of the bias.
+    """
+
+    def __init__(self, kernel="kernel"):
+        self.kernel = kernel
+
+    def __set_name__(self, owner, name):
+        self.name = name
+
+    def __get__(self, layer, owner=None):
+        if layer is None:
+            return self
+        masked = layer.__dict__.get("_masked") or {}
+        if self.name in masked:
+            return masked[self.name]
+        if self.name not in layer.__dict__:
+            raise AttributeError(f"{layer!r} has no attribute '{self.name}' yet.")
+        return layer.__dict__[self.name]
+
+    def __set__(self, layer, value):
+        layer.__dict__[self.name] = value
