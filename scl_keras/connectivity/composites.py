@@ -98,9 +98,9 @@ def kernels_inside(layer):
 def binarized(x):
     """1 where a tensor is positive, else 0; the same of what comes back."""
 
-    def backward(*upstreams, upstream=None):
-        (upstream,) = upstreams or (upstream,)
-        return binary(upstream)
+    def backward(*args, upstream=None):
+        # PyTorch's gives the function's own arguments, and this one by its name.
+        return binary(args[0] if upstream is None else upstream)
 
     return binary(x), backward
 
