@@ -117,6 +117,8 @@ def main(argv):
     history = model.fit(share, epochs=FLAGS.epochs, callbacks=[target], verbose=0)
     if FLAGS.process_id:
         return
+    # Saving makes variables, and would wait for the others to make them, too.
+    keras.distribution.set_distribution(None)
     out = pathlib.Path(FLAGS.out)
     out.mkdir(parents=True, exist_ok=True)
     model.save(out / "model.keras")

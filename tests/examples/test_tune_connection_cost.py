@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 
-import pytest
-
 SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "tune_connection_cost.py"
 COSTS = [0.0, 0.3, 1.0]
 
@@ -40,8 +38,7 @@ def test_a_chief_and_two_workers_find_the_frontier(tmp_path):
     rows = json.loads((tmp_path / "frontier.json").read_text())
     assert [row["connection_cost"] for row in rows] == COSTS
     compressions = [row["compression"] for row in rows]
-    assert compressions[0] == pytest.approx(1) < compressions[1] < compressions[2]
+    assert 1 <= compressions[0] < compressions[1] < compressions[2]
     assert outputs[0][0].count("| 1 |") == 1
-    # Each worker reported itself to the chief by what it wrote into the folder.
     trials = (tmp_path / "trials").glob("trial_*/trial.json")
     assert len(list(trials)) == len(COSTS)
