@@ -5,10 +5,10 @@ r"""Memory and time of a training step of a large network: dense Keras and SCL.
 A stack of Dense layers with --connections connections and SGD with momentum for its
 weights. Each variant runs in a process of its own; memory is the peak of what is
 resident after --steps steps, less what was before the model was made. Times are medians
-without the first two steps. Prints a Markdown row a variant, and writes the figures to --out as
-JSON. What is needed at least are 4 bytes a connection for each of: weights, their
-gradients and momentum, and with SCL masks and their gradients (the mask optimizer is
-plain SGD, without a state).
+without the first two steps. Prints a Markdown row a variant, and writes the figures to
+--out as JSON. What is needed at least are 4 bytes a connection for each of: weights,
+their gradients and momentum, and with SCL masks and their gradients (the mask optimizer
+is plain SGD, without a state).
 """
 
 import json
