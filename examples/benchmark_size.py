@@ -3,12 +3,12 @@ r"""Memory and time of a training step of a large network: dense Keras and SCL.
     KERAS_BACKEND=jax python examples/benchmark_size.py
 
 A stack of Dense layers with --connections connections and SGD with momentum for its
-weights. Each variant runs in a process of its own, whose peak of resident memory is
-read before the model is made and after --steps steps; times are medians without the
-first two steps. Prints a Markdown row a variant, and writes the figures to --out as
-JSON. What is needed at least are 4 bytes a connection for each of: weights, their
-gradients and momentum, and with SCL masks and their gradients (the mask optimizer is
-plain SGD, without a state).
+weights. Each variant runs in a process of its own; memory is the peak of what is
+resident after --steps steps, less what was before the model was made. Times are medians
+without the first two steps. Prints a Markdown row a variant, and writes the figures to
+--out as JSON. What is needed at least are 4 bytes a connection for each of: weights,
+their gradients and momentum, and with SCL masks and their gradients (the mask optimizer
+is plain SGD, without a state).
 """
 
 import json
@@ -58,6 +58,14 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+def resident_bytes():
+    """Memory this process has now, in bytes; where Linux doesn't tell, the peak."""
+    statm = pathlib.Path("/proc/self/statm")
+    if not statm.exists():
+        return peak_bytes()
+    return int(statm.read_text().split()[1]) * resource.getpagesize()
+
+
 def network(connections):
     """A stack of Dense layers of equal width."""
     width = max(round((connections / FLAGS.layers) ** 0.5), 1)
@@ -72,7 +80,7 @@ def measure(variant, connections, steps):
     tiny, width = network(FLAGS.layers)
     tiny.compile("sgd", "mse")
     tiny.fit(np.ones((1, width)), np.ones((1, width)), verbose=0)  # all is imported
-    before = peak_bytes()
+    before = resident_bytes()
     model, width = network(connections)
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)

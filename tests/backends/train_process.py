@@ -135,6 +135,7 @@ def switcher():
         task_steps=2,
         connection_cost=0.3,
     )
+    model.scl_optimizer.threshold.assign(0.6)  # cuts some at once
     return fit(model, X.reshape(96, 36))
 
 

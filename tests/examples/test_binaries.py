@@ -23,6 +23,9 @@ BINARIES = [
     "benchmark_export",
     "effective_sparsity",
     "export_tflite",
+    "benchmark_size",
+    "train_jax_distributed",
+    "tune_connection_cost",
 ]
 
 
@@ -207,6 +210,18 @@ def test_the_benchmark_times_every_variant(tmp_path):
         names = {"dense", "scl", "scl + target", "scl frozen", "tf_keras", "tfmot"}
         assert set(results["seconds"]) == names
         assert min(results["seconds"].values()) > 0
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_size_measures_every_variant(tmp_path):
+    out = tmp_path / "size.json"
+    result = run("benchmark_size", "--smoke", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    assert [f["variant"] for f in figures][:2] == ["dense", "scl"]
+    assert figures[1]["connections"] == figures[0]["connections"] > 9000
+    assert min(f["seconds"] for f in figures) > 0
+    assert result.stdout.count("| tensorflow | ") == len(figures) == 4
 
 
 @pytest.mark.slow
