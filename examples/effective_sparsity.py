@@ -27,12 +27,18 @@ from scl_keras import architectures
 from scl_keras.pruning import DisconnectedError, Random, prune
 
 FLAGS = flags.FLAGS
+# Builder, shape of images, and width as in the literature.
 NETWORKS = {
-    "lenet_300_100": (architectures.lenet_300_100, (28, 28, 1)),
-    "vgg_16": (functools.partial(architectures.vgg, depth=16, width=1.0), (32, 32, 3)),
-    "resnet_18": (
-        functools.partial(architectures.resnet, depth=18, stages=4, width=4),
+    "lenet_300_100": (architectures.lenet_300_100, (28, 28, 1), {}),
+    "vgg_16": (
+        functools.partial(architectures.vgg, depth=16),
         (32, 32, 3),
+        {"width": 1.0},
+    ),
+    "resnet_18": (
+        functools.partial(architectures.resnet, depth=18, stages=4),
+        (32, 32, 3),
+        {"width": 4.0},
     ),
 }
 METHODS = {
@@ -44,7 +50,7 @@ METHODS = {
     "magnitude": {"method": "magnitude"},
     "LAMP": {"method": "lamp"},
 }
-_DECISIVE = ("dataset", "samples", "batch_size", "learning_rate", "smoke")
+_DECISIVE = ("width", "dataset", "samples", "batch_size", "learning_rate", "smoke")
 AFTER_TRAINING = ("magnitude", "LAMP")
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -52,6 +58,7 @@ flags.DEFINE_multi_enum("network", ["lenet_300_100"], list(NETWORKS), "Networks.
 flags.DEFINE_list("compressions", None, "Direct compressions; default: 10 to 100,000.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one result each.")
 flags.DEFINE_integer("samples", 256, "Samples of the data set that SNIP looks at.")
+flags.DEFINE_float("width", 1.0, "Multiplier on the width of VGG-16 and ResNet-18.")
 flags.DEFINE_bool("accuracy", False, "Train LeNet-300-100, too.")
 flags.DEFINE_integer("epochs", 10, "Epochs of each training.", lower_bound=3)
 
@@ -90,9 +97,8 @@ def run():
 
 def count_effective(network, method, compression, seed, train):
     """Direct and effective compression of a new network's masks: a dict."""
-    build, shape = NETWORKS[network]
-    keras.utils.set_random_seed(seed)
-    model = build(shape, 10)
+    model = _new_network(network, seed)
+    shape = model.input_shape[1:]
     images, labels = (a[: FLAGS.samples] for a in train)
     images = keras.ops.image.resize(
         keras.ops.repeat(images, shape[-1] // images.shape[-1], axis=-1), shape[:2]
@@ -100,6 +106,12 @@ def count_effective(network, method, compression, seed, train):
     arguments = {"data": (images, labels), "loss": LOSS}
     _, row = _pruned(model, method, compression, seed, arguments)
     return {"network": network, **row}
+
+
+def _new_network(name, seed):
+    build, shape, widths = NETWORKS[name]
+    keras.utils.set_random_seed(seed)
+    return build(shape, 10, **{k: v * FLAGS.width for k, v in widths.items()})
 
 
 def train_pruned(method, compression, seed, epochs, data, train, test):
