@@ -2,7 +2,9 @@
 
 import keras
 import numpy as np
+import pytest
 
+ON_JAX = keras.backend.backend() == "jax"
 ON_TORCH = keras.backend.backend() == "torch"
 # Elsewhere Keras computes some functions of float64 in float32, such as `tanh`.
 IN_FLOAT64 = keras.backend.backend() == "tensorflow"
@@ -14,6 +16,16 @@ MODES = {
     "jax": ["jit"],
     "torch": ["eager"],
 }[keras.backend.backend()]
+
+
+def skip_what_stock_layers_cannot(case, policy):
+    """Skips what fails with Keras's own layer on this backend, too."""
+    name = case.name
+    if ON_JAX and policy == "float64" and name in ("SimpleRNN", "SimpleRNNCell"):
+        pytest.skip("Keras's tanh of float64 is float32 on JAX, which its loop refuses")
+    attention = name in ("MultiHeadAttention", "GroupQueryAttention")
+    if ON_JAX and policy == "mixed_float16" and attention:
+        pytest.skip("JAX has no float16 attention on CPUs")
 
 
 def run(function, x, mode):
@@ -34,7 +46,7 @@ def assert_same_gradients(found, expected, mixed=False):
 
     And those of float16 are added up in float32 where a mask is.
     """
-    if not ON_TORCH:
+    if not ON_TORCH and not (ON_JAX and mixed):
         np.testing.assert_array_equal(found, expected)
         return
     rtol = 4e-3 if mixed else 1e-5

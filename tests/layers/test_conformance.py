@@ -12,6 +12,7 @@ from backend_modes import (
     TOLERANCE,
     assert_same_gradients,
     run,
+    skip_what_stock_layers_cannot,
 )
 from cases import CASES, plain_weights, random_masks
 from keras import ops
@@ -133,6 +134,7 @@ def test_with_all_masks_on_it_is_the_stock_layer_bit_for_bit(case, mode, rng):
 @every_layer
 def test_gradients_agree_with_finite_differences(case, rng):
     """dL/dv = dL/dw · H(s) and dL/ds = dL/dw · v · p(s), dL/dw of the stock layer."""
+    skip_what_stock_layers_cannot(case, "float64")
     with backend.double_precision():
         _compare_with_finite_differences(case, rng)
 
@@ -229,6 +231,7 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
 def test_in_mixed_precision_it_is_the_stock_layer_and_masks_are_float32(
     case, policy, rng
 ):
+    skip_what_stock_layers_cannot(case, policy)
     masked, stock = case.twins(dtype=policy)
     x = case.inputs(rng)
     got, expected = (step(case, y, x, MODES[0]) for y in (masked, stock))
