@@ -8,7 +8,8 @@ kept connections are effective, that is, lie on a path from input to output (Vys
 & Kempe, arXiv 2107.02306). With --accuracy it also trains LeNet-300-100 with each
 method's masks for --epochs in total: random, SNIP and SynFlow masks are found before
 training, magnitude and LAMP masks after half of it, and SCL learns them in the first
-two thirds. Each result is kept as JSON in --out, so that a run that was interrupted
+two thirds. VGG-16 and ResNet-18 are as wide as in the literature, or --width times as
+wide. Each result is kept as JSON in --out, so that a run that was interrupted
 goes on; then all are drawn and printed.
 """
 
@@ -58,7 +59,6 @@ flags.DEFINE_multi_enum("network", ["lenet_300_100"], list(NETWORKS), "Networks.
 flags.DEFINE_list("compressions", None, "Direct compressions; default: 10 to 100,000.")
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one result each.")
 flags.DEFINE_integer("samples", 256, "Samples of the data set that SNIP looks at.")
-flags.DEFINE_float("width", 1.0, "Multiplier on the width of VGG-16 and ResNet-18.")
 flags.DEFINE_bool("accuracy", False, "Train LeNet-300-100, too.")
 flags.DEFINE_integer("epochs", 10, "Epochs of each training.", lower_bound=3)
 
@@ -111,7 +111,8 @@ def count_effective(network, method, compression, seed, train):
 def _new_network(name, seed):
     build, shape, widths = NETWORKS[name]
     keras.utils.set_random_seed(seed)
-    return build(shape, 10, **{k: v * FLAGS.width for k, v in widths.items()})
+    scale = FLAGS.width or 1.0
+    return build(shape, 10, **{key: width * scale for key, width in widths.items()})
 
 
 def train_pruned(method, compression, seed, epochs, data, train, test):
