@@ -124,8 +124,7 @@ class SCLModel(keras.Model):
     @property
     def scl_optimizer(self):
         """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it."""
-        optimizer = getattr(self, "optimizer", None)
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = _unscaled(getattr(self, "optimizer", None))
         if optimizer is None:
             raise ValueError(
                 f"Model '{self.name}' has no optimizer yet: call `model.compile(...)`."
@@ -227,14 +226,18 @@ def scl_optimizer_of(callback):
     Raises:
         ValueError: If the model has none.
     """
-    optimizer = getattr(callback.model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = _unscaled(getattr(callback.model, "optimizer", None))
     if not isinstance(optimizer, SCLOptimizer):
         raise ValueError(
             f"`{type(callback).__name__}` needs a compiled `SCLModel`: `sparsify` "
             f"makes one. Received: {callback.model!r}"
         )
     return optimizer
+
+
+def _unscaled(optimizer):
+    """An optimizer without the `LossScaleOptimizer` around it, if there is one."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def scaled_like(scaler, optimizer):

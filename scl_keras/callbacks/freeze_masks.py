@@ -34,4 +34,4 @@ class FreezeMasks(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Freezes, by the epoch alone: a resumed run needs no memory."""
         if epoch >= self.epoch:
-            self.model.scl_optimizer.frozen.assign(True)
+            scl_optimizer_of(self).frozen.assign(True)

@@ -86,6 +86,7 @@ class TargetSparsity(keras.callbacks.Callback):
             )
         self._size = sum(mask.size for mask in self._masks)
         self._target = round(self.density * self._size)
+        self._largest = max(int(np.max(mask.sizes)) for mask in self._masks)
         floor = sum(
             mask.min_connections * int(np.max(mask.sizes)) for mask in self._masks
         )
@@ -145,8 +146,7 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         """Warns if the model isn't left with the target."""
-        largest = max(int(np.max(mask.sizes)) for mask in self._masks)
-        if abs((kept := self._kept()) - self._target) >= largest:
+        if abs((kept := self._kept()) - self._target) >= self._largest:
             warnings.warn(
                 f"Training ended with {kept:,} connections, not the {self._target:,} "
                 "asked for: it was stopped early, or a callback restored weights from "
@@ -179,7 +179,7 @@ class TargetSparsity(keras.callbacks.Callback):
     def _distance(self, count):
         """How far all mask variables must fall for `count` connections to be kept."""
         values = np.concatenate(self._values())
-        if any(np.max(mask.sizes) > 1 for mask in self._masks):
+        if self._largest > 1:
             stride = max(1, values.size // _SAMPLE)
             values, sizes = values[::stride], np.concatenate(self._sizes())[::stride]
             order, kept = in_order(values, sizes)

@@ -124,10 +124,7 @@ def check_target(model, target):
 
 def plan_for_target(model, target):
     """`check_target(model, target)`, and a function from a layer to its granularity."""
-    if target not in TARGETS:
-        raise ValueError(
-            f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
-        )
+    check_name(target)
     check_graph(model, "check_target")
     if any(None in x.shape[1:] for x in model.inputs):
         shapes = [tuple(x.shape) for x in model.inputs]
@@ -152,6 +149,14 @@ def plan_for_target(model, target):
         return next((x for x in found if x is not None), None)
 
     return TargetCheck(model.name, target, tuple(rows), note), granularity_of
+
+
+def check_name(target):
+    """Raises a `ValueError` if there is no such target."""
+    if target not in TARGETS:
+        raise ValueError(
+            f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
+        )
 
 
 def _compact(model, excluded=frozenset()):

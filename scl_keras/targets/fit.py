@@ -8,7 +8,7 @@ from scl_keras.graph import is_graph
 from scl_keras.masks import find_masks
 from scl_keras.rebuilding import as_scl_model, check_graph
 from scl_keras.state import copy_state
-from scl_keras.targets.check import TARGETS
+from scl_keras.targets.check import check_name
 
 _KINDS = (layers.Conv2D, layers.DepthwiseConv2D)
 
@@ -41,10 +41,7 @@ def fit_to_target(model, target):
     print(check_target(model, "xnnpack"))
     ```
     """
-    if target not in TARGETS:
-        raise ValueError(
-            f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
-        )
+    check_name(target)
     check_graph(model, "fit_to_target")
     rewrites = target == "xnnpack"
     copy = _Rewriter(rewrites).rewrite(model)
