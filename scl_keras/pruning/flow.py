@@ -12,7 +12,7 @@ from keras import layers, ops
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
 from scl_keras.graph import walk_inside
-from scl_keras.pruning.scaled import Scaled, apply, apply_backwards
+from scl_keras.pruning.log_domain import apply, apply_backwards, log
 from scl_keras.trace import Call
 
 
@@ -26,7 +26,7 @@ class SynapticFlow:
     linear: maximum pooling as mean pooling, a product as a sum. Operations that
     `scl_keras.connectivity` doesn't know connect all inputs with all outputs.
 
-    It is computed with `Scaled` numbers, at any depth.
+    It is computed with logarithms (`log_domain`), at any depth.
 
     Args:
         graph: A `scl_keras.connectivity.ConnectionGraph`.
@@ -37,7 +37,7 @@ class SynapticFlow:
         self.rules = [_rule(step.call, step.function) for step in graph.steps]
 
     def log_scores(self, kernels, weights):
-        """Logarithms to base two of the shares of `R`, zeros being minus infinity.
+        """Natural logarithms of the shares of `R`, zeros being minus infinity.
 
         Args:
             kernels: List of `scl_keras.kernels.Kernel`.
@@ -49,16 +49,13 @@ class SynapticFlow:
         Raises:
             ValueError: If a kernel is in an operation that isn't known.
         """
-        values = {
-            (id(k.layer), k.name): Scaled.of(np.abs(w))
-            for k, w in zip(kernels, weights, strict=True)
-        }
+        values = _by_key(kernels, weights)
         _, gradients = self._spread(values)
         scores = []
         for kernel in kernels:
             key = id(kernel.layer), kernel.name
             if key in gradients:
-                scores.append((values[key] * gradients[key]).log2())
+                scores.append(values[key] + gradients[key])
             elif (operation := self._reader_without_rule(kernel)) is not None:
                 raise ValueError(
                     f"What flows through '{kernel.label}' isn't known, since it is in "
@@ -70,13 +67,9 @@ class SynapticFlow:
                 scores.append(np.full(kernel.shape, -np.inf))
         return scores
 
-    def total(self, kernels, weights):
-        """`R`, as a `Scaled` scalar; arguments as of `log_scores`."""
-        values = {
-            (id(k.layer), k.name): Scaled.of(np.abs(w))
-            for k, w in zip(kernels, weights, strict=True)
-        }
-        return self._spread(values)[0]
+    def log_total(self, kernels, weights):
+        """`log(R)`; arguments as of `log_scores`."""
+        return self._spread(_by_key(kernels, weights))[0]
 
     def _reader_without_rule(self, kernel):
         """The operation that a kernel is in, if there is one, and it has no rule."""
@@ -97,15 +90,16 @@ class SynapticFlow:
         for rule in self.rules:
             ys = apply(rule.function, rule.inputs(flows), rule.weights(values))
             for out, y in zip(rule.call.outputs, ys, strict=True):
-                flows[id(out)] = y if rule.shift is None else y + rule.shift
+                flows[id(out)] = (
+                    y if rule.shift is None else np.logaddexp(y, rule.shift)
+                )
         outputs = {id(x): x for x in self.trace.outputs}
         upstream = {key: _ones(x) for key, x in outputs.items()}
         gradients = {}
         for rule in reversed(self.rules):
             _pull_back(rule, flows, values, upstream, gradients)
-        return functools.reduce(
-            _plus_sum, (flows[key] for key in outputs), None
-        ), gradients
+        sums = [np.logaddexp.reduce(flows[key], axis=None) for key in outputs]
+        return np.logaddexp.reduce(sums), gradients
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,8 +109,8 @@ class _Rule:
     call: Call
     function: Callable
     names: tuple = ()  # of kernels
-    constants: tuple = ()  # `Scaled`, given to the function after the kernels
-    shift: Scaled | None = None
+    constants: tuple = ()  # logarithms, given to the function after the kernels
+    shift: np.ndarray | None = None  # logarithms
 
     @property
     def keys(self):
@@ -143,9 +137,11 @@ def _pull_back(rule, flows, values, upstream, gradients):
     of_xs, of_weights = apply_backwards(rule.function, xs, weights, asked)
     for x, found in zip(rule.call.inputs, of_xs, strict=True):
         key = id(x)
-        upstream[key] = upstream[key] + found if key in upstream else found
+        upstream[key] = np.logaddexp(upstream[key], found) if key in upstream else found
     for key, found in zip(rule.keys, of_weights, strict=False):  # constants come after
-        gradients[key] = gradients[key] + found if key in gradients else found
+        gradients[key] = (
+            np.logaddexp(gradients[key], found) if key in gradients else found
+        )
 
 
 def _rule(call, stand_in):
@@ -254,7 +250,7 @@ _FUNCTIONS = {
 
 
 def _scale_and_shift(layer, out):
-    """What a normalization does in inference, in absolute numbers: two `Scaled`."""
+    """What a normalization does in inference, in logarithms of absolute numbers."""
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     axes = [axis % len(out.shape) for axis in axes]
     shape = [n if i in axes else 1 for i, n in enumerate(out.shape)]
@@ -271,11 +267,11 @@ def _scale_and_shift(layer, out):
     if isinstance(layer, layers.BatchNormalization):
         scale = scale / np.sqrt(read("moving_variance", 1.0) + layer.epsilon)
         shift = shift - scale * read("moving_mean", 0.0)
-    return Scaled.of(np.abs(scale)), _shift(np.abs(shift))
+    return log(np.abs(scale)), _shift(np.abs(shift))
 
 
 def _bias(layer, out):
-    """The absolute bias in a shape to add to the output, or None."""
+    """The logarithm of the absolute bias in a shape to add to the output, or None."""
     bias = getattr(layer, "bias", None)
     if not isinstance(bias, keras.Variable):
         return None
@@ -286,11 +282,18 @@ def _bias(layer, out):
 
 
 def _shift(values):
-    return Scaled.of(values) if values.any() else None
+    return log(values) if values.any() else None
+
+
+def _by_key(kernels, weights):
+    return {
+        (id(k.layer), k.name): log(np.abs(w))
+        for k, w in zip(kernels, weights, strict=True)
+    }
 
 
 def _absolute(variable):
-    return Scaled.of(np.abs(_float64(variable)))
+    return log(np.abs(_float64(variable)))
 
 
 def _float64(variable):
@@ -298,16 +301,9 @@ def _float64(variable):
 
 
 def _ones(x):
-    return Scaled.of(np.ones(x.shape))
+    # Logarithms, as everywhere here.
+    return np.zeros(x.shape)
 
 
 def _zeros(x):
-    return Scaled.of(np.zeros(x.shape))
-
-
-def _plus_sum(total, x):
-    """Adds all entries of a `Scaled` to a scalar one."""
-    top = x.exponent.max()
-    shift = np.maximum(x.exponent - top, -1100).astype("int32")
-    found = Scaled.of(np.ldexp(x.mantissa, shift).sum(), top)
-    return found if total is None else total + found
+    return np.full(x.shape, -np.inf)

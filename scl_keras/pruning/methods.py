@@ -156,7 +156,7 @@ class SynFlow(PruningMethod):
         self.rounds = _checked_rounds(rounds)
 
     def scores(self, network):
-        """`log2(|w| ∂R/∂|w|)`."""
+        """`log(|w| ∂R/∂|w|)`."""
         flow = SynapticFlow(network.graph)
         return flow.log_scores(network.kernels, network.weights())
 

@@ -40,11 +40,11 @@ def exact_chain_scores(kernels):
     ]
 
 
-def log2(fraction):
+def log(fraction):
     if not fraction:
         return -np.inf
     shift = fraction.numerator.bit_length() - fraction.denominator.bit_length()
-    return float(np.log2(float(fraction / Fraction(2) ** shift))) + shift
+    return float(np.log(float(fraction / Fraction(2) ** shift))) + shift * np.log(2)
 
 
 @pytest.mark.parametrize("scale", [1e-8, 1e8])
@@ -61,11 +61,11 @@ def test_deep_chain_equals_fractions(scale, rng):
     found = scores_of(network)
     expected = exact_chain_scores(network.weights())
     for log_scores, fractions in zip(found, expected, strict=True):
-        wanted = np.vectorize(log2, otypes=[float])(fractions)
+        wanted = np.vectorize(log, otypes=[float])(fractions)
         np.testing.assert_allclose(log_scores, wanted, rtol=1e-12, atol=1e-9)
     # Far beyond what float64 can hold.
     alive = np.concatenate([s[np.isfinite(s)] for s in found])
-    assert np.abs(alive).max() > 4000
+    assert np.abs(alive).max() > 3000
 
 
 def test_shares_of_every_layer_add_up_to_the_flow_through_skip_connections(rng):
@@ -82,7 +82,7 @@ def test_shares_of_every_layer_add_up_to_the_flow_through_skip_connections(rng):
     network = PrunableNetwork(sparsify(model, ste=None))
     flow = SynapticFlow(network.graph)
     weights = network.weights()
-    total = float(flow.total(network.kernels, weights).log2())
+    total = float(flow.log_total(network.kernels, weights))
     scores = dict(
         zip(
             [kernel.layer.name for kernel in network.kernels],
@@ -90,9 +90,9 @@ def test_shares_of_every_layer_add_up_to_the_flow_through_skip_connections(rng):
             strict=True,
         )
     )
-    assert total > 1100
+    assert total > 750
     for name in ("first", "last"):
-        assert np.logaddexp2.reduce(scores[name], axis=None) == pytest.approx(total)
+        assert np.logaddexp.reduce(scores[name], axis=None) == pytest.approx(total)
 
 
 def residual(x):
@@ -171,9 +171,9 @@ def test_equals_autodiff_of_the_absolute_network(rng):
     assert len(variables) >= 3
     for variable, gradient, log_scores in zip(variables, gradients, found, strict=True):
         expected = keras.ops.convert_to_numpy(variable) * gradient.numpy()
-        np.testing.assert_allclose(2.0**log_scores, expected, rtol=1e-9)
-    flow = SynapticFlow(network.graph).total(network.kernels, network.weights())
-    np.testing.assert_allclose(2.0 ** flow.log2(), total.numpy(), rtol=1e-9)
+        np.testing.assert_allclose(np.exp(log_scores), expected, rtol=1e-9)
+    flow = SynapticFlow(network.graph).log_total(network.kernels, network.weights())
+    np.testing.assert_allclose(np.exp(flow), total.numpy(), rtol=1e-9)
 
 
 def test_shared_layer_has_the_sum_of_its_calls(rng):
@@ -183,7 +183,7 @@ def test_shared_layer_has_the_sum_of_its_calls(rng):
     ((scores,), (w,)) = scores_of(network), np.abs(network.weights())
     ones = np.ones(2)
     gradient = np.outer(ones, w @ ones) + np.outer(ones @ w, ones)
-    np.testing.assert_allclose(2.0**scores, w * gradient)
+    np.testing.assert_allclose(np.exp(scores), w * gradient)
 
 
 def test_kernels_of_unknown_layers_are_refused(rng):
