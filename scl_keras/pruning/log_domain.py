@@ -22,8 +22,17 @@ _SPAN = 44.0
 
 def log(values):
     """Natural logarithms of non-negative numbers, float64."""
-    with np.errstate(divide="ignore"):
-        return np.log(np.asarray(values, "float64"))
+    values = np.asarray(values, "float64")
+    # Special values take several times as long, and most weights may be zero.
+    return np.log(values, out=np.full(values.shape, -np.inf), where=values > 0)
+
+
+def _exp(logarithms, shift):
+    """`exp(logarithms - shift)`."""
+    out = np.zeros(logarithms.shape)
+    some = logarithms > -np.inf
+    np.subtract(logarithms, shift, out=out, where=some)
+    return np.exp(out, out=out, where=some)
 
 
 def apply(function, xs, kernels):
@@ -94,14 +103,14 @@ def _parts(xs):
         return [([np.zeros(x.shape) for x in xs], 0.0)]
     bottom = min(np.min(x, initial=top, where=x > -np.inf) for x in xs)
     if top - bottom < _SPAN:
-        return [([np.exp(x - top) for x in xs], top)]
+        return [([_exp(x, top) for x in xs], top)]
     parts = []
     levels = [np.floor((top - x) / _SPAN) for x in xs]  # infinite for zeros
     for level in np.unique(np.concatenate([np.ravel(part) for part in levels])):
         if level < np.inf:
             shift = top - level * _SPAN
             values = [
-                np.exp(np.where(part == level, x - shift, -np.inf))
+                _exp(np.where(part == level, x, -np.inf), shift)
                 for x, part in zip(xs, levels, strict=True)
             ]
             parts.append((values, shift))
