@@ -102,7 +102,8 @@ class GradientNormalization:
             Dict of tensors with the keys and shapes of `state_shapes(masks)`.
         """
         pairs = zip(gradients, masks, strict=True)
-        squares = [_over_sizes(ops.square(gradient), mask) for gradient, mask in pairs]
+        # One by one: all squares at once are as large as all gradients.
+        squares = (_over_sizes(ops.square(gradient), mask) for gradient, mask in pairs)
         if self.per in ("network", None):
             size = float(sum(mask.size for mask in masks))
             return {"network": sum(_total(square) for square in squares) / size}
