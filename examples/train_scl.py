@@ -17,8 +17,9 @@ table of the layers, and writes to the folder --out:
     training.png     densities, accuracy, and what is left
     results.json     all figures, with seed, flags and versions
 
-With --target=compact or tflite-dense masks switch channels, too. What is cut is then
-removed, so that the network gets faster everywhere, and model.tflite is that of
+With --target=compact or tflite-dense, or --granularity=channel, masks switch channels.
+What is cut is then removed, so that the network gets faster everywhere, and
+model.tflite is that of
 
     compacted.keras  the smaller network, a stock Keras model
 """
@@ -30,6 +31,11 @@ from absl import flags
 import scl_keras
 
 FLAGS = flags.FLAGS
+GRANULARITIES = {
+    "connection": "connection",
+    "block": scl_keras.Block(4),
+    "channel": "channel",
+}
 flags.DEFINE_enum("ste", "identity", ["identity", "leaky_relu", "softplus"], "Proxy.")
 flags.DEFINE_enum(
     "normalization",
@@ -43,18 +49,33 @@ flags.DEFINE_enum(
     ["compact", "tflite-dense", "xnnpack", "size"],
     "What masks switch is chosen for it; by default single connections.",
 )
+flags.DEFINE_enum(
+    "granularity",
+    None,
+    list(GRANULARITIES),
+    "Without --target: what each mask variable switches; blocks are of four inputs.",
+)
+flags.register_multi_flags_validator(
+    ["target", "granularity"],
+    lambda values: None in values.values(),
+    "--target chooses the granularity: give one of the two.",
+)
 
 
 def run():
     """Learns the masks, and reports."""
     name = f"{FLAGS.dataset} {FLAGS.architecture}"
-    compacts = FLAGS.target in ("compact", "tflite-dense")
+    channels = FLAGS.target in ("compact", "tflite-dense")
+    compacts = channels or FLAGS.granularity == "channel"
     sparse_experiment.run(learn_masks, name, "scl.keras", compacts)
 
 
 def learn_masks(dense, train, test, epochs):
     """Learns masks and weights, then the weights alone: the model and `History`."""
-    model = scl_keras.sparsify(dense, ste=FLAGS.ste, target=FLAGS.target)
+    granularity = GRANULARITIES.get(FLAGS.granularity)
+    model = scl_keras.sparsify(
+        dense, ste=FLAGS.ste, target=FLAGS.target, granularity=granularity
+    )
     arguments, callbacks = sparse_experiment.cost_and_callbacks(epochs)
     normalization = None if FLAGS.normalization == "none" else FLAGS.normalization
     arguments["normalization"] = normalization
