@@ -181,7 +181,7 @@ def strip_masks(model):
     Example:
 
     ```python
-    strip_masks(sparse_model).save("stock.keras")
+    strip_masks(model).save("stock.keras")
     ```
     """
     check_graph(model, "strip_masks")
@@ -224,6 +224,12 @@ def unmasked_layers(model):
     Returns:
         A list of layers, each once. For layers inside of one that can't be taken apart
         it stands as a whole.
+
+    Example:
+
+    ```python
+    [layer.name for layer in unmasked_layers(dense_model)]  # ['dense_1', 'dense_2']
+    ```
     """
     return [layer for layer in walk(model, _parts) if _holds_unmasked_kernel(layer)]
 

@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from scl_keras.kernels import prunable_kernels
 
+__all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
+
 _PREFIX = "density/"
 
 
@@ -138,6 +140,7 @@ def plot_training(model, history):
     Example:
 
     ```python
+    history = model.fit(x, y, epochs=20, callbacks=[MaskLogger()])
     plot_training(model, history).savefig("training.png")
     ```
     """
