@@ -142,7 +142,7 @@ def fix_masks(model):
     Example:
 
     ```python
-    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98)])
+    model.fit(x, y, epochs=9, callbacks=[TargetSparsity(0.98)])
     ticket = fix_masks(model)
     ```
     """

@@ -28,7 +28,7 @@ def plot_densities(history, axes=None):
     Example:
 
     ```python
-    history = model.fit(x, y, epochs=20, callbacks=[MaskLogger()])
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
     plot_densities(history).savefig("densities.png")
     ```
     """
@@ -140,7 +140,7 @@ def plot_training(model, history):
     Example:
 
     ```python
-    history = model.fit(x, y, epochs=20, callbacks=[MaskLogger()])
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
     plot_training(model, history).savefig("training.png")
     ```
     """

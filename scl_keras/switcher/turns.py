@@ -19,7 +19,7 @@ class TurnsByEpoch(keras.callbacks.Callback):
     ```python
     model = SwitcherModel(dense_model)
     model.compile("adam", "mse")
-    model.fit(x, y, epochs=30, callbacks=[TurnsByEpoch(task=2, switcher=1)])
+    model.fit(x, y, epochs=9, callbacks=[TurnsByEpoch(task=2, switcher=1)])
     ```
     """
 

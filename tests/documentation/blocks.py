@@ -104,4 +104,3 @@ def commands_of(text):
         name, *arguments = command.split()
         commands.append((name, arguments))
     return commands
-
