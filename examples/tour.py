@@ -63,8 +63,8 @@ print(f"same outputs as before: {same}")
 #
 # You say how sparse, and by which epoch; which connections go, and how many in each
 # layer, is learned together with the weights. The callback below draws how many
-# connections each pixel has left, so that you can watch: pixels at the border, which
-# are almost always white, are the first to go.
+# connections each pixel has left, so that you can watch: pixels at the border, where
+# hardly anybody writes, are the first to go.
 
 
 # %%

@@ -93,7 +93,9 @@ def plot_input_mask(model, axes=None):
         counts = counts.sum(axis=-1)
     axes = axes or _new_axes(4.5, 4)
     picture = axes.imshow(counts, cmap="magma")
-    axes.set(title=f"connections kept of each input ({kernel.label})")
+    # As wide as the picture, whose own figure would cut off larger letters.
+    title = f"connections kept of each input ({kernel.label})"
+    axes.set_title(title, fontsize="medium")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.figure.colorbar(picture, ax=axes, shrink=0.8)

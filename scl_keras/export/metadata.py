@@ -53,7 +53,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Example:
     ```python
-    report = export_tflite(model, "model.tflite", samples=x)
+    report = export_tflite(model, "model.tflite", samples=x, latency_seconds=0)
     read_metadata("model.tflite")["candidate"] == report.candidate  # True
     ```
     """

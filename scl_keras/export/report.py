@@ -93,7 +93,7 @@ class ExportReport:
     Example:
 
     ```python
-    report = export_tflite(model, "model.tflite", samples=x)
+    report = export_tflite(model, "model.tflite", samples=x, latency_seconds=1)
     report.candidate, report.bytes_written, report.latency_ratio
     report.plot().savefig("export.png")
     ```

@@ -14,6 +14,7 @@ from .blocks import ROOT, blocks_of, run
 PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 # How many Python blocks of a page aren't run. Each says why in front of it.
 NOT_RUN = {"docs/hard_cases.md": 1}
+SLOW = {"docs/from_tfmot.md", "docs/hard_cases.md"}  # many trainings
 
 
 @keras.saving.register_keras_serializable("test_pages")
@@ -29,7 +30,6 @@ class MyBlock(keras.layers.Layer):
 
 def my_keras_model():
     """A network of a convolution and two dense layers."""
-    keras.backend.clear_session()
     inputs = keras.Input((8, 8, 1), name="image")
     features = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
     flat = keras.layers.Flatten()(features)
@@ -67,7 +67,10 @@ def given(code):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TFMOT
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p in SLOW)) for p in PAGES],
+)
 def test_code_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text()
