@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from test_binaries import BINARIES
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 ROWS = {
@@ -51,6 +52,7 @@ def start(name, folder):
 
 def test_each_binary_has_a_row():
     assert sorted(ROWS) == binaries()
+    assert {*BINARIES, "tour"} == set(ROWS)  # each of them is asked for --help
     for name, command in ROWS.items():
         assert f"examples/{name}.py" in command
 
