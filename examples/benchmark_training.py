@@ -122,7 +122,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     results = []
-    for network in FLAGS.network:
+    for network in FLAGS.network[: 1 if FLAGS.smoke else None]:
         for mode in FLAGS.mode:
             keras.utils.set_random_seed(0)
             medians, failed = measure(network, mode == "jit")

@@ -30,15 +30,19 @@ flags.DEFINE_enum("binary", "train_scl", ["train_scl", "train_switcher"], "What 
 flags.DEFINE_multi_string(
     "vary", [], "FLAG=VALUE,VALUE,...: a flag of the binary and its values."
 )
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/sweep", "Folder to write to, one folder a run in it.")
 
 
 def main(argv):
     """Runs what is missing, then compares all."""
     fixed, folder = argv[1:], pathlib.Path(FLAGS.out)
+    seeds = FLAGS.seeds
+    if FLAGS.smoke:  # two runs, each of them a smoke run
+        fixed, seeds = [*fixed, "--smoke", "--noexport"], seeds[:2]
     names, choices = _parse(FLAGS.vary)
     settings = list(itertools.product(*choices))
-    runs = list(itertools.product(settings, FLAGS.seeds))
+    runs = list(itertools.product(settings, seeds))
     results = {setting: [] for setting in settings}
     for setting, seed in tqdm(runs, unit="run"):
         arguments = [f"--{n}={v}" for n, v in zip(names, setting, strict=True)]

@@ -48,6 +48,7 @@ flags.DEFINE_integer(
 flags.DEFINE_float("sparsity", 0.98, "Share of the connections to cut.")
 flags.DEFINE_float("learning_rate", 2e-3, "Adam's rate.")
 flags.DEFINE_integer("seed", 0, "Seed of weights and shuffling.")
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/jax_distributed", "Folder to write to.")
 
 
@@ -112,9 +113,10 @@ def main(argv):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(FLAGS.learning_rate)
     model.compile(optimizer, loss, metrics=["accuracy"])
-    share = Share(data.x_train[: FLAGS.samples], data.y_train[: FLAGS.samples])
+    samples, epochs = (512, 3) if FLAGS.smoke else (FLAGS.samples, FLAGS.epochs)
+    share = Share(data.x_train[:samples], data.y_train[:samples])
     target = scl_keras.TargetSparsity(FLAGS.sparsity)
-    history = model.fit(share, epochs=FLAGS.epochs, callbacks=[target], verbose=0)
+    history = model.fit(share, epochs=epochs, callbacks=[target], verbose=0)
     if FLAGS.process_id:
         return
     # Saving makes variables, and would wait for the others to make them, too.

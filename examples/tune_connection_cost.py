@@ -40,6 +40,7 @@ flags.DEFINE_integer("epochs", 30, "Epochs of each, a third with frozen masks.")
 flags.DEFINE_integer("batch_size", 64, "Samples a step.", lower_bound=1)
 flags.DEFINE_integer("samples", None, "How many samples to train on, if not all.")
 flags.DEFINE_integer("seed", 0, "Seed of weights and shuffling.")
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/tune_connection_cost", "Folder to write to.")
 
 
@@ -57,7 +58,7 @@ class Frontier(keras_tuner.HyperModel):
         model = build_architecture(FLAGS.architecture, shape, classes)
         model = scl_keras.sparsify(model)
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        cost = hp.Choice("connection_cost", sorted(map(float, FLAGS.costs)))
+        cost = hp.Choice("connection_cost", costs())
         model.compile("adam", loss, metrics=["accuracy"], connection_cost=cost)
         return model
 
@@ -65,6 +66,11 @@ class Frontier(keras_tuner.HyperModel):
         """Trains; what counts is the last epoch, not the most accurate."""
         history = model.fit(*args, **kwargs).history
         return {name: float(values[-1]) for name, values in history.items()}
+
+
+def costs():
+    """The costs to try, in order; two of them in a smoke run."""
+    return sorted(map(float, FLAGS.costs))[: 2 if FLAGS.smoke else None]
 
 
 def main(argv):
@@ -79,13 +85,14 @@ def main(argv):
         project_name="trials",
         seed=FLAGS.seed,
     )
+    samples, epochs = (512, 3) if FLAGS.smoke else (FLAGS.samples, FLAGS.epochs)
     tuner.search(
-        data.x_train[: FLAGS.samples],
-        data.y_train[: FLAGS.samples],
+        data.x_train[:samples],
+        data.y_train[:samples],
         validation_data=(data.x_test, data.y_test),
         batch_size=FLAGS.batch_size,
-        epochs=FLAGS.epochs,
-        callbacks=[scl_keras.FreezeMasks(FLAGS.epochs * 2 // 3)],
+        epochs=epochs,
+        callbacks=[scl_keras.FreezeMasks(epochs * 2 // 3)],
         verbose=0,
     )
     if os.environ.get("KERASTUNER_TUNER_ID", "chief") == "chief":
@@ -98,7 +105,7 @@ def report(tuner):
     rows = [
         {"connection_cost": trial.hyperparameters.get("connection_cost")}
         | {name: trial.metrics.get_best_value(name) for name in names}
-        for trial in tuner.oracle.get_best_trials(len(FLAGS.costs))
+        for trial in tuner.oracle.get_best_trials(len(costs()))
     ]
     rows.sort(key=lambda row: row["connection_cost"])
     path = pathlib.Path(FLAGS.out) / "frontier.json"

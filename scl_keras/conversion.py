@@ -142,7 +142,7 @@ def fix_masks(model):
     Example:
 
     ```python
-    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98)])
+    model.fit(x, y, epochs=9, callbacks=[TargetSparsity(0.98)])
     ticket = fix_masks(model)
     ```
     """
@@ -181,7 +181,7 @@ def strip_masks(model):
     Example:
 
     ```python
-    strip_masks(sparse_model).save("stock.keras")
+    strip_masks(model).save("stock.keras")
     ```
     """
     check_graph(model, "strip_masks")
@@ -224,6 +224,12 @@ def unmasked_layers(model):
     Returns:
         A list of layers, each once. For layers inside of one that can't be taken apart
         it stands as a whole.
+
+    Example:
+
+    ```python
+    [layer.name for layer in unmasked_layers(dense_model)]  # ['dense_1', 'dense_2']
+    ```
     """
     return [layer for layer in walk(model, _parts) if _holds_unmasked_kernel(layer)]
 

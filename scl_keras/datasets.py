@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+__all__ = ["DATASETS", "Dataset", "load_dataset"]
+
 # Where TFDS fetches each data set from; None: TFDS cannot fetch it. Only used to find
 # out, within seconds, whether a download has any chance at all.
 _SOURCES = {
@@ -40,6 +42,16 @@ class Dataset:
         x_test: Test images, like `x_train`.
         y_test: Test labels, like `y_train`.
         num_classes: Number of classes.
+
+    Example:
+
+    ```python
+    import numpy as np
+
+    xor = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], "float32").reshape(4, 1, 2, 1)
+    mine = Dataset("xor", xor, np.array([0, 1, 1, 0]), xor, np.array([0, 1, 1, 0]), 2)
+    mine.input_shape  # (1, 2, 1)
+    ```
     """
 
     name: str

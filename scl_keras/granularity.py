@@ -22,6 +22,13 @@ class Granularity:
     `dL/ds = p(s) · Σ dL/dw · v`, and its price is that of as many connections.
 
     A subclass gives `variable_shape`, `expand` and `sizes`, and says so in its `str`.
+
+    Example:
+
+    ```python
+    Block(4).variable_shape((30, 10), feature_axes=(-1,))  # (8, 10)
+    Connection().variable_shape((30, 10), feature_axes=(-1,))  # (30, 10)
+    ```
     """
 
     def variable_shape(self, kernel_shape, feature_axes):
@@ -70,7 +77,16 @@ class Granularity:
 @keras.saving.register_keras_serializable(_PACKAGE)
 @dataclasses.dataclass(frozen=True)
 class Connection(Granularity):
-    """Each connection is switched for itself: `w = v * H(s)`, `s` of `v`'s shape."""
+    """Each connection is switched for itself: `w = v * H(s)`, `s` of `v`'s shape.
+
+    Example:
+
+    ```python
+    layer = MaskedDense(10, granularity=Connection())
+    layer.build((None, 30))
+    layer.kernel_mask.variable.shape  # (30, 10)
+    ```
+    """
 
     def variable_shape(self, kernel_shape, feature_axes):
         """The kernel's shape."""

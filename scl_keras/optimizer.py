@@ -51,7 +51,10 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     Example:
 
     ```python
+    import tensorflow as tf
+
     optimizer = SCLOptimizer("adam", connection_cost=0.1)
+    loss_function = keras.losses.MeanSquaredError()
     with tf.GradientTape() as tape:
         loss = optimizer.scale_loss(loss_function(y, model(x, training=True)))
     gradients = tape.gradient(loss, model.trainable_variables)

@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 
 from scl_keras.kernels import prunable_kernels
 
+__all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
+
 _PREFIX = "density/"
 
 
@@ -26,7 +28,7 @@ def plot_densities(history, axes=None):
     Example:
 
     ```python
-    history = model.fit(x, y, epochs=20, callbacks=[MaskLogger()])
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
     plot_densities(history).savefig("densities.png")
     ```
     """
@@ -91,7 +93,9 @@ def plot_input_mask(model, axes=None):
         counts = counts.sum(axis=-1)
     axes = axes or _new_axes(4.5, 4)
     picture = axes.imshow(counts, cmap="magma")
-    axes.set(title=f"connections kept of each input ({kernel.label})")
+    # As wide as the picture, whose own figure would cut off larger letters.
+    title = f"connections kept of each input ({kernel.label})"
+    axes.set_title(title, fontsize="medium")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.figure.colorbar(picture, ax=axes, shrink=0.8)
@@ -138,6 +142,7 @@ def plot_training(model, history):
     Example:
 
     ```python
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
     plot_training(model, history).savefig("training.png")
     ```
     """

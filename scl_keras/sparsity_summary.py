@@ -77,6 +77,14 @@ class SparsitySummary:
         fully_connected: Names of the operations that count as fully connected, since it
             isn't known on what their outputs depend.
         without_effective: Why effective connections are unknown, or None.
+
+    Example:
+
+    ```python
+    table = summary(model, print_fn=None)
+    table.compression  # 1.0
+    [row.layer for row in table.rows]  # ['dense_1/kernel', 'dense_2/kernel']
+    ```
     """
 
     name: str

@@ -72,11 +72,13 @@ def replicated_cond(condition, if_true, if_false, args, variables):
         args: Tuple of tensors, variables and structures of them.
         variables: List of all variables that they assign to.
     """
-    if replicas() == 1:
+    context = tf.distribute.get_replica_context()
+    if not tf.distribute.has_strategy() or context is None:
         ops.cond(condition, lambda: if_true(*args), lambda: if_false(*args))
         return
 
-    # Within a branch replicas can't wait for each other. So they meet before it.
+    # Within a branch replicas can't wait for each other. So they meet before it, also
+    # where a strategy has a single one.
     def branch(strategy, condition, args):
         run = strategy.extended.call_for_each_replica
         tf.cond(
@@ -85,7 +87,6 @@ def replicated_cond(condition, if_true, if_false, args, variables):
             lambda: run(if_false, args=args),
         )
 
-    context = tf.distribute.get_replica_context()
     context.merge_call(branch, args=(condition, args))
 
 

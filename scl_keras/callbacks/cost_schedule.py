@@ -24,7 +24,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
     Example:
 
     ```python
-    model.fit(x, y, epochs=20, callbacks=[ConnectionCostScheduler(ramp(0.2, 10))])
+    model.fit(x, y, epochs=9, callbacks=[ConnectionCostScheduler(ramp(0.2, 6))])
     ```
     """
 

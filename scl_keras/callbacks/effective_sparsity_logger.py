@@ -30,7 +30,7 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
     Example:
 
     ```python
-    history = model.fit(x, y, epochs=20, callbacks=[EffectiveSparsityLogger()])
+    history = model.fit(x, y, epochs=9, callbacks=[EffectiveSparsityLogger()])
     history.history["effective_density"]  # one number an epoch
     ```
     """

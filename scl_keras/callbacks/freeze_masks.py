@@ -17,7 +17,7 @@ class FreezeMasks(keras.callbacks.Callback):
     Example:
 
     ```python
-    model.fit(x, y, epochs=30, callbacks=[FreezeMasks(epoch=20)])
+    model.fit(x, y, epochs=9, callbacks=[FreezeMasks(epoch=6)])
     ```
     """
 

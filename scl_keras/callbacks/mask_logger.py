@@ -18,7 +18,7 @@ class MaskLogger(keras.callbacks.Callback):
 
     ```python
     callbacks = [MaskLogger(), keras.callbacks.CSVLogger("densities.csv")]
-    history = model.fit(x, y, epochs=20, callbacks=callbacks)
+    history = model.fit(x, y, epochs=9, callbacks=callbacks)
     history.history["density/dense_1/kernel"]  # one number an epoch
     ```
     """

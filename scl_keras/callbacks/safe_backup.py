@@ -38,7 +38,7 @@ class SafeBackup(keras.callbacks.Callback):
     Example:
 
     ```python
-    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98), SafeBackup("backup")])
+    model.fit(x, y, epochs=9, callbacks=[TargetSparsity(0.98), SafeBackup("backup")])
     ```
     """
 

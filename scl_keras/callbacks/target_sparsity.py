@@ -53,7 +53,7 @@ class TargetSparsity(keras.callbacks.Callback):
     Example:
 
     ```python
-    model.fit(x, y, epochs=30, callbacks=[TargetSparsity(0.98, by_epoch=20)])
+    model.fit(x, y, epochs=9, callbacks=[TargetSparsity(0.98, by_epoch=6)])
     ```
     """
 

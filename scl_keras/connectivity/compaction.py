@@ -39,8 +39,8 @@ def compact(model, input_shapes=None):
     Example:
 
     ```python
-    small = compact(sparse_model)
-    print(compaction_report(sparse_model, small))
+    small = compact(model)
+    print(compaction_report(model, small))
     ```
     """
     if not is_graph(model):

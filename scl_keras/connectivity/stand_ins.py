@@ -55,9 +55,17 @@ def stand_in(*layer_types, kernels=()):
     Example:
 
     ```python
+    class Bottleneck(keras.layers.Layer):
+        def build(self, shape):
+            self.squeeze = self.add_weight((shape[-1], 4), name="squeeze")
+            self.expand = self.add_weight((4, shape[-1]), name="expand")
+
+        def call(self, x):
+            return x @ self.squeeze @ self.expand
+
     @stand_in(Bottleneck, kernels=("squeeze", "expand"))
     def _(layer, x, squeeze, expand):
-        return ops.matmul(ops.matmul(x, squeeze), expand)
+        return x @ squeeze @ expand
     ```
     """
 

@@ -53,7 +53,8 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Example:
     ```python
-    read_metadata("model.tflite")["candidate"]
+    report = export_tflite(model, "model.tflite", samples=x, latency_seconds=0)
+    read_metadata("model.tflite")["candidate"] == report.candidate  # True
     ```
     """
     file = pathlib.Path(path).read_bytes()

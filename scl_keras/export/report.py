@@ -89,6 +89,14 @@ class ExportReport:
         accuracy: Accuracy of the Keras model, if labels were given.
         attempts: Every candidate and what came of it.
         notes: Sentences on what was found.
+
+    Example:
+
+    ```python
+    report = export_tflite(model, "model.tflite", samples=x, latency_seconds=1)
+    report.candidate, report.bytes_written, report.latency_ratio
+    report.plot().savefig("export.png")
+    ```
     """
 
     path: str

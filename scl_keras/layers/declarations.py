@@ -17,6 +17,20 @@ class MaskedKernel:
             filters): a tuple, or a function from the layer to one.
         positions: Rule of `scl_keras.positions` by which the kernel's
             multiply-accumulates are counted.
+
+    Example:
+
+    ```python
+    class MyDense(keras.layers.Dense):
+        pass
+
+    class MaskedMyDense(MaskedLayer, MyDense):
+        kernel = MaskedKernel()
+
+    layer = MaskedMyDense(10)
+    layer.build((None, 64))
+    layer.kernel_mask.size  # 640
+    ```
     """
 
     def __init__(self, feature_axes=(-1,), positions=at_features):
@@ -66,6 +80,17 @@ class MaskedBias:
     Args:
         kernel: Name of the kernel whose features are the channels that the layer
             returns, in the order of the bias.
+
+    Example:
+
+    ```python
+    class MyDense(keras.layers.Dense):
+        pass
+
+    class MaskedMyDense(MaskedLayer, MyDense):
+        kernel = MaskedKernel()
+        bias = MaskedBias("kernel")
+    ```
     """
 
     def __init__(self, kernel="kernel"):

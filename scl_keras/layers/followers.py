@@ -107,7 +107,9 @@ class MaskedReLU(ChannelFollower, layers.ReLU):
     Example:
 
     ```python
-    x = MaskedReLU(6.0)(MaskedConv2D(8, 3, granularity="channel")(inputs))
+    inputs = keras.Input((28, 28, 3))
+    x = MaskedConv2D(8, 3, granularity="channel")(inputs)
+    model = SCLModel(inputs, MaskedReLU(6.0)(x))
     ```
     """
 
@@ -134,7 +136,9 @@ class MaskedActivation(ChannelFollower, layers.Activation):
     Example:
 
     ```python
-    x = MaskedActivation("relu")(MaskedConv2D(8, 3, granularity="channel")(inputs))
+    inputs = keras.Input((28, 28, 3))
+    x = MaskedConv2D(8, 3, granularity="channel")(inputs)
+    model = SCLModel(inputs, MaskedActivation("relu")(x))
     ```
     """
 

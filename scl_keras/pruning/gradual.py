@@ -37,10 +37,10 @@ class GradualPruning(keras.callbacks.Callback):
     Example:
 
     ```python
-    sparse = sparsify(model, ste=None)
+    sparse = sparsify(dense_model, ste=None)
     sparse.compile("adam", "mse")
     schedule = PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)
-    sparse.fit(x, y, epochs=20, callbacks=[GradualPruning(schedule)])
+    sparse.fit(x, y, epochs=9, callbacks=[GradualPruning(schedule)])
     ```
     """
 

@@ -211,6 +211,12 @@ def get_method(identifier):
 
     Raises:
         ValueError: If it is something else.
+
+    Example:
+
+    ```python
+    get_method("snip")  # SNIP()
+    ```
     """
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()

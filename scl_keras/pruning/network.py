@@ -26,6 +26,13 @@ class PrunableNetwork:
         model: The model.
         kernels: List of `scl_keras.kernels.Kernel`, those with a mask.
         input_shapes: As given.
+
+    Example:
+
+    ```python
+    network = PrunableNetwork(sparsify(dense_model, ste=None))
+    [weights.shape for weights in network.weights()]  # [(64, 32), (32, 10)]
+    ```
     """
 
     def __init__(

@@ -76,7 +76,7 @@ def prune(
 
     ```python
     model.fit(x, y, epochs=5)
-    pruned = prune(model, "magnitude", compression=50)
+    pruned = prune(model, "magnitude", compression=10)
     pruned.compile("adam", "mse")
     pruned.fit(x, y, epochs=5)
     ```

@@ -137,6 +137,12 @@ def get_quotas(identifier):
 
     Raises:
         ValueError: If it is something else.
+
+    Example:
+
+    ```python
+    get_quotas("erk").densities([(784, 300), (300, 10)], 0.1)  # [.089, 1]
+    ```
     """
     if isinstance(identifier, str) and identifier in _BY_NAME:
         return _BY_NAME[identifier]()
@@ -168,6 +174,12 @@ def quota_counts(quotas, shapes, count, limits=None):
 
     Raises:
         ValueError: If the quotas can't be met.
+
+    Example:
+
+    ```python
+    quota_counts(Uniform(), [(784, 300), (300, 10)], 1000)  # [987, 13]
+    ```
     """
     sizes = _sizes(shapes)
     limits = sizes if limits is None else np.asarray(limits, float)

@@ -29,10 +29,10 @@ class WeightRewinding(keras.callbacks.Callback):
 
     ```python
     rewinding = WeightRewinding(step=0)
-    model.fit(x, y, epochs=10, callbacks=[rewinding])
+    model.fit(x, y, epochs=5, callbacks=[rewinding])
     ticket = rewinding.rewind(prune(model, "magnitude", 0.9))
     ticket.compile("adam", "mse")
-    ticket.fit(x, y, epochs=10)
+    ticket.fit(x, y, epochs=5)
     ```
     """
 

@@ -31,8 +31,12 @@ def from_tf_keras(model):
     Example:
 
     ```python
-    stripped = tfmot.sparsity.keras.strip_pruning(pruned)
-    model = from_tf_keras(stripped)
+    import tf_keras
+    from tensorflow_model_optimization.sparsity import keras as tfmot
+
+    legacy = tf_keras.Sequential([tf_keras.layers.Dense(4, input_shape=(8,))])
+    pruned = tfmot.prune_low_magnitude(legacy)
+    model = from_tf_keras(tfmot.strip_pruning(pruned))
     ```
     """
     _check_model(model)

@@ -32,6 +32,7 @@ def switcher_network(units=(16,), name="switcher"):
     Example:
 
     ```python
+    model = SwitcherModel(dense_model)
     model.compile("adam", "mse", switcher=switcher_network(units=(32, 32)))
     ```
     """

@@ -69,7 +69,8 @@ class SwitcherOptimizer(SCLOptimizer):
 
     ```python
     optimizer = SwitcherOptimizer("adam", connection_cost=0.1, task_steps=8)
-    switcher_model.compile(optimizer, "mse")
+    model = SwitcherModel(dense_model)
+    model.compile(optimizer, "mse")
     ```
     """
 

@@ -17,7 +17,9 @@ class TurnsByEpoch(keras.callbacks.Callback):
     Example:
 
     ```python
-    switcher_model.fit(x, y, epochs=30, callbacks=[TurnsByEpoch(task=2, switcher=1)])
+    model = SwitcherModel(dense_model)
+    model.compile("adam", "mse")
+    model.fit(x, y, epochs=9, callbacks=[TurnsByEpoch(task=2, switcher=1)])
     ```
     """
 

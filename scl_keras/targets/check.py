@@ -31,6 +31,13 @@ class KernelCheck:
         gains: Whether the layer can get faster there (for `"size"`: smaller).
         granularity: What its masks should switch, or None for no masks.
         reason: Why, or why not.
+
+    Example:
+
+    ```python
+    row = check_target(dense_model, "size").rows[0]
+    row.layer, row.gains  # ('dense_1/kernel', True)
+    ```
     """
 
     layer: str
@@ -50,6 +57,13 @@ class TargetCheck:
         target: Name of the target.
         rows: A `KernelCheck` for each kernel that could be masked.
         note: What holds for all of them.
+
+    Example:
+
+    ```python
+    check = check_target(dense_model, "compact")
+    check.gains, check.as_dict()["rows"][0]["reason"]
+    ```
     """
 
     name: str
