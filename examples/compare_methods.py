@@ -37,9 +37,7 @@ shared in --out/pretrained. Then it writes, of all results in --out:
     costs/*.json      with --costs: time and memory of a training step (run it quietly)
 """
 
-import contextlib
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
@@ -49,11 +47,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow start
 
 import records
 from absl import app, flags, logging
-from comparison import costs, frontier, tables
+from comparison import costs, frontier, study, tables
 from comparison.methods import METHODS
 from comparison.store import Store
-from comparison.tasks import TASKS, Run
-from comparison.training import train
+from comparison.tasks import TASKS
 from tqdm import tqdm
 
 from scl_keras.datasets import DATASETS
@@ -111,35 +108,16 @@ def task_of(network):
 
 
 def make_runs(tasks, store):
-    """Trains what the store doesn't have yet: all runs of a seed, then the next."""
-    for name in set(FLAGS.methods) - set(METHODS):
-        raise ValueError(
-            f"--methods must be some of {', '.join(METHODS)}. Received: {name}"
-        )
-    seeds, compressions = map(int, FLAGS.seeds), map(float, FLAGS.compressions)
+    """Trains what the store doesn't have yet."""
+    seeds, compressions = [int(s) for s in FLAGS.seeds], FLAGS.compressions
     if FLAGS.smoke:
-        seeds, compressions = [0], [20.0]
-    parts = itertools.product(seeds, tasks, compressions, FLAGS.methods)
-    runs = list(dict.fromkeys(run_of(*part) for part in parts))
-    missing = [run for run in runs if store.find(run) is None]
-    data = {}
-    bar = tqdm(runs, "runs", unit="run", initial=len(runs) - len(missing))
-    for run in missing:
-        bar.set_postfix_str(run.name)
-        if run.task not in data:  # one at a time: they are large
-            data = {run.task: run.task.load(FLAGS.data_dir, FLAGS.download)}
-        with contextlib.redirect_stdout(None):  # callbacks' remarks
-            result = train(run, data[run.task], store)
-        store.keep(run, result, records.command_line())
-        bar.update()
-    bar.close()
+        seeds, compressions = [0], [20]
+    runs = study.plan(tasks, FLAGS.methods, [float(c) for c in compressions], seeds)
 
+    def load(task):
+        return task.load(FLAGS.data_dir, FLAGS.download)
 
-def run_of(seed, task, compression, method):
-    """One run; that of the dense network is the same at any compression."""
-    parameters = tuple(METHODS[method].parameters.items())
-    compression = 1.0 if method == "dense" else compression
-    return Run(task, method, compression, seed, parameters)
+    study.complete(runs, store, load, records.command_line())
 
 
 def measure_costs(task, store):

@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from comparison.methods import METHODS
 from comparison.tables import geometric_mean, groups
@@ -16,6 +17,8 @@ AXES = {
     ),
 }
 """What is drawn to the right, and how it is found in a result."""
+
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995)
 
 
 def draw(results):
@@ -39,7 +42,7 @@ def draw(results):
             _panel(axes, some, value)
             title = f"{TITLES[task.network]}, {TITLES[task.dataset]}"
             axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
-            axes.grid(alpha=0.3)
+            _stretch(axes)
     handles = {}
     for axes in panels.flat:
         lines, labels = axes.get_legend_handles_labels()
@@ -56,24 +59,28 @@ def _panel(axes, results, value):
         if not result["cut_off"]:
             setting = result["setting"]
             points[setting["method"]][setting["compression"]].append(result)
-    seen = []
     for number, (name, method) in enumerate(METHODS.items()):
         if name not in points:
             continue
         if name == "dense":
             dense = np.mean([r["accuracy"] for r in points[name][1]])
             axes.axhline(dense, color="gray", linestyle="--", label="dense")
-            seen.append(dense)
             continue
         by_asked = [points[name][c] for c in sorted(points[name])]
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
         style = {"color": f"C{number - 1}", "linestyle": "-" if number < 5 else "--"}
-        axes.plot(x, y, "o", label=method.title, markersize=3, **style)
+        axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
         low, high = map(min, accuracies), map(max, accuracies)
         axes.fill_between(x, list(low), list(high), alpha=0.15, color=style["color"])
-        seen += y
-    # What has fallen to guessing would squeeze all that matters into the top.
-    best, worst = max(seen), min(seen)
-    axes.set_ylim(max(worst, best - 0.15) - 0.005, best + 0.005)
+
+
+def _stretch(axes):
+    """Shows differences near 100 % as well as those near guessing."""
+    axes.set_yscale("logit", nonpositive="clip")
+    low, high = axes.get_ylim()
+    axes.set_yticks([t for t in TICKS if low <= t <= high])
+    axes.yaxis.set_major_formatter(lambda t, _: f"{100 * t:g}%")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)

@@ -10,9 +10,6 @@ import dataclasses
 from collections.abc import Callable
 
 import keras
-import tf_keras
-from tensorflow_model_optimization.sparsity import keras as tfmot
-from tfmot_baseline import legacy_twin, prune_low_magnitude
 
 import scl_keras
 from scl_keras.pruning import GradualPruning, PolynomialDecay, Random, SynFlow
@@ -114,6 +111,11 @@ def tfmot_gradual(model, run, data, epochs, initial_sparsity):
     Each layer is pruned to the same sparsity. TFMOT's guide prunes until the last step;
     here the last third is left to fine-tune, as with the others.
     """
+    # Imported here: only this method needs them, and they take seconds.
+    import tf_keras
+    from tensorflow_model_optimization.sparsity import keras as tfmot
+    from tfmot_baseline import legacy_twin, prune_low_magnitude
+
     end, every = updates(run, data, epochs)
     pruned = prune_low_magnitude(
         legacy_twin(model),

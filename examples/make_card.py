@@ -1,0 +1,130 @@
+r"""Makes an entry of the zoo from a run of train_scl.py.
+
+    python examples/train_scl.py --seed=0 --out=runs/digits
+    python examples/make_card.py --run=runs/digits --name=digits_lenet_300_100
+
+Takes the run's stripped model, masks and TFLite file, measures both on all of the test
+images, and writes to --out (by default saved_models):
+
+    NAME.keras      the stock Keras model with zeros in its kernels, compressed
+    NAME.tflite     the TFLite file as it is
+    NAME.masks.npz  the masks, one bit a connection
+    NAME.json       the card: data, command, seed, versions, figures, SHA-256
+    NAME.md         the card to read
+    README.md       the table of all entries there
+
+The entry is checked as `verify_models.py` does it before the command ends.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import sys
+import zipfile
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
+
+import keras
+import zoo_entry
+from absl import app, flags
+from records import write_json, write_text
+
+import scl_keras
+from scl_keras import zoo
+from scl_keras.datasets import load_dataset
+from scl_keras.kernels import prunable_kernels
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("run", None, "Folder that train_scl.py wrote.", required=True)
+flags.DEFINE_string("name", None, "Of the entry; default: data set and network.")
+flags.DEFINE_string("out", "saved_models", "Folder of the zoo.")
+flags.DEFINE_string(
+    "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
+)
+
+
+def main(argv):
+    """Makes the entry, and checks it."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    try:
+        name = make_entry(pathlib.Path(FLAGS.run), pathlib.Path(FLAGS.out))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+    print((pathlib.Path(FLAGS.out) / f"{name}.md").read_text())
+
+
+def make_entry(run, folder):
+    """Writes the files of an entry and its card; returns its name."""
+    results = json.loads((run / "results.json").read_text())
+    for key in ("export", "command"):
+        if key not in results:
+            raise ValueError(
+                f"An entry needs the run's {key!r}: train again, without --noexport. "
+                f"Received: --run={run}"
+            )
+    options = results["flags"]
+    name = FLAGS.name or f"{options['dataset']}_{options['architecture']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {end: folder / f"{name}{end}" for end in zoo_entry.FILES}
+    compress(run / "stripped.keras", paths[".keras"])
+    shutil.copyfile(run / "model.tflite", paths[".tflite"])
+    masks = masks_of(run / "scl.keras")
+    zoo.save_masks(paths[".masks.npz"], masks)
+    for path in paths.values():
+        if path.stat().st_size >= zoo_entry.MOST_BYTES:
+            raise ValueError(
+                f"A file of the zoo must have less than {zoo_entry.MOST_BYTES:,} "
+                f"bytes. Received: {path} with {path.stat().st_size:,}"
+            )
+    data = load_dataset(options["dataset"], data_dir=FLAGS.data_dir)
+    model = keras.saving.load_model(paths[".keras"], compile=False)
+    card = {
+        "name": name,
+        "dataset": options["dataset"],
+        "architecture": options["architecture"],
+        "command": results["command"],
+        "seed": options["seed"],
+        "versions": results["versions"],
+        "test_images": len(data.y_test),
+        "dense_accuracy": results["dense_accuracy"],
+        "accuracy": zoo_entry.keras_accuracy(model, data),
+        "tflite_accuracy": zoo_entry.tflite_accuracy(paths[".tflite"], data),
+        **zoo_entry.connections(model),
+        "candidate": results["export"]["candidate"],
+        "dense_bytes": results["export"]["bytes_dense"],
+        "latency_ratio": results["export"]["latency_ratio"],
+        "files": zoo_entry.file_figures(paths),
+    }
+    write_json(folder / f"{name}.json", card)
+    write_text(folder / f"{name}.md", zoo_entry.as_markdown(card))
+    failed = [c for c in zoo_entry.verify(name, folder, data) if not c.passed]
+    if failed:
+        raise ValueError(
+            "The entry isn't what its card says: " + "; ".join(c.what for c in failed)
+        )
+    zoo_entry.write_index(folder)
+    return name
+
+
+def masks_of(path):
+    """The masks of a saved SCL model: dict of boolean arrays by label."""
+    model = keras.saving.load_model(path, compile=False)
+    if not scl_keras.find_masks(model):
+        raise ValueError(f"The model must have masks. Received: {path}")
+    return {kernel.label: kernel.kept() for kernel in prunable_kernels(model)}
+
+
+def compress(source, path):
+    """Copies a .keras file, which is a zip archive without compression, with it."""
+    with (
+        zipfile.ZipFile(source) as old,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new,
+    ):
+        for entry in old.namelist():
+            new.writestr(entry, old.read(entry))
+
+
+if __name__ == "__main__":
+    app.run(main)
