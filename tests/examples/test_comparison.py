@@ -15,7 +15,6 @@ from comparison.tasks import TASKS, Run
 from comparison.training import train
 
 import scl_keras
-from scl_keras.datasets import load_dataset
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "compare_methods.py"
 TASK = TASKS["lenet_300_100"]
@@ -200,7 +199,6 @@ def test_a_readme_without_markers_is_left_alone(text, tmp_path):
 
 def test_one_run_is_what_it_says(tmp_path):
     """Pre-training and pruning, against the same by hand."""
-    data = load_dataset("digits")
     task = dataclasses.replace(
         TASK, dataset="digits", epochs=2, jit_compile=False, samples=256
     )
