@@ -46,6 +46,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import records
+import tensorflow as tf
 from absl import app, flags, logging
 from comparison import costs, frontier, study, tables
 from comparison.methods import METHODS
@@ -84,6 +85,8 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
+    if FLAGS.smoke:  # graphs of so few steps aren't worth being made faster
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     store = Store(FLAGS.out or f"runs/compare_{'smoke' if FLAGS.smoke else 'methods'}")
     try:
         tasks = [task_of(name) for name in dict.fromkeys(FLAGS.network)]
@@ -133,6 +136,9 @@ def show(store):
     measured = sorted(store.folder.glob("costs/*.json"))
     found = [json.loads(pathlib.Path(path).read_text()) for path in measured]
     results = store.all()
+    if not results and FLAGS.costs:
+        print(f"No runs yet to make a table of. Costs are in {store.folder}/costs.")
+        return
     text = tables.report(results, found)
     records.write_text(store.folder / "comparison.md", text)
     frontier.draw(results).savefig(store.folder / "frontier.png", dpi=100)

@@ -27,7 +27,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow start
 
 import keras
 import zoo_entry
-from absl import app, flags
+from absl import app, flags, logging
 from records import write_json, write_text
 
 import scl_keras
@@ -48,6 +48,7 @@ def main(argv):
     """Makes the entry, and checks it."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)
     try:
         name = make_entry(pathlib.Path(FLAGS.run), pathlib.Path(FLAGS.out))
     except (OSError, ValueError) as error:
