@@ -51,7 +51,7 @@ from absl import app, flags, logging
 from comparison import costs, frontier, study, tables
 from comparison.methods import METHODS
 from comparison.store import Store
-from comparison.tasks import TASKS
+from comparison.tasks import COMPRESSIONS, SEEDS, TASKS
 from tqdm import tqdm
 
 from scl_keras.datasets import DATASETS
@@ -59,8 +59,8 @@ from scl_keras.datasets import DATASETS
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_enum("network", ["lenet_300_100"], list(TASKS), "Networks.")
 flags.DEFINE_list("methods", list(METHODS), "Methods, of those above.")
-flags.DEFINE_list("compressions", ["10", "30", "100", "300", "1000"], "To compare at.")
-flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run each.")
+flags.DEFINE_list("compressions", list(map(str, COMPRESSIONS)), "To compare at.")
+flags.DEFINE_list("seeds", list(map(str, SEEDS)), "Seeds, one run each.")
 flags.DEFINE_enum("dataset", None, DATASETS, "Instead of the network's own.")
 flags.DEFINE_integer("epochs", None, "Of a run; default: by network.", lower_bound=3)
 flags.DEFINE_integer("batch_size", None, "Samples a step; default: 128.", lower_bound=1)

@@ -20,7 +20,9 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
+import tempfile
 import zipfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
@@ -36,9 +38,12 @@ from scl_keras.datasets import load_dataset
 from scl_keras.kernels import prunable_kernels
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("run", None, "Folder that train_scl.py wrote.", required=True)
+flags.DEFINE_string("run", None, "Folder that train_scl.py wrote.")
 flags.DEFINE_string("name", None, "Of the entry; default: data set and network.")
-flags.DEFINE_string("out", "saved_models", "Folder of the zoo.")
+flags.DEFINE_bool("smoke", False, "Train for some seconds first, if there's no --run.")
+flags.DEFINE_string(
+    "out", None, "Folder of the zoo; default: saved_models, runs/zoo_smoke for --smoke."
+)
 flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
 )
@@ -49,11 +54,28 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
+    default = "runs/zoo_smoke" if FLAGS.smoke else "saved_models"
+    folder = pathlib.Path(FLAGS.out or default)
     try:
-        name = make_entry(pathlib.Path(FLAGS.run), pathlib.Path(FLAGS.out))
+        with tempfile.TemporaryDirectory() as scratch:
+            name = make_entry(run_folder(scratch), folder)
     except (OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    print((pathlib.Path(FLAGS.out) / f"{name}.md").read_text())
+    print((folder / f"{name}.md").read_text())
+
+
+def run_folder(scratch):
+    """The folder of the run; that of a short one in a smoke run."""
+    if FLAGS.run is not None:
+        return pathlib.Path(FLAGS.run)
+    if not FLAGS.smoke:
+        raise ValueError("--run must name a folder of train_scl.py. Received: None")
+    binary = pathlib.Path(__file__).with_name("train_scl.py")
+    command = [sys.executable, str(binary), "--smoke", f"--out={scratch}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"train_scl.py --smoke failed:\n{done.stderr[-2000:]}")
+    return pathlib.Path(scratch)
 
 
 def make_entry(run, folder):

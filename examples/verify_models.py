@@ -29,7 +29,7 @@ from scl_keras.export.reference import build_reference
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("name", None, "Entries to check; default: all.")
 flags.DEFINE_string("folder", None, "Folder of the zoo; default: as scl_keras.zoo.")
-flags.DEFINE_bool("bundled", False, "Only entries whose data come with scikit-learn.")
+flags.DEFINE_bool("smoke", False, "Only data that come with scikit-learn; no times.")
 flags.DEFINE_float("seconds", 1.0, "How long to time a file; 0: not at all.", 0)
 flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
@@ -56,13 +56,13 @@ def check(name):
     """Checks an entry, and prints what came of it; whether all is right."""
     card = zoo.load_card(name, FLAGS.folder)
     data, note = None, ""
-    if card["dataset"] == "digits" or not FLAGS.bundled:
+    if card["dataset"] == "digits" or not FLAGS.smoke:
         try:
             data = load_dataset(card["dataset"], data_dir=FLAGS.data_dir)
         except FileNotFoundError as error:
             note = str(error)
     else:
-        note = f"{card['dataset']} doesn't come with scikit-learn"
+        note = f"{card['dataset']} doesn't come with scikit-learn, and this is --smoke"
     checks = zoo_entry.verify(name, FLAGS.folder, data)
     wrong = [c for c in checks if not c.passed]
     done = f"{len(checks) - len(wrong)} of {len(checks)} figures right"
@@ -76,7 +76,7 @@ def check(name):
 
 def times(name, card):
     """How many times as fast as the dense file, here and on the card: a text."""
-    if not FLAGS.seconds:
+    if FLAGS.smoke or not FLAGS.seconds:
         return ""
     model = zoo.load(name, FLAGS.folder)
     sample = np.random.default_rng(0).random((1, *model.input_shape[1:]), "float32")

@@ -95,9 +95,9 @@ def switcher(model, run, data, epochs):
     return Prepared(model, callbacks=[target])
 
 
-def gradual(model, run, data, epochs):
+def gradual(model, run, data, epochs, frequency):
     """Magnitude pruning while training, over all kernels together (Zhu & Gupta)."""
-    end, every = updates(run, data, epochs)
+    end, every = updates(run, data, epochs, frequency)
     schedule = PolynomialDecay(
         0.0, 1 - 1 / run.compression, begin_step=0, end_step=end, frequency=every
     )
@@ -105,7 +105,7 @@ def gradual(model, run, data, epochs):
     return Prepared(sparse, callbacks=[GradualPruning(schedule)])
 
 
-def tfmot_gradual(model, run, data, epochs, initial_sparsity):
+def tfmot_gradual(model, run, data, epochs, initial_sparsity, frequency):
     """TFMOT's documented recipe: a trained model, from half the weights down.
 
     Each layer is pruned to the same sparsity. TFMOT's guide prunes until the last step;
@@ -116,7 +116,7 @@ def tfmot_gradual(model, run, data, epochs, initial_sparsity):
     from tensorflow_model_optimization.sparsity import keras as tfmot
     from tfmot_baseline import legacy_twin, prune_low_magnitude
 
-    end, every = updates(run, data, epochs)
+    end, every = updates(run, data, epochs, frequency)
     pruned = prune_low_magnitude(
         legacy_twin(model),
         end,
@@ -153,10 +153,14 @@ def one_shot(method, quotas=None, rounds=None):
     return prepare
 
 
-def updates(run, data, epochs):
-    """Last step that prunes, about two thirds of all, and steps between updates."""
+def updates(run, data, epochs, frequency):
+    """Last step that prunes, about two thirds of all, and steps between updates.
+
+    These are `frequency`, fewer where there would be less than ten updates. The last
+    step is a multiple of it: else the last sparsity would not be reached.
+    """
     steps = max(1, round(epochs * 2 / 3)) * run.task.steps(data)
-    every = max(1, steps // 100)
+    every = max(1, min(frequency, steps // 10))
     return steps // every * every, every
 
 
@@ -169,12 +173,12 @@ METHODS = {
         parameters={"mask_learning_rate": 1.0},
     ),
     "switcher": Method("switcher", switcher),
-    "gradual": Method("gradual magnitude", gradual),
+    "gradual": Method("gradual magnitude", gradual, parameters={"frequency": 100}),
     "tfmot": Method(
         "TFMOT `prune_low_magnitude`",
         tfmot_gradual,
         dense_share=0.5,
-        parameters={"initial_sparsity": 0.5},
+        parameters={"initial_sparsity": 0.5, "frequency": 100},
     ),
     "magnitude": Method("magnitude, one-shot", one_shot("magnitude"), dense_share=0.5),
     "lamp": Method(

@@ -8,7 +8,7 @@ import statistics
 from records import write_text
 
 from comparison.methods import METHODS
-from comparison.tasks import TASKS, TITLES, Task
+from comparison.tasks import COMPRESSIONS, SEEDS, TASKS, TITLES, Task
 
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
 
@@ -69,18 +69,18 @@ def report(results, costs=()):
 
 def describe(task, results):
     """One paragraph: what was trained, how, and by which command."""
-    seeds = sorted({r["setting"]["seed"] for r in results})
+    seeds = {r["setting"]["seed"] for r in results}
     samples = "" if task.samples is None else f"the first {task.samples:,} samples of "
     width = "" if task.width is None else f", width {task.width:g}"
     return (
         f"**{TITLES[task.network]} on {samples}{TITLES[task.dataset]}**{width}: "
         f"{task.epochs} epochs for everybody, batch {task.batch_size}, Adam from "
         f"{task.learning_rate:g} by a cosine, {len(seeds)} seed"
-        f"{'s' if len(seeds) > 1 else ''}. Command: `{command(task, seeds)}`"
+        f"{'s' if len(seeds) > 1 else ''}. Command: `{command(task, results)}`"
     )
 
 
-def command(task, seeds):
+def command(task, results):
     """The command that makes the results of a task."""
     usual = TASKS[task.network]
     words = ["python examples/compare_methods.py", f"--network={task.network}"]
@@ -91,8 +91,18 @@ def command(task, seeds):
         words.append(f"--width={task.width:g}")
     if task.jit_compile != usual.jit_compile:
         words.append("--jit_compile" if task.jit_compile else "--nojit_compile")
-    if seeds != [0, 1, 2]:
-        words.append(f"--seeds={','.join(map(str, seeds))}")
+    settings = [r["setting"] for r in results]
+    made = {s["method"] for s in settings}
+    asked = {s["compression"] for s in settings if s["method"] != "dense"}
+    lists = {
+        "methods": ([m for m in METHODS if m in made], list(METHODS)),
+        "compressions": (sorted(asked), list(COMPRESSIONS)),
+        "seeds": (sorted({s["seed"] for s in settings}), list(SEEDS)),
+    }
+    for name, (some, default) in lists.items():
+        if some and some != default:
+            texts = [x if isinstance(x, str) else f"{x:g}" for x in some]
+            words.append(f"--{name}={','.join(texts)}")
     return " ".join(words)
 
 

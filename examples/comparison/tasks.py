@@ -63,6 +63,9 @@ TASKS = {
 }
 """The tasks by the name of their network."""
 
+COMPRESSIONS = (10, 30, 100, 300, 1000)
+SEEDS = (0, 1, 2)
+
 TITLES = {
     "lenet_300_100": "LeNet-300-100",
     "lenet_5": "LeNet-5",

@@ -21,13 +21,13 @@ TASK = TASKS["lenet_300_100"]
 
 
 def run_of(method="scl", compression=10.0, seed=0, task=TASK):
-    return Run(task, method, compression, seed, tuple(METHODS[method].parameters))
+    parameters = tuple(METHODS[method].parameters.items())
+    return Run(task, method, compression, seed, parameters)
 
 
 def result_of(method, compression, seed, accuracy, effective=None):
     """A result as the store gives it back."""
-    parameters = METHODS[method].parameters
-    run = Run(TASK, method, compression, seed, tuple(parameters.items()))
+    run = run_of(method, compression, seed)
     return {
         "setting": json.loads(json.dumps(run.setting())),
         "accuracy": accuracy,
@@ -159,7 +159,10 @@ def test_tables_leave_out_what_was_made_with_other_parameters_and_part_tasks():
     assert "without normalization" not in text
     assert text.index("70.00") < text.index("90.00")
     assert "the first 500 samples of digits" in text
-    assert "--dataset=digits --epochs=3 --samples=500 --seeds=0`" in text
+    assert (
+        "--dataset=digits --epochs=3 --samples=500 "
+        "--methods=scl --compressions=10 --seeds=0`"
+    ) in text
 
 
 def test_costs_are_ratios_to_dense_and_shared_where_steps_are_alike():
