@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import math
 
-from scl_keras.architectures import build_architecture
+from scl_keras.architectures import ARCHITECTURES, build_architecture
 from scl_keras.datasets import load_dataset
 
 
@@ -33,6 +34,13 @@ class Task:
     samples: int | None = None
     width: float | None = None
     jit_compile: bool = False
+
+    def __post_init__(self):
+        known = inspect.signature(ARCHITECTURES[self.network]).parameters
+        if self.width is not None and "width" not in known:
+            raise ValueError(
+                f"{self.network} has no width to multiply. Received: width={self.width}"
+            )
 
     def build(self, data):
         """A new network, its initial weights by Keras's seed."""

@@ -80,7 +80,7 @@ def test_a_killed_study_goes_on_where_it_stopped(tmp_path):
                 ("samples", 100),
                 ("dataset", "fashion_mnist"),
                 ("jit_compile", False),
-                ("width", 0.5),
+                ("network", "lenet_5"),
             ]
         ),
     ],
@@ -115,6 +115,12 @@ def test_weights_that_runs_share_are_made_once(tmp_path):
 def test_an_unknown_method_is_named():
     with pytest.raises(ValueError, match="Received: nothing"):
         study.plan([TASK], ["nothing"], [10], [0])
+
+
+def test_a_width_is_refused_where_there_is_none():
+    with pytest.raises(ValueError, match="lenet_300_100.*Received: width=0.5"):
+        dataclasses.replace(TASK, width=0.5)
+    assert dataclasses.replace(TASKS["resnet"], width=0.5).width == 0.5
 
 
 def rows(text):
