@@ -16,15 +16,11 @@ import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
-import numpy as np
 import zoo_entry
 from absl import app, flags, logging
 
 from scl_keras import zoo
 from scl_keras.datasets import load_dataset
-from scl_keras.export.convert import Source
-from scl_keras.export.measure import measure_latencies
-from scl_keras.export.reference import build_reference
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("name", None, "Entries to check; default: all.")
@@ -79,13 +75,8 @@ def times(name, card):
     if FLAGS.smoke or not FLAGS.seconds:
         return ""
     model = zoo.load(name, FLAGS.folder)
-    sample = np.random.default_rng(0).random((1, *model.input_shape[1:]), "float32")
-    reference = build_reference(model, sample)
-    written = zoo.path_of(name, ".tflite", FLAGS.folder).read_bytes()
-    with Source(reference) as source:
-        files = {"dense": source.dense, "written": written}
-    median = measure_latencies(files, reference.batches[0].inputs, FLAGS.seconds)
-    found = median["dense"] / median["written"]
+    path = zoo.path_of(name, ".tflite", FLAGS.folder)
+    _, found = zoo_entry.against_dense(model, path, FLAGS.seconds)
     return f"; {found:.2f}x as fast as dense (its card: {card['latency_ratio']:.2f}x)"
 
 
