@@ -13,7 +13,6 @@ is plain SGD, without a state).
 
 import json
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import time
 import keras
 import numpy as np
 from absl import app, flags
+from measuring import peak_bytes, resident_bytes
 
 import scl_keras
 
@@ -50,20 +50,6 @@ class Clock(keras.callbacks.Callback):
         now = time.perf_counter()
         self.seconds.append(now - self.last)
         self.last = now
-
-
-def peak_bytes():
-    """Most memory this process had, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def resident_bytes():
-    """Memory this process has now, in bytes; where Linux doesn't tell, the peak."""
-    statm = pathlib.Path("/proc/self/statm")
-    if not statm.exists():
-        return peak_bytes()
-    return int(statm.read_text().split()[1]) * resource.getpagesize()
 
 
 def network(connections):

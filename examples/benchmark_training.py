@@ -11,13 +11,13 @@ and writes the figures to --out as JSON.
 
 import json
 import pathlib
-import time
 
 import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from absl import app, flags
+from measuring import Variant, alternate
 from tensorflow_model_optimization.sparsity import keras as tfmot
 from tfmot_baseline import legacy_twin, prune_low_magnitude
 from tqdm import tqdm
@@ -63,34 +63,6 @@ def variants(network, jit):
     yield "tfmot", compiled(tf_keras, pruned, jit), tfmot.UpdatePruningStep()
 
 
-class Variant:
-    """One model and its training function, ready to run some steps."""
-
-    def __init__(self, name, model, callback, data):
-        self.name, self.callback, self.times = name, callback, []
-        model.make_train_function()
-        self.step = model.train_function
-        self.iterator = iter(data)
-        self.batch = 0
-        if callback is not None:
-            callback.set_model(model)
-            callback.set_params({"epochs": 1000, "steps": 1000})
-            callback.on_train_begin()
-            if isinstance(model, keras.Model):
-                callback.on_epoch_begin(0)
-
-    def run(self, steps):
-        """Seconds that `steps` steps take."""
-        start = time.perf_counter()
-        for _ in range(steps):
-            logs = self.step(self.iterator)
-            if self.callback is not None:
-                self.callback.on_train_batch_end(self.batch)
-                self.batch += 1
-        float(tf.nest.flatten(logs)[0])  # wait for the last
-        return time.perf_counter() - start
-
-
 def measure(network, jit):
     """Median seconds a step of each variant, and why the others failed, by name."""
     rng = np.random.default_rng(0)
@@ -111,10 +83,12 @@ def measure(network, jit):
     seconds = 0.01 if FLAGS.smoke else FLAGS.seconds
     steps = max(1, round(seconds / (ready[0].run(5) / 5)))
     title = f"{network}, {'jit' if jit else 'graph'}"
-    for _ in tqdm(range(2 if FLAGS.smoke else FLAGS.turns), title, leave=False):
-        for i in rng.permutation(len(ready)):
-            ready[i].times.append(ready[i].run(steps) / steps)
-    return {v.name: float(np.median(v.times)) for v in ready}, failed
+    turns = 2 if FLAGS.smoke else FLAGS.turns
+
+    def bar(rounds):
+        return tqdm(rounds, title, leave=False)
+
+    return alternate(ready, turns, steps, bar), failed
 
 
 def main(argv):

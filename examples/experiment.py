@@ -1,19 +1,16 @@
 """What the training binaries share: flags, data, compiling, progress and results."""
 
-import json
 import os
 import pathlib
-import platform
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import keras
-import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
+from records import command_line, versions, write_json
 
-import scl_keras
 from scl_keras.architectures import ARCHITECTURES, build_architecture
 from scl_keras.datasets import DATASETS, load_dataset
 
@@ -149,13 +146,8 @@ def write_results(path, results):
     """Writes a run's results as JSON, with all that is needed to make them again."""
     document = {
         **results,
+        "command": command_line(),
         "flags": run_flags(),
-        "versions": {
-            "python": platform.python_version(),
-            "scl_keras": scl_keras.__version__,
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "numpy": np.__version__,
-        },
+        "versions": versions(),
     }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+    write_json(path, document)

@@ -49,19 +49,24 @@ def _legacy_layer(class_name, config):
     return kind(**kept)
 
 
-def prune_low_magnitude(model, steps, sparsity):
+def prune_low_magnitude(model, steps, sparsity, initial_sparsity=0.0, frequency=100):
     """Wraps a `tf_keras` model as TFMOT documents it: polynomial decay of density.
 
     Args:
         model: A `tf_keras.Model`.
-        steps: Number of steps to reach `sparsity` in.
+        steps: Number of steps to reach `sparsity` in: a multiple of `frequency`, or
+            it isn't quite reached.
         sparsity: Float in (0, 1), the share of zeros in each kernel.
+        initial_sparsity: Float in [0, 1), the sparsity to begin with.
+        frequency: Steps between two updates of the masks.
 
     Returns:
         The wrapped model, not compiled; `fit` wants
         `tfmot.UpdatePruningStep()` among its callbacks.
     """
-    schedule = tfmot.PolynomialDecay(0.0, sparsity, begin_step=0, end_step=steps)
+    schedule = tfmot.PolynomialDecay(
+        initial_sparsity, sparsity, begin_step=0, end_step=steps, frequency=frequency
+    )
     return tfmot.prune_low_magnitude(model, pruning_schedule=schedule)
 
 

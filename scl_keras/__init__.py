@@ -1,7 +1,8 @@
 """Sparse training for Keras 3: learn which connections of a network matter.
 
 Only the names listed here are public, and those of `scl_keras.layers`,
-`scl_keras.plotting`, `scl_keras.datasets` and `scl_keras.architectures`.
+`scl_keras.plotting`, `scl_keras.datasets`, `scl_keras.architectures` and
+`scl_keras.zoo`.
 """
 
 import importlib
@@ -115,7 +116,7 @@ __all__ = [
 
 # What imports TensorFlow or matplotlib is only imported where it is used.
 _OF_EXPORT = ("ExportError", "ExportReport", "export_tflite", "read_metadata")
-_MODULES = ("architectures", "datasets", "export", "plotting")
+_MODULES = ("architectures", "datasets", "export", "plotting", "zoo")
 
 
 def __getattr__(name):

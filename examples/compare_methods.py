@@ -1,0 +1,151 @@
+r"""Compares methods of sparse training: same data, network, epochs, initial weights.
+
+    python examples/compare_methods.py --network=lenet_300_100
+    python examples/compare_methods.py --network=resnet --epochs=2 --samples=10000
+    python examples/compare_methods.py --network=lenet_300_100 --costs --notrain
+    python examples/compare_methods.py --notrain --readme=README.md
+
+Every run of a network has the same epochs in all, starts from the same initial weights
+(those of its seed), and trains weights with Adam whose rate decays by a cosine over
+each phase. Biases are never cut. E is the number of epochs:
+
+    dense       E dense epochs
+    scl         sparsify, TargetSparsity: masks learned in the first two thirds of E
+    scl_raw     the same with normalization=None, plain SGD of rate 1.0 for the masks
+                and a connection cost that TargetSparsity steers from 0 on
+    switcher    SwitcherModel over all kernels, TargetSparsity, otherwise as scl
+    gradual     GradualPruning from 0 over all kernels together, in two thirds of E
+    tfmot       E/2 dense epochs, then TFMOT's prune_low_magnitude as it documents it:
+                PolynomialDecay from 50 % sparsity, each layer alike, on tf_keras
+    magnitude   E/2 dense epochs, then the largest weights of all kernels, fine-tuned
+    lamp        E/2 dense epochs, then the best LAMP scores, fine-tuned
+    snip        SNIP at the initial weights on 256 samples, then E epochs
+    synflow     SynFlow at the initial weights in 100 rounds, then E epochs
+    random      random masks by IGQ quotas at the initial weights, then E epochs
+
+Methods that prune once are asked for effective compressions, and hit them: only
+connections on a path from an input to an output count. Those that learn or prune during
+training are asked for direct ones; what is effective in the end is measured, and drawn.
+
+Each run is kept as JSON in --out/runs, named after all its settings: a study that was
+killed goes on, one with other settings doesn't take its results, and several processes
+may share the folder, each with seeds or networks of its own. Dense pre-trainings are
+shared in --out/pretrained. Then it writes, of all results in --out:
+
+    comparison.md     accuracy by method and compression; bold: the best
+    frontier.png      accuracy by effective compression, and by multiply-accumulates
+    costs/*.json      with --costs: time and memory of a training step (run it quietly)
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
+
+import records
+import tensorflow as tf
+from absl import app, flags, logging
+from comparison import costs, frontier, study, tables
+from comparison.methods import METHODS
+from comparison.store import Store
+from comparison.tasks import COMPRESSIONS, SEEDS, TASKS
+from tqdm import tqdm
+
+from scl_keras.datasets import DATASETS
+
+FLAGS = flags.FLAGS
+flags.DEFINE_multi_enum("network", ["lenet_300_100"], list(TASKS), "Networks.")
+flags.DEFINE_list("methods", list(METHODS), "Methods, of those above.")
+flags.DEFINE_list("compressions", list(map(str, COMPRESSIONS)), "To compare at.")
+flags.DEFINE_list("seeds", list(map(str, SEEDS)), "Seeds, one run each.")
+flags.DEFINE_enum("dataset", None, DATASETS, "Instead of the network's own.")
+flags.DEFINE_integer("epochs", None, "Of a run; default: by network.", lower_bound=3)
+flags.DEFINE_integer("batch_size", None, "Samples a step; default: 128.", lower_bound=1)
+flags.DEFINE_float("learning_rate", None, "Adam's first rate; default: 0.002.")
+flags.DEFINE_integer("samples", None, "Training samples, the first ones; default: all.")
+flags.DEFINE_float("width", None, "Multiplier on filters, of networks that have one.")
+flags.DEFINE_bool("jit_compile", None, "Compile steps with XLA; default: by network.")
+flags.DEFINE_bool("train", True, "Make the runs that are missing.")
+flags.DEFINE_bool("costs", False, "Measure time and memory of a training step.")
+flags.DEFINE_integer("turns", 20, "Turns of each method's step.", lower_bound=1)
+flags.DEFINE_string("readme", None, "Markdown file to write the table into.")
+flags.DEFINE_bool("download", False, "Let TFDS download data sets that are absent.")
+flags.DEFINE_string(
+    "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
+)
+flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
+flags.DEFINE_string("out", None, "Folder to write to; default: runs/compare_methods.")
+
+
+def main(argv):
+    """Makes what is missing, then shows all."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    logging.set_verbosity(logging.ERROR)
+    if FLAGS.smoke:  # graphs of so few steps aren't worth being made faster
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    store = Store(FLAGS.out or f"runs/compare_{'smoke' if FLAGS.smoke else 'methods'}")
+    try:
+        tasks = [task_of(name) for name in dict.fromkeys(FLAGS.network)]
+        if FLAGS.train:
+            make_runs(tasks, store)
+        if FLAGS.costs:
+            for task in tasks:
+                measure_costs(task, store)
+        show(store)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{type(error).__name__}: {error}")
+
+
+def task_of(network):
+    """The network's task, with what the flags change."""
+    names = [field.name for field in dataclasses.fields(TASKS[network])]
+    given = {name: FLAGS[name].value for name in names if name != "network"}
+    if FLAGS.smoke:
+        given |= {"dataset": "digits", "epochs": 3, "jit_compile": False}
+    changed = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(TASKS[network], **changed)
+
+
+def make_runs(tasks, store):
+    """Trains what the store doesn't have yet."""
+    seeds, compressions = [int(s) for s in FLAGS.seeds], FLAGS.compressions
+    if FLAGS.smoke:
+        seeds, compressions = [0], [20]
+    runs = study.plan(tasks, FLAGS.methods, [float(c) for c in compressions], seeds)
+
+    def load(task):
+        return task.load(FLAGS.data_dir, FLAGS.download)
+
+    study.complete(runs, store, load, records.command_line())
+
+
+def measure_costs(task, store):
+    """Times the steps of all methods on a task, and keeps the figures."""
+    turns, seconds = (2, 0.01) if FLAGS.smoke else (FLAGS.turns, 0.3)
+    figures = costs.measure(task, turns, seconds, lambda x: tqdm(x, task.network))
+    path = store.folder / "costs" / f"{task.network}.json"
+    records.write_json(path, {**figures, "versions": records.versions()})
+
+
+def show(store):
+    """Writes the table and the picture, and prints the table."""
+    measured = sorted(store.folder.glob("costs/*.json"))
+    found = [json.loads(pathlib.Path(path).read_text()) for path in measured]
+    results = store.all()
+    if not results and FLAGS.costs:
+        print(f"No runs yet to make a table of. Costs are in {store.folder}/costs.")
+        return
+    text = tables.report(results, found)
+    records.write_text(store.folder / "comparison.md", text)
+    frontier.draw(results).savefig(store.folder / "frontier.png", dpi=100)
+    if FLAGS.readme is not None:
+        tables.write_between_markers(FLAGS.readme, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,86 @@
+"""Accuracy against what is left: pictures of the results."""
+
+import collections
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from comparison.methods import METHODS
+from comparison.tables import geometric_mean, groups
+from comparison.tasks import TITLES
+
+AXES = {
+    "effective compression": lambda r: r["effective_compression"],
+    "multiply-accumulates, dense / effective": lambda r: (
+        r["macs"] / max(r["effective_macs"], 1)
+    ),
+}
+"""What is drawn to the right, and how it is found in a result."""
+
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995)
+
+
+def draw(results):
+    """Draws accuracy by effective compression, and by multiply-accumulates.
+
+    A point is the mean of the seeds at one compression asked for, at the geometric mean
+    of what came out; the band is the range of the seeds.
+
+    Args:
+        results: Dicts as `Store` keeps them.
+
+    Returns:
+        A matplotlib `Figure`: a column for each task, a row for each of `AXES`.
+    """
+    tasks = groups(results)
+    size = (1 + 5.5 * len(tasks), 9)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(AXES), len(tasks), squeeze=False)
+    for column, (task, some) in zip(panels.T, tasks.items(), strict=True):
+        for axes, (label, value) in zip(column, AXES.items(), strict=True):
+            _panel(axes, some, value)
+            title = f"{TITLES[task.network]}, {TITLES[task.dataset]}"
+            axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
+            _stretch(axes)
+    handles = {}
+    for axes in panels.flat:
+        lines, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, lines, strict=True))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside right center", fontsize="small"
+    )
+    return figure
+
+
+def _panel(axes, results, value):
+    points = collections.defaultdict(lambda: collections.defaultdict(list))
+    for result in results:
+        if not result["cut_off"]:
+            setting = result["setting"]
+            points[setting["method"]][setting["compression"]].append(result)
+    for number, (name, method) in enumerate(METHODS.items()):
+        if name not in points:
+            continue
+        if name == "dense":
+            dense = np.mean([r["accuracy"] for r in points[name][1]])
+            axes.axhline(dense, color="gray", linestyle="--", label="dense")
+            continue
+        by_asked = [points[name][c] for c in sorted(points[name])]
+        x = [geometric_mean([value(r) for r in some]) for some in by_asked]
+        accuracies = [[r["accuracy"] for r in some] for some in by_asked]
+        y = [np.mean(a) for a in accuracies]
+        style = {"color": f"C{number - 1}", "linestyle": "-" if number < 5 else "--"}
+        axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
+        low, high = map(min, accuracies), map(max, accuracies)
+        axes.fill_between(x, list(low), list(high), alpha=0.15, color=style["color"])
+
+
+def _stretch(axes):
+    """Shows differences near 100 % as well as those near guessing."""
+    axes.set_yscale("logit", nonpositive="clip")
+    low, high = axes.get_ylim()
+    axes.set_yticks([t for t in TICKS if low <= t <= high])
+    axes.yaxis.set_major_formatter(lambda t, _: f"{100 * t:g}%")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)

@@ -1,0 +1,117 @@
+"""One run: from the initial weights to its figures."""
+
+import gc
+import time
+
+import keras
+import numpy as np
+
+import scl_keras
+from comparison.methods import METHODS
+from comparison.tasks import digest
+from scl_keras.pruning import DisconnectedError
+
+
+def train(run, data, store):
+    """Trains a `Run`, and measures what came of it.
+
+    Args:
+        run: The `Run`.
+        data: Its task's data.
+        store: The `Store`, for what runs share.
+
+    Returns:
+        A dict of figures. Where no connection from the inputs to the outputs is left,
+        `accuracy` is None if the method refused to make such a network, and that of a
+        constant answer if it did; `effective_compression` is None, and `cut_off` true.
+    """
+    keras.backend.clear_session()
+    gc.collect()
+    method = METHODS[run.method]
+    first = round(run.task.epochs * method.dense_share)
+    keras.utils.set_random_seed(run.seed)
+    model = run.task.build(data)
+    seconds = _pretrain(model, run, data, first, store) if first else 0.0
+    keras.utils.set_random_seed(run.seed)  # the same, whether that was made or found
+    start, processor = time.perf_counter(), time.process_time()
+    epochs = run.task.epochs - first
+    try:
+        prepared = method.prepare(model, run, data, epochs, **dict(run.parameters))
+    except DisconnectedError as error:
+        return {"accuracy": None, "cut_off": True, "why": str(error)}
+    made = time.perf_counter()
+    _fit(prepared, run.task, data, epochs)
+    trained = time.perf_counter()
+    return {
+        **measure(prepared.finish(prepared.model), data),
+        "seconds": seconds + trained - start,
+        "dense_seconds": seconds,
+        "preparing_seconds": made - start,
+        "processor_seconds": time.process_time() - processor,
+    }
+
+
+def measure(model, data):
+    """Accuracy and what is left of the connections: a dict of figures."""
+    logits = model.predict(data.x_test, batch_size=1000, verbose=0)
+    table = scl_keras.summary(model, print_fn=None)
+    return {
+        "accuracy": float(np.mean(logits.argmax(-1) == data.y_test)),
+        "cut_off": not table.effective,
+        "connections": table.connections,
+        "kept": table.kept,
+        "effective": table.effective,
+        "density": table.density,
+        "effective_density": table.effective / table.connections,
+        "direct_compression": table.compression if table.kept else None,
+        "effective_compression": table.effective_compression
+        if table.effective
+        else None,
+        "macs": table.macs,
+        "kept_macs": table.sparse_macs,
+        "effective_macs": sum(
+            row.macs * row.effective // row.connections for row in table.rows
+        ),
+        "layers": {row.layer: [row.kept, row.effective] for row in table.rows},
+    }
+
+
+def compiled(prepared, task, steps):
+    """Compiles for classification: Adam with a cosine decay over all steps."""
+    kind = prepared.framework
+    schedule = kind.optimizers.schedules.CosineDecay(task.learning_rate, steps)
+    prepared.model.compile(
+        optimizer=kind.optimizers.Adam(schedule),
+        loss=kind.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=task.jit_compile,
+        **prepared.arguments,
+    )
+    return prepared.model
+
+
+def _fit(prepared, task, data, epochs):
+    compiled(prepared, task, epochs * task.steps(data)).fit(
+        data.x_train,
+        data.y_train,
+        batch_size=task.batch_size,
+        epochs=epochs,
+        callbacks=prepared.callbacks,
+        verbose=0,
+    )
+
+
+def _pretrain(model, run, data, epochs, store):
+    """Gives a model the weights of its dense training; the seconds that took."""
+
+    def make():
+        start = time.perf_counter()
+        _fit(METHODS["dense"].prepare(model, run, data, epochs), run.task, data, epochs)
+        return model.get_weights(), time.perf_counter() - start
+
+    setting = {**run.setting()["task"], "seed": run.seed, "dense_epochs": epochs}
+    # The length of what comes after doesn't matter to it.
+    setting.pop("epochs")
+    name = f"{run.task.network}_seed{run.seed}_{epochs}epochs_{digest(setting)}"
+    weights, seconds = store.weights(name, make)
+    model.set_weights(weights)
+    return seconds

@@ -1,0 +1,58 @@
+"""What the binaries write down: JSON, in one step, with the versions that made it."""
+
+import json
+import os
+import pathlib
+import platform
+import shlex
+import sys
+import uuid
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import scl_keras
+
+
+def versions():
+    """Versions of all that a result depends on: a dict."""
+    return {
+        "python": platform.python_version(),
+        "scl_keras": scl_keras.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def command_line():
+    """The command that started this binary, without the folders of this machine."""
+    options, arguments = [], iter(sys.argv[1:])
+    for argument in arguments:
+        name, is_set, _ = argument.partition("=")
+        if name.lstrip("-") not in ("out", "data_dir"):
+            options.append(argument)
+        elif not is_set:
+            next(arguments, None)
+    binary = f"examples/{pathlib.Path(sys.argv[0]).name}"
+    return shlex.join(["python", binary, *options])
+
+
+def write_text(path, text):
+    """Writes a text file as a whole or not at all."""
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, since a move between file systems is a copy.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path, document):
+    """Writes JSON as a whole or not at all."""
+    write_text(path, json.dumps(document, indent=2) + "\n")

@@ -1,0 +1,186 @@
+"""Trained sparse networks, loaded by name.
+
+An entry `NAME` of the zoo is five files in one folder:
+
+    NAME.keras      a stock Keras model with zeros in its kernels
+    NAME.tflite     what `export_tflite` wrote of it
+    NAME.masks.npz  its masks, one bit a connection
+    NAME.json       its card: data, command, seed, versions, figures, SHA-256
+    NAME.md         the card to read
+
+They are in `saved_models/` of a clone, and a wheel brings them along. Nothing is
+downloaded. Entries of one's own are made by `examples/make_card.py`, and found where
+`folder` or the environment variable `SCL_KERAS_ZOO` says.
+"""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+__all__ = ["load", "load_card", "load_masks", "names", "path_of", "save_masks"]
+
+_VARIABLE = "SCL_KERAS_ZOO"
+_SUFFIXES = (".keras", ".tflite", ".masks.npz", ".json", ".md")
+
+
+def names(folder=None):
+    """Names of the zoo's entries.
+
+    Args:
+        folder: Folder of the zoo; by default that of the environment variable
+            `SCL_KERAS_ZOO`, else the one that came with this package.
+
+    Returns:
+        A sorted list of strings.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+    """
+    return sorted(path.stem for path in _folder(folder).glob("*.json"))
+
+
+def load(name, folder=None):
+    """Loads a trained sparse network by its name.
+
+    Args:
+        name: One of `names()`.
+        folder: As for `names`.
+
+    Returns:
+        A stock Keras model with zeros in its kernels, not compiled: images in [0, 1] of
+        the data set that its card names go in, logits come out. `sparsify(model,
+        ste=None)` and `load_masks` make one with masks of it, to train on.
+
+    Raises:
+        ValueError: If there is no entry of that name.
+        FileNotFoundError: If there is no such folder.
+
+    Example:
+
+    ```python
+    model = scl_keras.zoo.load("digits_lenet_300_100")
+    scl_keras.summary(model)
+    ```
+    """
+    return keras.saving.load_model(path_of(name, ".keras", folder), compile=False)
+
+
+def load_card(name, folder=None):
+    """What is known of an entry: a dict, as in its JSON file.
+
+    Args:
+        name: One of `names()`.
+        folder: As for `names`.
+
+    Raises:
+        ValueError: If there is no entry of that name.
+        FileNotFoundError: If there is no such folder.
+    """
+    return json.loads(path_of(name, ".json", folder).read_text())
+
+
+def load_masks(name, folder=None):
+    """The masks of an entry.
+
+    Args:
+        name: One of `names()`.
+        folder: As for `names`.
+
+    Returns:
+        Dict from a kernel's label, such as `"dense_1/kernel"`, to a boolean array of
+        its shape: whether a connection is kept.
+
+    Raises:
+        ValueError: If there is no entry of that name.
+        FileNotFoundError: If there is no such folder.
+    """
+    with np.load(path_of(name, ".masks.npz", folder)) as file:
+        labels = [key for key in file.files if not key.endswith(_SHAPE)]
+        return {label: _unpacked(file[label], file[label + _SHAPE]) for label in labels}
+
+
+def save_masks(path, masks):
+    """Writes masks as an entry of the zoo has them: one bit a connection, compressed.
+
+    Args:
+        path: File to write, ending in ".npz".
+        masks: Dict from labels to boolean arrays.
+    """
+    arrays = {label: np.packbits(mask) for label, mask in masks.items()}
+    shapes = {label + _SHAPE: mask.shape for label, mask in masks.items()}
+    np.savez_compressed(path, **arrays, **shapes)
+
+
+def path_of(name, suffix, folder=None):
+    """Where a file of an entry is.
+
+    Args:
+        name: One of `names()`.
+        suffix: `".keras"`, `".tflite"`, `".masks.npz"`, `".json"` or `".md"`.
+        folder: As for `names`.
+
+    Returns:
+        A `pathlib.Path`.
+
+    Raises:
+        ValueError: If there is no entry of that name, or no such suffix.
+        FileNotFoundError: If there is no such folder.
+    """
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"`suffix` must be one of {_SUFFIXES}. Received: {suffix!r}")
+    known = names(folder)
+    if name not in known:
+        raise ValueError(
+            f"The zoo in {_folder(folder)} has no model of that name, but: "
+            f"{', '.join(known) or 'none at all'}. Received: name={name!r}"
+        )
+    return _folder(folder) / f"{name}{suffix}"
+
+
+_SHAPE = "/shape"
+
+
+def _unpacked(bits, shape):
+    count = int(np.prod(shape))
+    return np.unpackbits(bits, count=count).astype(bool).reshape(shape)
+
+
+def _folder(folder):
+    given = folder or os.environ.get(_VARIABLE)
+    if given:
+        if not pathlib.Path(given).is_dir():
+            raise FileNotFoundError(
+                "The zoo must be a folder that exists. Received: "
+                f"{'folder' if folder else _VARIABLE}={str(given)!r}"
+            )
+        return pathlib.Path(given)
+    found = _in_clone() or _installed()
+    if found is None:
+        raise FileNotFoundError(
+            "This installation of scl_keras came without its zoo. Say where it is, by "
+            f"`folder` or by the environment variable {_VARIABLE}: it is the folder "
+            "`saved_models` of the repository."
+        )
+    return found
+
+
+def _in_clone():
+    root = pathlib.Path(__file__).resolve().parents[1]
+    is_clone = (root / "saved_models").is_dir() and (root / "setup.cfg").exists()
+    return root / "saved_models" if is_clone else None
+
+
+def _installed():
+    """Where the wheel has put it: under `share/` of the environment."""
+    try:
+        files = importlib.metadata.files("scl_keras") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.parent.name == "saved_models" and file.locate().exists():
+            return pathlib.Path(file.locate()).resolve().parent
+    return None
