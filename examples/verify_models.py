@@ -8,7 +8,8 @@ and effective connections, and the accuracies of the .keras and the .tflite file
 test images, within two images. Accuracies of an entry whose data set isn't on this
 machine are left out, and it says so. How many times as fast as the dense file the
 TFLite file is, depends on the machine: it is measured (for --seconds, one thread) and
-shown beside the card's, no more. Ends with exit code 1 if a figure is wrong.
+shown beside the card's, no more. Writes all figures to --out as JSON, and ends with
+exit code 1 if one is wrong.
 """
 
 import os
@@ -18,12 +19,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow start
 
 import zoo_entry
 from absl import app, flags, logging
+from records import write_json
 
 from scl_keras import zoo
 from scl_keras.datasets import load_dataset
 
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("name", None, "Entries to check; default: all.")
+flags.DEFINE_string("out", "runs/verify_models.json", "File to write to.")
 flags.DEFINE_string("folder", None, "Folder of the zoo; default: as scl_keras.zoo.")
 flags.DEFINE_bool("smoke", False, "Only data that come with scikit-learn; no times.")
 flags.DEFINE_float("seconds", 1.0, "How long to time a file; 0: not at all.", 0)
@@ -38,18 +41,21 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
     try:
-        results = [check(name) for name in FLAGS.name or zoo.names(FLAGS.folder)]
+        names = FLAGS.name or zoo.names(FLAGS.folder)
+        checks = {name: check(name) for name in names}
     except (OSError, ValueError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
-    if not results:
+    if not checks:
         sys.exit("The zoo is empty: nothing to check.")
-    if not all(results):
-        sys.exit(f"{results.count(False)} of {len(results)} entries are wrong.")
-    print(f"All {len(results)} entries are what their cards say.")
+    write_json(FLAGS.out, {n: [vars(c) for c in cs] for n, cs in checks.items()})
+    wrong = sum(not all(c.passed for c in cs) for cs in checks.values())
+    if wrong:
+        sys.exit(f"{wrong} of {len(checks)} entries are wrong.")
+    print(f"All {len(checks)} entries are what their cards say.")
 
 
 def check(name):
-    """Checks an entry, and prints what came of it; whether all is right."""
+    """Checks an entry, and prints what came of it; a list of its figures."""
     card = zoo.load_card(name, FLAGS.folder)
     data, note = None, ""
     if card["dataset"] == "digits" or not FLAGS.smoke:
@@ -67,7 +73,7 @@ def check(name):
         print(f"  wrong: {c.what}: the card says {c.card}, found {c.found}")
     if note:
         print(f"  accuracies skipped: {note}")
-    return not wrong
+    return checks
 
 
 def times(name, card):

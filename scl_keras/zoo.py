@@ -39,6 +39,12 @@ def names(folder=None):
 
     Raises:
         FileNotFoundError: If there is no such folder.
+
+    Example:
+
+    ```python
+    "digits_lenet_300_100" in scl_keras.zoo.names()  # True
+    ```
     """
     return sorted(path.stem for path in _folder(folder).glob("*.json"))
 
@@ -79,6 +85,13 @@ def load_card(name, folder=None):
     Raises:
         ValueError: If there is no entry of that name.
         FileNotFoundError: If there is no such folder.
+
+    Example:
+
+    ```python
+    card = scl_keras.zoo.load_card("digits_lenet_300_100")
+    card["dataset"]  # 'digits'
+    ```
     """
     return json.loads(path_of(name, ".json", folder).read_text())
 
@@ -97,6 +110,13 @@ def load_masks(name, folder=None):
     Raises:
         ValueError: If there is no entry of that name.
         FileNotFoundError: If there is no such folder.
+
+    Example:
+
+    ```python
+    masks = scl_keras.zoo.load_masks("digits_lenet_300_100")
+    masks["logits/kernel"].shape  # (100, 10)
+    ```
     """
     with np.load(path_of(name, ".masks.npz", folder)) as file:
         labels = [key for key in file.files if not key.endswith(_SHAPE)]
@@ -109,6 +129,13 @@ def save_masks(path, masks):
     Args:
         path: File to write, ending in ".npz".
         masks: Dict from labels to boolean arrays.
+
+    Example:
+
+    ```python
+    kept = {"dense/kernel": np.eye(8, dtype=bool)}
+    scl_keras.zoo.save_masks("eight.masks.npz", kept)
+    ```
     """
     arrays = {label: np.packbits(mask) for label, mask in masks.items()}
     shapes = {label + _SHAPE: mask.shape for label, mask in masks.items()}
@@ -129,6 +156,12 @@ def path_of(name, suffix, folder=None):
     Raises:
         ValueError: If there is no entry of that name, or no such suffix.
         FileNotFoundError: If there is no such folder.
+
+    Example:
+
+    ```python
+    scl_keras.zoo.path_of("digits_lenet_300_100", ".tflite").name
+    ```
     """
     if suffix not in _SUFFIXES:
         raise ValueError(f"`suffix` must be one of {_SUFFIXES}. Received: {suffix!r}")

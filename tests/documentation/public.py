@@ -15,6 +15,7 @@ MODULES = (
     "scl_keras.pruning",
     "scl_keras.switcher",
     "scl_keras.targets",
+    "scl_keras.zoo",
 )
 
 

@@ -23,7 +23,7 @@ def names():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(32, 64)), rng.normal(size=(32, 10))
     data = {"x": x.astype("float32"), "y": y.astype("float32")}
-    return {**short, **data, "keras": keras, "np": np}
+    return {**short, **data, "keras": keras, "np": np, "scl_keras": scl_keras}
 
 
 def models():

@@ -26,6 +26,9 @@ BINARIES = [
     "benchmark_size",
     "train_jax_distributed",
     "tune_connection_cost",
+    "compare_methods",
+    "make_card",
+    "verify_models",
 ]
 
 

@@ -20,7 +20,7 @@ ROWS = {
     )
 }
 # What another one makes for it.
-NEEDS = {"export_tflite": ["train_scl"]}
+NEEDS = {"export_tflite": ["train_scl"], "make_card": ["train_scl"]}
 
 
 def binaries():
