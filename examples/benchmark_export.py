@@ -17,6 +17,7 @@ writes to --out:
 """
 
 import dataclasses
+import functools
 import json
 
 import experiment
@@ -41,6 +42,7 @@ class Case:
         build: Function of the shape of an image and the number of classes.
         sparsity: Share of the masked connections to cut.
         masks: Arguments of `sparsify`.
+        cost: What a connection costs, as for `SCLModel.compile`.
         epochs: Epochs with masks.
         dense_epochs: Epochs of the dense network before.
         block: Shape of TFMOT's blocks.
@@ -51,6 +53,7 @@ class Case:
     build: callable
     sparsity: float
     masks: dict = dataclasses.field(default_factory=dict)
+    cost: str = "connections"
     epochs: int = 20
     dense_epochs: int = 4
     block: tuple[int, int] = (1, 1)
@@ -86,11 +89,12 @@ CASES = {
     ),
     "mobilenet_channels": Case(
         "fashion_mnist",
-        architectures.mobilenet,
-        0.8,
-        {"granularity": "channel"},
-        epochs=12,
-        dense_epochs=6,
+        functools.partial(architectures.mobilenet, width=0.25),
+        2 / 3,
+        {"target": "compact"},
+        cost="flops",
+        epochs=16,
+        dense_epochs=8,
         tfmot=False,
     ),
 }
@@ -208,7 +212,7 @@ def _trained(name, case, data, train, test, folder):
     experiment.fit(dense, train, test, dense_epochs)
     masks = case.masks() if callable(case.masks) else case.masks
     model = scl_keras.sparsify(dense, **masks)
-    experiment.compile_model(model, len(train[0]), epochs)
+    experiment.compile_model(model, len(train[0]), epochs, cost=case.cost)
     target = scl_keras.TargetSparsity(case.sparsity)
     experiment.fit(model, train, test, epochs, [target])
     accuracies = {
