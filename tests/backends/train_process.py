@@ -80,6 +80,14 @@ def accumulation():
     return fit(convolutional(), optimizer=optimizer, epochs=2, normalization=None)
 
 
+def loss_scaling():
+    """Gradients of both kinds are unscaled again; the first scale overflows."""
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.05), initial_scale=2.0**127, dynamic_growth_steps=3
+    )
+    return fit(convolutional(), optimizer=optimizer, epochs=4)
+
+
 def target():
     callbacks = [
         scl_keras.TargetSparsity(0.8, by_epoch=3),
@@ -169,6 +177,7 @@ def main(path):
         "bad batch": bad_batch,
         "momentum and freezing": momentum_and_freezing,
         "accumulation": accumulation,
+        "loss scaling": loss_scaling,
         "target": target,
         "fixed masks": fixed_masks,
         "gradual": gradual,
