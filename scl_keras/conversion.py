@@ -22,7 +22,7 @@ from scl_keras.layers.masked_layer import (
     masked_class_of,
     masked_copy,
 )
-from scl_keras.masks import find_masks, get_initializer
+from scl_keras.masks import find_masks, get_dtype, get_initializer
 from scl_keras.rebuilding import as_scl_model, check_graph, rebuild
 
 
@@ -34,6 +34,7 @@ def sparsify(
     ste="identity",
     granularity=None,
     target=None,
+    mask_dtype="float32",
 ):
     """Makes an `SCLModel` of a stock model: same weights, outputs and names.
 
@@ -61,6 +62,8 @@ def sparsify(
         target: Instead: what the model is made for, such as `"compact"` or
             `"tflite-dense"`. Each layer gets the granularity that makes it faster
             there, or no masks; the choice is printed. See `check_target`.
+        mask_dtype: Dtype of the mask variables: `"float32"`, or `"bfloat16"`, which
+            halves the memory of them and of their gradients.
 
     Returns:
         An `SCLModel`, not compiled.
@@ -88,6 +91,7 @@ def sparsify(
             "masked layers as they are. `fix_masks(model)` fixes its masks. Received: "
             "ste=None"
         )
+    mask_dtype = get_dtype(mask_dtype)
     chosen = layer_selector(layers, model)
     granularity_of = granularity_selector(granularity, target, model)
 
@@ -103,7 +107,7 @@ def sparsify(
         if is_graph(layer):  # in a wrapper
             return rebuild(layer, convert, {})
         if (switched := masked(layer)) is not None:
-            return masked_copy(layer, mask_initializer, ste, switched)
+            return masked_copy(layer, mask_initializer, ste, switched, mask_dtype)
         if id(layer) in followers:
             return copy_layer(layer, convert, FOLLOWERS[type(layer)])
         return copy_layer(layer, convert)

@@ -17,9 +17,9 @@ BOUND = 1.0
 class Mask(keras.layers.Layer):
     """The mask over one kernel: `w = v * H(s)`.
 
-    It holds the mask variable `s` (float32 in every precision policy, since small
-    updates have to add up) of the kernel's shape, or of a coarser one where
-    `granularity` says so. A connection is kept where `s > 0`.
+    It holds the mask variable `s` of the kernel's shape, or of a coarser one where
+    `granularity` says so. A connection is kept where `s > 0`. It is float32 in every
+    precision policy, or what `mask_dtype` says.
 
     After every optimizer update `s` is put back into [-1, 1], so that no connection
     drifts so far that it could not come back, and where nothing positive is left, the
@@ -39,6 +39,9 @@ class Mask(keras.layers.Layer):
             channel), 0 to let it.
         granularity: What one entry of `s` switches: `"connection"`, `"channel"` or a
             `Granularity`.
+        mask_dtype: `"float32"`, or `"bfloat16"` to halve the memory of `s` and of its
+            gradient. Far from zero `s` then moves in coarse steps or not at all; what
+            decides is where it crosses zero, and near zero bfloat16 is fine.
         **kwargs: Keyword arguments of `keras.layers.Layer`.
 
     Example:
@@ -57,6 +60,7 @@ class Mask(keras.layers.Layer):
         feature_axes=(-1,),
         min_connections=1,
         granularity="connection",
+        mask_dtype="float32",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -70,6 +74,7 @@ class Mask(keras.layers.Layer):
         self.feature_axes = tuple(feature_axes)
         self.min_connections = min_connections
         self.granularity = granularities.get(granularity)
+        self.mask_dtype = get_dtype(mask_dtype)
         self.positions = None
         self.kernel_values = None
         # Not on the kernel, but on the channels that are made with it.
@@ -85,7 +90,7 @@ class Mask(keras.layers.Layer):
             shape=self.granularity.variable_shape(*layout),
             initializer=self.initializer,
             constraint=MaskConstraint(self.min_connections),
-            dtype="float32",
+            dtype=self.mask_dtype,
             autocast=False,
             # Of the variable: a layer's is undone by `model.trainable = True`.
             trainable=self.is_learned,
@@ -135,8 +140,11 @@ class Mask(keras.layers.Layer):
 
     def held_up(self):
         """Whether the last connection was about to go, and is held up: a bool."""
-        highest = float(ops.convert_to_numpy(ops.max(self.variable)))
-        return 0 < highest <= _BARELY_KEPT
+        return 0 < self.values().max() <= _BARELY_KEPT * 1.01  # bfloat16 rounds
+
+    def values(self):
+        """The mask variable's values, a float32 NumPy array to keep."""
+        return np.array(ops.convert_to_numpy(ops.cast(self.variable, "float32")))
 
     def assign(self, kept):
         """Sets which connections are kept.
@@ -183,6 +191,7 @@ class Mask(keras.layers.Layer):
             "feature_axes": self.feature_axes,
             "min_connections": self.min_connections,
             "granularity": granularities.serialize(self.granularity),
+            "mask_dtype": self.mask_dtype,
         }
 
 
@@ -204,6 +213,21 @@ def get_initializer(identifier):
             f"name. Received: mask_initializer={identifier!r}"
         )
     return found
+
+
+def get_dtype(mask_dtype):
+    """The dtype of mask variables by its name.
+
+    Raises:
+        ValueError: If it is another one than float32 and bfloat16.
+    """
+    if mask_dtype not in ("float32", "bfloat16"):
+        raise ValueError(
+            "`mask_dtype` must be 'float32' or 'bfloat16': mask gradients are often "
+            "too small for float16, where they would vanish. "
+            f"Received: mask_dtype={mask_dtype!r}"
+        )
+    return mask_dtype
 
 
 _BARELY_KEPT = 1e-6

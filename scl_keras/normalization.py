@@ -103,7 +103,7 @@ class GradientNormalization:
         """
         pairs = zip(gradients, masks, strict=True)
         # One by one: all squares at once are as large as all gradients.
-        squares = (_over_sizes(ops.square(gradient), mask) for gradient, mask in pairs)
+        squares = (_over_sizes(_square(gradient), mask) for gradient, mask in pairs)
         if self.per in ("network", None):
             size = float(sum(mask.size for mask in masks))
             return {"network": sum(_total(square) for square in squares) / size}
@@ -160,6 +160,10 @@ class GradientNormalization:
 
     def __repr__(self):
         return f"GradientNormalization(per={self.per!r}, memory={self.memory})"
+
+
+def _square(gradient):
+    return ops.square(ops.cast(gradient, "float32"))
 
 
 def _over_sizes(x, mask, axes=()):

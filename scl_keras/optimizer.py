@@ -229,8 +229,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             self.mask_optimizer.iterations,
         )
         updates = [
-            # Scalars first: passes over whole kernels are what an update costs.
-            g * (moving * scale) + moving * self.connection_cost * self._price(v)
+            self._mask_update(g, moving, scale, v)
             for g, scale, v in zip(gradients, scales, masks, strict=True)
         ]
         self.mask_optimizer.apply(updates, masks)
@@ -238,11 +237,17 @@ class SCLOptimizer(keras.optimizers.Optimizer):
             new = ops.convert_to_tensor(variable)
             variable.assign(ops.where(ops.convert_to_tensor(self.frozen), value, new))
 
+    def _mask_update(self, gradient, moving, scale, variable):
+        # Scalars first: passes over whole kernels are what an update costs.
+        normalized = ops.cast(gradient, "float32") * (moving * scale)
+        update = normalized + moving * self.connection_cost * self._price(variable)
+        return ops.cast(update, variable.dtype)
+
     def _price(self, variable):
         """`n · c · p(s)`, without `n` where updates are per connection."""
         mask = variable.connection_mask
         price = self._prices[id(variable)] * self.normalization.price_sizes(mask)
-        return price * mask.ste.derivative(variable + 0)
+        return price * mask.ste.derivative(ops.cast(variable + 0, "float32"))
 
     def connection_loss(self, count=Mask.count):
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.

@@ -168,7 +168,7 @@ class TargetSparsity(keras.callbacks.Callback):
         return [k for k in kernels if k.mask is not None and k.mask.is_learned]
 
     def _values(self):
-        return [mask.variable.numpy().ravel() for mask in self._masks]
+        return [mask.values().ravel() for mask in self._masks]
 
     def _sizes(self):
         return [
@@ -243,7 +243,7 @@ class TargetSparsity(keras.callbacks.Callback):
         for mask, value in zip(self._masks, values, strict=True):
             stop = start + value.size
             chosen = kept[start:stop].reshape(mask.variable.shape)
-            s = mask.variable.numpy()
+            s = mask.values()
             moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
             if chosen.sum() == 1 and (s.max() < cutoff or mask.held_up()):
                 moved[chosen] = _BARELY_KEPT

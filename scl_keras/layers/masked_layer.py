@@ -13,7 +13,7 @@ from scl_keras.graph import walk_inside, wrapped_layers
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
-from scl_keras.masks import Mask, get_initializer
+from scl_keras.masks import Mask, get_dtype, get_initializer
 
 DEFAULT_MASK_INITIALIZER = 0.03
 _masked_class_of = {}
@@ -61,6 +61,8 @@ class MaskedLayer:
         granularity: What one mask variable switches: `"connection"`, `"channel"` or a
             `Granularity` such as `Block(4)`. With channels that are features a bias is
             masked, too, where the class declares one (`MaskedBias`).
+        mask_dtype: Dtype of the mask variables: `"float32"`, or `"bfloat16"` to halve
+            their memory and that of their gradients.
         **kwargs: Keyword arguments of the stock layer.
 
     Raises:
@@ -93,11 +95,13 @@ class MaskedLayer:
         mask_initializer=DEFAULT_MASK_INITIALIZER,
         ste="identity",
         granularity="connection",
+        mask_dtype="float32",
         **kwargs,
     ):
         self.mask_initializer = get_initializer(mask_initializer)
         self.ste = step.get(ste)
         self.granularity = granularities.get(granularity)
+        self.mask_dtype = get_dtype(mask_dtype)
         super().__init__(*args, **kwargs)
         for name, kernel in self.declared_kernels().items():
             mask = Mask(
@@ -105,6 +109,7 @@ class MaskedLayer:
                 self.ste,
                 kernel.axes_of(self),
                 granularity=self.granularity,
+                mask_dtype=self.mask_dtype,
                 name=f"{name}_mask",
                 trainable=self.trainable,
             )
@@ -125,7 +130,9 @@ class MaskedLayer:
             return value
         if not masked_class_of(value) and not wrapped_layers(value):
             return value
-        return masked_copy(value, self.mask_initializer, self.ste, self.granularity)
+        return masked_copy(
+            value, self.mask_initializer, self.ste, self.granularity, self.mask_dtype
+        )
 
     def mask_of(self, kernel_name):
         """The `Mask` over the kernel called `kernel_name`, such as `"kernel"`."""
@@ -202,6 +209,7 @@ class MaskedLayer:
             "mask_initializer": keras.initializers.serialize(self.mask_initializer),
             "ste": keras.saving.serialize_keras_object(self.ste),
             "granularity": granularities.serialize(self.granularity),
+            "mask_dtype": self.mask_dtype,
         }
 
     @classmethod
@@ -284,7 +292,9 @@ def masked_class_of(layer):
     return _masked_class_of.get(type(layer))
 
 
-def masked_copy(layer, mask_initializer, ste, granularity="connection"):
+def masked_copy(
+    layer, mask_initializer, ste, granularity="connection", mask_dtype="float32"
+):
     """An unbuilt copy of a layer, with masks where it and those it wraps can have any.
 
     Args:
@@ -292,16 +302,17 @@ def masked_copy(layer, mask_initializer, ste, granularity="connection"):
         mask_initializer: Initializer of the new mask variables.
         ste: Straight-through estimator of the new masks.
         granularity: What their mask variables switch.
+        mask_dtype: Dtype of their mask variables.
 
     Returns:
         A layer.
     """
 
     def convert(inner):
-        return masked_copy(inner, mask_initializer, ste, granularity)
+        return masked_copy(inner, mask_initializer, ste, granularity, mask_dtype)
 
     config, masked_class = layer.get_config(), masked_class_of(layer)
     if masked_class:
         config |= {"mask_initializer": mask_initializer, "ste": ste}
-        config["granularity"] = granularity
+        config |= {"granularity": granularity, "mask_dtype": mask_dtype}
     return copy_layer(layer, convert, masked_class, config)

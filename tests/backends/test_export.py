@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-
 README = pathlib.Path(__file__).parents[2] / "README.md"
 MAKE = """
 import keras, numpy as np, scl_keras
