@@ -26,7 +26,7 @@ from measuring import peak_bytes, resident_bytes
 import scl_keras
 
 FLAGS = flags.FLAGS
-VARIANTS = ("dense", "scl", "scl momentum", "scl frozen")
+VARIANTS = ("dense", "scl", "scl bfloat16", "scl momentum", "scl frozen")
 flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
 flags.DEFINE_float("connections", 50e6, "About how many connections.", lower_bound=1)
 flags.DEFINE_integer("layers", 8, "Number of layers.", lower_bound=1)
@@ -73,7 +73,8 @@ def measure(variant, connections, steps):
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     arguments = {}
     if variant != "dense":
-        dense, model = model, scl_keras.sparsify(model)
+        mask_dtype = "bfloat16" if variant == "scl bfloat16" else "float32"
+        dense, model = model, scl_keras.sparsify(model, mask_dtype=mask_dtype)
         del dense
     if variant == "scl momentum":
         arguments["mask_optimizer"] = keras.optimizers.SGD(3e-3, momentum=0.9)
