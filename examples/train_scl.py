@@ -55,6 +55,9 @@ flags.DEFINE_enum(
     list(GRANULARITIES),
     "Without --target: what each mask variable switches; blocks are of four inputs.",
 )
+flags.DEFINE_enum(
+    "mask_dtype", "float32", ["float32", "bfloat16"], "Dtype of the mask variables."
+)
 flags.register_multi_flags_validator(
     ["target", "granularity"],
     lambda values: None in values.values(),
@@ -74,7 +77,11 @@ def learn_masks(dense, train, test, epochs):
     """Learns masks and weights, then the weights alone: the model and `History`."""
     granularity = GRANULARITIES.get(FLAGS.granularity)
     model = scl_keras.sparsify(
-        dense, ste=FLAGS.ste, target=FLAGS.target, granularity=granularity
+        dense,
+        ste=FLAGS.ste,
+        target=FLAGS.target,
+        granularity=granularity,
+        mask_dtype=FLAGS.mask_dtype,
     )
     arguments, callbacks = sparse_experiment.cost_and_callbacks(epochs)
     normalization = None if FLAGS.normalization == "none" else FLAGS.normalization
