@@ -1,7 +1,7 @@
 r"""Compares methods of sparse training: same data, network, epochs, initial weights.
 
     python examples/compare_methods.py --network=lenet_300_100
-    python examples/compare_methods.py --network=resnet --epochs=2 --samples=10000
+    python examples/compare_methods.py --network=resnet --epochs=3 --samples=10000
     python examples/compare_methods.py --network=lenet_300_100 --costs --notrain
     python examples/compare_methods.py --notrain --readme=README.md
 

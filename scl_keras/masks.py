@@ -140,7 +140,8 @@ class Mask(keras.layers.Layer):
 
     def held_up(self):
         """Whether the last connection was about to go, and is held up: a bool."""
-        return 0 < self.values().max() <= _BARELY_KEPT * 1.01  # bfloat16 rounds
+        highest = float(self.values().max())
+        return 0 < highest <= _BARELY_KEPT * 1.01  # bfloat16 rounds
 
     def values(self):
         """The mask variable's values, a float32 NumPy array to keep."""
