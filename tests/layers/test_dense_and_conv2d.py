@@ -78,7 +78,8 @@ def test_it_takes_the_stock_layers_arguments_in_their_order(masked, stock):
     expected = stock(*given_arguments.values(), name="x").get_config()
     config = positional.get_config()
     assert {k: config[k] for k in expected} == expected
-    assert set(config) - set(expected) == {"granularity", "mask_initializer", "ste"}
+    ours = {"granularity", "mask_dtype", "mask_initializer", "ste"}
+    assert set(config) - set(expected) == ours
     again = masked.from_config(config)
     assert again.get_config() == config
 
