@@ -12,16 +12,15 @@ two Markdown tables, and writes the figures to --out as JSON.
 """
 
 import functools
-import json
 import multiprocessing
-import pathlib
-import resource
 import time
 from concurrent import futures
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
+from measuring import peak_bytes
+from records import write_json
 
 import scl_keras
 from scl_keras import ConnectionGraph
@@ -37,8 +36,8 @@ flags.DEFINE_float("compression", 1000, "Effective compression that is asked for
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/benchmark_connectivity.json", "File to write to.")
 
+MEBIBYTE = 2**20
 COLUMNS = ("connections", "effective ms", "eager", "graph", "trace ms", "memory MiB")
-
 
 NETWORKS = {
     "VGG-16": functools.partial(vgg, depth=16),
@@ -67,9 +66,9 @@ def measure(name, scale, density, turns):
     trace = time.perf_counter() - start
     rng = np.random.default_rng(0)
     kept = [rng.random(kernel.shape) < density for kernel in graph.kernels]
-    before = peak_mebibytes()
+    before = peak_bytes()
     graph.effective(kept)
-    memory = peak_mebibytes() - before
+    memory = (peak_bytes() - before) / MEBIBYTE
     gradient = gradient_of(model)
     runs = {
         "effective": lambda: graph.effective(kept),
@@ -97,9 +96,10 @@ def measure(name, scale, density, turns):
 def measure_pruning(scale, method, compression):
     """Prunes VGG-16 to an effective compression: what it took, a dict."""
     model = NETWORKS["VGG-16"]((32, 32, 3), 10, width=scale * WIDTHS["VGG-16"])
-    before, start = peak_mebibytes(), time.perf_counter()
+    before, start = peak_bytes(), time.perf_counter()
     pruned = prune(model, method, compression=compression, effective=True, verbose=0)
-    seconds, memory = time.perf_counter() - start, peak_mebibytes() - before
+    seconds = time.perf_counter() - start
+    memory = (peak_bytes() - before) / MEBIBYTE
     masks = scl_keras.effective_masks(pruned).values()
     size = sum(mask.size for mask in masks)
     return {
@@ -131,11 +131,6 @@ def _text(figure):
     return f"{figure:,}" if isinstance(figure, int) else f"{figure:,.4g}"
 
 
-def peak_mebibytes():
-    """Most memory that the process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main(argv):
     """Times all networks, then all methods."""
     del argv
@@ -153,10 +148,8 @@ def main(argv):
     }
     columns = list(next(iter(pruning.values()), {}))
     print_table(f"VGG-16, effective {compression:,.0f}x", columns, pruning)
-    out = pathlib.Path(FLAGS.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
     results = {"density": FLAGS.density, **networks, "pruning": pruning}
-    out.write_text(json.dumps(results, indent=1))
+    write_json(FLAGS.out, results)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import keras
 import tfmot_baseline
 from absl import flags
 from keras import layers
+from records import write_json
 
 import scl_keras
 from scl_keras import architectures
@@ -220,7 +221,7 @@ def _trained(name, case, data, train, test, folder):
         "sparse accuracy": experiment.accuracy(model, test),
     }
     model.save(path)
-    figures.write_text(json.dumps(accuracies))
+    write_json(figures, accuracies)
     return model, accuracies
 
 

@@ -12,7 +12,6 @@ is plain SGD, without a state).
 """
 
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ import keras
 import numpy as np
 from absl import app, flags
 from measuring import peak_bytes, resident_bytes
+from records import write_json
 
 import scl_keras
 
@@ -122,9 +122,7 @@ def main(argv):
             f"{result['bytes'] / result['connections']:.1f} | "
             f"{result['seconds']:.3f} s | {ratio:.2f} |"
         )
-    path = pathlib.Path(FLAGS.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(FLAGS.out, results)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,13 @@ Dense is `keras.Model` with the same layers, batch and Adam. Prints a Markdown t
 and writes the figures to --out as JSON.
 """
 
-import json
-import pathlib
-
 import keras
 import numpy as np
 import tensorflow as tf
 import tf_keras
 from absl import app, flags
 from measuring import Variant, alternate
+from records import write_json
 from tensorflow_model_optimization.sparsity import keras as tfmot
 from tfmot_baseline import legacy_twin, prune_low_magnitude
 from tqdm import tqdm
@@ -104,9 +102,7 @@ def main(argv):
                 {"network": network, "mode": mode, "seconds": medians, "failed": failed}
             )
             keras.backend.clear_session()
-    path = pathlib.Path(FLAGS.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n")
+    write_json(FLAGS.out, results)
     print("| network | mode | dense ms | scl | scl + target | scl frozen | tfmot |")
     print("|---|---|---|---|---|---|---|")
     for r in results:

@@ -7,7 +7,6 @@ import time
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 
 class Variant:
@@ -36,7 +35,7 @@ class Variant:
             if self.callback is not None:
                 self.callback.on_train_batch_end(self.batch)
                 self.batch += 1
-        float(tf.nest.flatten(logs)[0])  # wait for the last
+        float(keras.tree.flatten(logs)[0])  # wait for the last
         return time.perf_counter() - start
 
 

@@ -7,10 +7,10 @@ import platform
 import shlex
 import sys
 import uuid
+from importlib import metadata
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 import scl_keras
 
@@ -20,7 +20,7 @@ def versions():
     return {
         "python": platform.python_version(),
         "scl_keras": scl_keras.__version__,
-        "tensorflow": tf.__version__,
+        "tensorflow": metadata.version("tensorflow"),
         "keras": keras.__version__,
         "numpy": np.__version__,
     }

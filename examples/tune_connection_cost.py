@@ -16,13 +16,13 @@ The chief only hands out the costs; it comes back when all are done, prints a Ma
 table, and writes it to --out as frontier.json.
 """
 
-import json
 import os
 import pathlib
 
 import keras
 import keras_tuner
 from absl import app, flags
+from records import write_json
 
 import scl_keras
 from scl_keras.architectures import ARCHITECTURES, build_architecture
@@ -108,8 +108,7 @@ def report(tuner):
         for trial in tuner.oracle.get_best_trials(len(costs()))
     ]
     rows.sort(key=lambda row: row["connection_cost"])
-    path = pathlib.Path(FLAGS.out) / "frontier.json"
-    path.write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(pathlib.Path(FLAGS.out) / "frontier.json", rows)
     print("| connection cost | compression | accuracy |\n|---|---|---|")
     for row in rows:
         print(
