@@ -17,17 +17,6 @@ NOT_RUN = {"docs/hard_cases.md": 1}
 SLOW = {"docs/from_tfmot.md", "docs/hard_cases.md"}  # many trainings
 
 
-@keras.saving.register_keras_serializable("test_pages")
-class MyBlock(keras.layers.Layer):
-    """The README's layer of one's own."""
-
-    def build(self, shape):
-        self.scale = self.add_weight((shape[-1], 8), name="scale")
-
-    def call(self, inputs):
-        return keras.ops.relu(inputs @ self.scale)
-
-
 def my_keras_model():
     """A network of a convolution and two dense layers."""
     inputs = keras.Input((8, 8, 1), name="image")
@@ -59,7 +48,6 @@ def given(code):
         "y_test": data.y_test[:n],
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         "my_keras_model": my_keras_model(),
-        "MyBlock": MyBlock,
     }
     if "my_tf_keras_model" in code:
         values["my_tf_keras_model"] = my_tf_keras_model()
