@@ -9,6 +9,7 @@ import json
 import sys
 
 import keras
+import loops
 import numpy as np
 
 import scl_keras
@@ -86,6 +87,19 @@ def loss_scaling():
         keras.optimizers.SGD(0.05), initial_scale=2.0**127, dynamic_growth_steps=3
     )
     return fit(convolutional(), optimizer=optimizer, epochs=4)
+
+
+def custom_loop():
+    """What comes out is what `fit` learns on the same batches."""
+    fitted, looped = convolutional(), convolutional()
+    fit(fitted, epochs=2, connection_cost=0.3)
+    optimizer = scl_keras.SCLOptimizer(keras.optimizers.SGD(0.05), connection_cost=0.3)
+    batches = [(X[i : i + 32], Y[i : i + 32]) for i in range(0, 96, 32)]
+    loops.train(looped, optimizer, LOSS, 2 * batches)
+    found = [w.numpy() for w in looped.weights]
+    for a, b in zip(found, fitted.weights, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-4, atol=1e-6)
+    return {f"weight {i}": w for i, w in enumerate(found)}
 
 
 def target():
@@ -171,6 +185,22 @@ def tools():
     return found
 
 
+def snip_in_batches():
+    """Batches of `tf.data` are those of NumPy on every backend."""
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices((X, Y)).batch(40)
+    found, model = {}, convolutional(masked=False)
+    for data in (batches, list(batches.as_numpy_iterator())):
+        pruned = scl_keras.prune(
+            model, "snip", sparsity=0.8, data=data, loss=LOSS, verbose=0
+        )
+        for i, mask in enumerate(scl_keras.find_masks(pruned)):
+            kept = mask.variable.numpy() > 0
+            np.testing.assert_array_equal(kept, found.setdefault(f"mask {i}", kept))
+    return found
+
+
 def main(path):
     """Writes all results into one file of arrays by case and name."""
     cases = {
@@ -178,12 +208,14 @@ def main(path):
         "momentum and freezing": momentum_and_freezing,
         "accumulation": accumulation,
         "loss scaling": loss_scaling,
+        "custom loop": custom_loop,
         "target": target,
         "fixed masks": fixed_masks,
         "gradual": gradual,
         "resumed": lambda: resumed(path + "_backup"),
         "switcher": switcher,
         "tools": tools,
+        "snip in batches": snip_in_batches,
     }
     arrays = {}
     for case, function in cases.items():
