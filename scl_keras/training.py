@@ -124,7 +124,7 @@ class SCLModel(keras.Model):
     @property
     def scl_optimizer(self):
         """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it."""
-        optimizer = _unscaled(getattr(self, "optimizer", None))
+        optimizer = unscaled(getattr(self, "optimizer", None))
         if optimizer is None:
             raise ValueError(
                 f"Model '{self.name}' has no optimizer yet: call `model.compile(...)`."
@@ -226,7 +226,7 @@ def scl_optimizer_of(callback):
     Raises:
         ValueError: If the model has none.
     """
-    optimizer = _unscaled(getattr(callback.model, "optimizer", None))
+    optimizer = unscaled(getattr(callback.model, "optimizer", None))
     if not isinstance(optimizer, SCLOptimizer):
         raise ValueError(
             f"`{type(callback).__name__}` needs a compiled `SCLModel`: `sparsify` "
@@ -235,7 +235,7 @@ def scl_optimizer_of(callback):
     return optimizer
 
 
-def _unscaled(optimizer):
+def unscaled(optimizer):
     """An optimizer without the `LossScaleOptimizer` around it, if there is one."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 

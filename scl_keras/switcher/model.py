@@ -11,7 +11,7 @@ from scl_keras.switcher.optimizer import (
     DEFAULT_TASK_STEPS,
     SwitcherOptimizer,
 )
-from scl_keras.training import FunctionalSCLModel, SCLModel, scaled_like
+from scl_keras.training import FunctionalSCLModel, SCLModel, scaled_like, unscaled
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -92,7 +92,7 @@ class SwitcherModel(SCLModel):
             ValueError: If an argument is something else.
         """
         optimizer = keras.optimizers.get(optimizer)
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner = unscaled(optimizer)
         if not isinstance(inner, SwitcherOptimizer):
             inner = SwitcherOptimizer(
                 inner,
