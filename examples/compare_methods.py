@@ -49,7 +49,7 @@ import records
 import tensorflow as tf
 from absl import app, flags, logging
 from comparison import costs, frontier, study, tables
-from comparison.methods import METHODS
+from comparison.methods import METHODS, with_own_step
 from comparison.store import Store
 from comparison.tasks import COMPRESSIONS, SEEDS, TASKS
 from tqdm import tqdm
@@ -113,9 +113,12 @@ def task_of(network):
 def make_runs(tasks, store):
     """Trains what the store doesn't have yet."""
     seeds, compressions = [int(s) for s in FLAGS.seeds], FLAGS.compressions
+    methods = FLAGS.methods
     if FLAGS.smoke:
         seeds, compressions = [0], [20]
-    runs = study.plan(tasks, FLAGS.methods, [float(c) for c in compressions], seeds)
+        if FLAGS["methods"].using_default_value:
+            methods = with_own_step()
+    runs = study.plan(tasks, methods, [float(c) for c in compressions], seeds)
 
     def load(task):
         return task.load(FLAGS.data_dir, FLAGS.download)

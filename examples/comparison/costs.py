@@ -27,7 +27,7 @@ import tf_keras
 from measuring import Variant, alternate, peak_bytes, resident_bytes
 from tfmot_baseline import legacy_twin
 
-from comparison.methods import METHODS, Prepared
+from comparison.methods import METHODS, Prepared, with_own_step
 from comparison.tasks import Run, Task
 from comparison.training import compiled
 from scl_keras.datasets import Dataset
@@ -50,7 +50,7 @@ def step_seconds(task, turns, seconds, wrap=iter):
     batch = data.x_train[: task.batch_size], data.y_train[: task.batch_size]
     stream = tf.data.Dataset.from_tensors(batch).repeat()
     variants = []
-    for name in _distinct():
+    for name in with_own_step():
         prepared = _prepare(name, task, data)
         variants.append(_variant(name, prepared, task, stream))
         if prepared.framework is tf_keras:
@@ -77,13 +77,8 @@ def measure(task, turns, seconds, wrap=iter):
     return {
         "task": dataclasses.asdict(task),
         "seconds": step_seconds(task, turns, seconds, wrap),
-        "bytes": {name: step_bytes(task, name) for name in _distinct()},
+        "bytes": {name: step_bytes(task, name) for name in with_own_step()},
     }
-
-
-def _distinct():
-    """The methods whose steps are their own."""
-    return [name for name, method in METHODS.items() if method.step is None]
 
 
 def _noise(task):

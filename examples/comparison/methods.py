@@ -189,3 +189,8 @@ METHODS = {
     "random": Method("random, IGQ", one_shot("random", "igq"), step="magnitude"),
 }
 """The methods by name."""
+
+
+def with_own_step():
+    """Names of the methods whose training step is their own, not another's, too."""
+    return [name for name, method in METHODS.items() if method.step is None]
