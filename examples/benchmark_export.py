@@ -91,7 +91,7 @@ CASES = {
     "mobilenet_channels": Case(
         "fashion_mnist",
         functools.partial(architectures.mobilenet, width=0.25),
-        2 / 3,
+        0.8,
         {"target": "compact"},
         cost="flops",
         epochs=16,
