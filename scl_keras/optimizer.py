@@ -94,6 +94,10 @@ class SCLOptimizer(keras.optimizers.Optimizer):
                 "`LossScaleOptimizer(SCLOptimizer(optimizer, ...))`. "
                 f"Received: optimizer={self.optimizer}"
             )
+        # On PyTorch, Keras makes objects of a subclass.
+        self._descends_plainly = type(self.mask_optimizer) is type(
+            keras.optimizers.SGD()
+        )
         self.cost = cost
         self.normalization = GradientNormalization.get(normalization)
         self.connection_cost = self.add_variable(
@@ -188,11 +192,13 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         self.skipped_updates.assign_add(1)
 
     def _unscaled(self, gradients, masks):
-        scale = self.optimizer.loss_scale_factor or 1
-        return [
-            ops.zeros(v.shape) if g is None else g / scale
+        scale = self.optimizer.loss_scale_factor
+        given = [
+            ops.zeros(v.shape) if g is None else g
             for g, v in zip(gradients, masks, strict=True)
         ]
+        # Undivided without a scale: where nothing is compiled, a copy would stay.
+        return [g / scale for g in given] if scale else given
 
     def _mean_squares_of(self, gradients, masks):
         owners = [v.connection_mask for v in masks]
@@ -266,7 +272,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         """Whether masks without a gradient stay; if not, freezing restores them."""
         masks = self.mask_optimizer
         return (
-            type(masks) is keras.optimizers.SGD
+            self._descends_plainly
             and not masks.momentum
             and not masks.weight_decay
             and not masks.use_ema

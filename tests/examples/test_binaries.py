@@ -193,13 +193,14 @@ def test_the_benchmark_times_every_variant(tmp_path):
 @pytest.mark.slow
 def test_the_benchmark_of_size_measures_every_variant(tmp_path):
     out = tmp_path / "size.json"
-    result = run("benchmark_size", "--smoke", f"--out={out}")
+    few = ("--variant=dense", "--variant=scl", "--connections=1e4", "--steps=3")
+    result = run("benchmark_size", *few, f"--out={out}")
     assert result.returncode == 0, result.stderr
     figures = json.loads(out.read_text())
-    assert [f["variant"] for f in figures][:2] == ["dense", "scl"]
+    assert [f["variant"] for f in figures] == ["dense", "scl"]
     assert figures[1]["connections"] == figures[0]["connections"] > 9000
-    assert min(f["seconds"] for f in figures) > 0
-    assert result.stdout.count("| tensorflow | ") == len(figures) == 4
+    assert min(f[key] for f in figures for key in ("seconds", "bytes_needed")) > 0
+    assert result.stdout.count("| tensorflow | ") == len(figures)
 
 
 @pytest.mark.slow
