@@ -34,9 +34,9 @@ def uninterrupted(tmp_path_factory):
     ("method", "callback", "kill"),
     [
         ("scl", "keras", "mid_epoch"),
-        ("scl", "safe", "mid_epoch"),
+        pytest.param("scl", "safe", "mid_epoch", marks=pytest.mark.slow),
         ("scl", "safe", "while_writing"),
-        ("switcher", "keras", "mid_epoch"),
+        pytest.param("switcher", "keras", "mid_epoch", marks=pytest.mark.slow),
     ],
 )
 def test_a_killed_training_is_resumed_bit_for_bit(

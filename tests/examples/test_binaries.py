@@ -60,6 +60,7 @@ def test_the_models_written_are_those_that_were_measured(smoke):
         assert np.mean(found == y) == pytest.approx(results[figure])
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_masks_and_another_does_not(smoke, tmp_path):
     folder, _ = smoke
     masks = [_masks(folder)]
@@ -83,7 +84,9 @@ def test_train_dense_writes_a_model(tmp_path):
     assert keras.models.load_model(tmp_path / "o" / "dense.keras").built
 
 
-@pytest.mark.parametrize("method", ["switcher", "magnitude"])
+@pytest.mark.parametrize(
+    "method", ["switcher", pytest.param("magnitude", marks=pytest.mark.slow)]
+)
 def test_train_switcher_writes_what_it_says(method, tmp_path):
     flags = ["--smoke", "--noexport", "--start=scratch", f"--method={method}"]
     result = run("train_switcher", *flags, "--out=o", cwd=tmp_path)
@@ -100,6 +103,7 @@ def test_train_switcher_writes_what_it_says(method, tmp_path):
         assert name == "sparse" or kept <= 2510
 
 
+@pytest.mark.slow
 def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):
     arguments = ["--vary=ste=softplus", "--seeds=0,1", "--out=s", "--"]
     arguments += ["--smoke", "--noexport", "--dataset=digits"]

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "tune_connection_cost.py"
 COSTS = [0.0, 0.3, 1.0]
 
@@ -27,6 +29,7 @@ def start(folder, tuner, port):
     )
 
 
+@pytest.mark.slow
 def test_a_chief_and_two_workers_find_the_frontier(tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
