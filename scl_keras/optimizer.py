@@ -1,13 +1,12 @@
 """The optimizer of an SCL model: one rule for the weights, one for the masks."""
 
-import warnings
-
 import keras
 from keras import ops
 
 from scl_keras import backend
 from scl_keras.masks import Mask, split_masks
 from scl_keras.normalization import GradientNormalization
+from scl_keras.paired_optimizer import PairedOptimizer
 from scl_keras.prices import COSTS, connection_prices
 
 DEFAULT_CONNECTION_COST = 0.1
@@ -15,7 +14,7 @@ DEFAULT_MASK_LEARNING_RATE = 3e-3
 
 
 @keras.saving.register_keras_serializable("scl_keras")
-class SCLOptimizer(keras.optimizers.Optimizer):
+class SCLOptimizer(PairedOptimizer):
     """Updates weights and masks together, each with an optimizer of its own.
 
     The weights get their gradients as they are. Mask variables follow
@@ -71,28 +70,15 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         normalization="network",
         name="scl_optimizer",
     ):
-        super().__init__(learning_rate=0.0, name=name)
+        if mask_optimizer is None:
+            mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
+        super().__init__(optimizer, mask_optimizer, name)
         if cost not in COSTS:
             raise ValueError(f"`cost` must be one of {COSTS}. Received: cost={cost!r}")
         if not 0 <= connection_cost < float("inf"):
             raise ValueError(
                 "`connection_cost` must be a finite number >= 0. "
                 f"Received: connection_cost={connection_cost!r}"
-            )
-        self.optimizer = keras.optimizers.get(optimizer)
-        if mask_optimizer is None:
-            mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
-        self.mask_optimizer = keras.optimizers.get(mask_optimizer)
-        if self.mask_optimizer is self.optimizer:
-            raise ValueError(
-                "`optimizer` and `mask_optimizer` must be two objects. Received the "
-                f"same one twice: {self.optimizer}"
-            )
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            raise ValueError(
-                "A loss-scaling optimizer has to scale the masks' gradients, too: use "
-                "`LossScaleOptimizer(SCLOptimizer(optimizer, ...))`. "
-                f"Received: optimizer={self.optimizer}"
             )
         # On PyTorch, Keras makes objects of a subclass.
         self._descends_plainly = type(self.mask_optimizer) is type(
@@ -212,7 +198,7 @@ class SCLOptimizer(keras.optimizers.Optimizer):
         accumulators = [self._accumulators[id(v)] for v in masks]
         for accumulator, gradient in zip(accumulators, gradients, strict=True):
             accumulator.assign_add(gradient / micro_steps)
-        seen = super().iterations
+        seen = self.own_iterations
         seen.assign_add(1)
 
         def update(accumulators, masks):
@@ -287,57 +273,6 @@ class SCLOptimizer(keras.optimizers.Optimizer):
     def mask_updates_per_step(self):
         """Share of the training steps that update masks, at present, a float."""
         return 1 / (self.optimizer.gradient_accumulation_steps or 1)
-
-    def scale_loss(self, loss):
-        """Scales the loss as the weights' optimizer wants it."""
-        return self.optimizer.scale_loss(loss)
-
-    @property
-    def learning_rate(self):
-        """Learning rate of the weights' optimizer."""
-        return self.optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate):
-        self.optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self):
-        """Number of updates that the weights' optimizer has made."""
-        return self.optimizer.iterations
-
-    @property
-    def variables(self):
-        """Own variables, then those of both optimizers."""
-        both = self.optimizer.variables + self.mask_optimizer.variables
-        return super().variables + both
-
-    def finalize_variable_values(self, var_list):
-        """Lets both optimizers put their averages in place, if they keep any."""
-        weights, masks = split_masks(var_list)
-        self.optimizer.finalize_variable_values(weights)
-        self.mask_optimizer.finalize_variable_values(masks)
-
-    def save_own_variables(self, store):
-        """Saves its own variables: Keras visits the two optimizers by itself."""
-        for i, variable in enumerate(super().variables):
-            store[str(i)] = variable.numpy()
-
-    def load_own_variables(self, store):
-        """Loads what `save_own_variables` saved."""
-        variables = super().variables
-        if len(store) != len(variables):
-            # As in Keras: a model not trained yet may take weights alone from a file.
-            warnings.warn(
-                f"Skipping variable loading for optimizer '{self.name}', because it "
-                f"has {len(variables)} variables whereas the saved optimizer has "
-                f"{len(store)}. It was not built yet, or made with another "
-                "`normalization`.",
-                stacklevel=2,
-            )
-            return
-        for i, variable in enumerate(variables):
-            variable.assign(store[str(i)])
 
     def get_config(self):
         """Constructor arguments, for serialization."""
