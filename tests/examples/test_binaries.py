@@ -214,9 +214,11 @@ def test_the_benchmark_of_connectivity_writes_what_it_prints(tmp_path):
     assert result.returncode == 0, result.stderr
     figures = json.loads(out.read_text())
     for name in ("VGG-16", "ResNet-18"):
-        (line,) = [x for x in result.stdout.splitlines() if name in x]
+        (line,) = [x for x in result.stdout.splitlines() if f"| {name} |" in x]
         assert f"{figures[name]['connections']:,}" in line
         assert figures[name]["effective ms"] > 0 and figures[name]["graph"] > 0
+    (line,) = [x for x in result.stdout.splitlines() if "| random |" in x]
+    assert f"{figures['pruning']['random']['effective']:,}" in line
 
 
 @pytest.mark.slow
