@@ -1,6 +1,8 @@
 r"""Memory and time of a training step of a large network: dense Keras and SCL.
 
     KERAS_BACKEND=jax python examples/benchmark_size.py
+    python examples/benchmark_size.py --variant=switcher --connections=1.024e8 \
+        --layers=1
 
 A stack of Dense layers with --connections connections and SGD with momentum for its
 weights. Memory is the peak of what is resident after --steps steps, less what was
@@ -31,7 +33,7 @@ from records import write_json
 import scl_keras
 
 FLAGS = flags.FLAGS
-VARIANTS = ("dense", "scl", "scl bfloat16", "scl momentum", "scl frozen")
+VARIANTS = ("dense", "scl", "scl bfloat16", "scl momentum", "scl frozen", "switcher")
 flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
 flags.DEFINE_float("connections", 50e6, "About how many connections.", lower_bound=1)
 flags.DEFINE_integer("layers", 8, "Number of layers.", lower_bound=1)
@@ -79,7 +81,11 @@ def measure(variant, connections, steps):
     arguments = {}
     if variant != "dense":
         mask_dtype = "bfloat16" if variant == "scl bfloat16" else "float32"
-        dense, model = model, scl_keras.sparsify(model, mask_dtype=mask_dtype)
+        dense = model
+        if variant == "switcher":
+            model = scl_keras.SwitcherModel(dense)
+        else:
+            model = scl_keras.sparsify(dense, mask_dtype=mask_dtype)
         del dense
         gc.collect()  # Keras models are in cycles: this one would stay
     if variant == "scl momentum":
@@ -125,7 +131,7 @@ def main(argv):
     results = []
     print("| backend | variant | bytes a connection | resident | step | to dense |")
     print("|---|---|---|---|---|---|")
-    for variant in FLAGS.variant[-1:] if FLAGS.smoke else FLAGS.variant:
+    for variant in FLAGS.variant[1:2] if FLAGS.smoke else FLAGS.variant:
         result = measure_apart(variant, connections, steps)
         frugal = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
         needed = measure_apart(variant, connections, steps, frugal)
