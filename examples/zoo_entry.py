@@ -154,7 +154,7 @@ def as_markdown(card):
     rows = {
         "data": f"{card['dataset']}, {card['test_images']:,} test images",
         "network": f"`{card['architecture']}`",
-        "accuracy, dense": f"{card['dense_accuracy']:.2%}",
+        "accuracy, dense, where it began": f"{card['dense_accuracy']:.2%}",
         "accuracy": f"{card['accuracy']:.2%}",
         "accuracy of the TFLite file": f"{card['tflite_accuracy']:.2%}",
         "connections": f"{card['kept']:,} of {card['connections']:,} kept, "
@@ -190,7 +190,9 @@ def write_index(folder):
         "# Trained sparse networks",
         "",
         '`scl_keras.zoo.load("NAME")` loads one; `python examples/verify_models.py` '
-        "checks every figure here against the files and the data.",
+        "checks every figure here against the files and the data. Dense is the network "
+        "that masks were learned from, after the dense epochs of the card's command; "
+        "learning them goes on for more.",
         "",
         "| name | dense | sparse | TFLite | effective compression | bytes, dense |",
         "|---|---|---|---|---|---|",
