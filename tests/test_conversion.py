@@ -302,7 +302,7 @@ io = np.load("io.npz")
 np.testing.assert_array_equal(keras.models.load_model("m.keras")(io["x"]), io["y"])
 assert "scl_keras" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=900)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=100)
 
 
 def test_vocabularies_are_copied():

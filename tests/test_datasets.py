@@ -137,7 +137,7 @@ def test_absent_says_how_to_get_it(name, tmp_path, offline):
     start = time.monotonic()
     with pytest.raises(FileNotFoundError, match=r"not prepared in.*TFDS_DATA_DIR") as e:
         load_dataset(name, data_dir=tmp_path)
-    assert time.monotonic() - start < 60  # on any machine
+    assert time.monotonic() - start < 10
     assert ("--download" in str(e.value)) == (name != "cifar10_jpeg")
     assert not any(tmp_path.iterdir())
 
@@ -147,7 +147,7 @@ def test_download_offline_fails_within_seconds(name, tmp_path, offline):
     start = time.monotonic()
     with pytest.raises(ConnectionError, match=r"does not answer.*TFDS_DATA_DIR"):
         load_dataset(name, data_dir=tmp_path, download=True)
-    assert time.monotonic() - start < 60  # on any machine
+    assert time.monotonic() - start < 10
 
 
 def test_cifar10_jpeg_cannot_be_downloaded(tmp_path, offline):
