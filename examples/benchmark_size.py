@@ -79,15 +79,12 @@ def measure(variant, connections, steps):
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     arguments = {}
-    if variant != "dense":
+    if variant == "switcher":
+        model = scl_keras.SwitcherModel(model)
+    elif variant != "dense":
         mask_dtype = "bfloat16" if variant == "scl bfloat16" else "float32"
-        dense = model
-        if variant == "switcher":
-            model = scl_keras.SwitcherModel(dense)
-        else:
-            model = scl_keras.sparsify(dense, mask_dtype=mask_dtype)
-        del dense
-        gc.collect()  # Keras models are in cycles: this one would stay
+        model = scl_keras.sparsify(model, mask_dtype=mask_dtype)
+    gc.collect()  # Keras models are in cycles: the dense one would stay
     if variant == "scl momentum":
         arguments["mask_optimizer"] = keras.optimizers.SGD(3e-3, momentum=0.9)
     model.compile(optimizer, "mse", **arguments)
@@ -133,7 +130,7 @@ def main(argv):
     print("|---|---|---|---|---|---|")
     for variant in FLAGS.variant[1:2] if FLAGS.smoke else FLAGS.variant:
         result = measure_apart(variant, connections, steps)
-        frugal = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
+        frugal = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
         needed = measure_apart(variant, connections, steps, frugal)
         results.append(result | {"bytes_needed": needed["bytes"]})
         ratio = result["seconds"] / results[0]["seconds"]
