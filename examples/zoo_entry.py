@@ -35,6 +35,7 @@ class Check:
 def connections(model):
     """What is left of a model's connections: figures of a card, all of them exact."""
     table = scl_keras.summary(model, print_fn=None)
+    small = scl_keras.compact(model)
     return {
         "connections": table.connections,
         "kept": table.kept,
@@ -43,6 +44,9 @@ def connections(model):
         "effective_compression": table.effective_compression,
         "macs": table.macs,
         "kept_macs": table.sparse_macs,
+        "parameters": model.count_params(),
+        "compact_parameters": small.count_params(),
+        "compact_macs": scl_keras.summary(small, print_fn=None).macs,
         "layers": {
             row.layer: [row.kept, row.effective, row.connections] for row in table.rows
         },
@@ -162,6 +166,8 @@ def as_markdown(card):
         "compression": f"{card['direct_compression']:.1f}x direct, "
         f"{card['effective_compression']:.1f}x effective",
         "multiply-accumulates": f"{card['kept_macs']:,} of {card['macs']:,}",
+        "by `compact`": f"{card['compact_parameters']:,} of {card['parameters']:,} "
+        f"parameters, {card['compact_macs']:,} multiply-accumulates",
         "TFLite file": f"{tflite:,} bytes (`{card['candidate']}`), "
         f"dense {card['dense_bytes']:,}",
         "speed": f"{card['latency_ratio']:.2f}x that of the dense file",
