@@ -59,7 +59,8 @@ def _panel(axes, results, value):
         if not result["cut_off"]:
             setting = result["setting"]
             points[setting["method"]][setting["compression"]].append(result)
-    for number, (name, method) in enumerate(METHODS.items()):
+    colored = [name for name, method in METHODS.items() if not method.convolutions]
+    for name, method in METHODS.items():
         if name not in points:
             continue
         if name == "dense":
@@ -70,7 +71,9 @@ def _panel(axes, results, value):
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
-        style = {"color": f"C{number - 1}", "linestyle": "-" if number < 5 else "--"}
+        number = colored.index(method.step if method.convolutions else name)
+        line = ":" if method.convolutions else "-" if number < 5 else "--"
+        style = {"color": f"C{number - 1}", "linestyle": line}
         axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
         low, high = map(min, accuracies), map(max, accuracies)
         axes.fill_between(x, list(low), list(high), alpha=0.15, color=style["color"])

@@ -47,6 +47,7 @@ class Method:
         dense_share: Share of the epochs that train the dense network before.
         parameters: Its own settings, by name; the recipe is called with them.
         step: Whose training step costs what its own does, where that is another's.
+        convolutions: Whether it differs from another one only where there are some.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Method:
     dense_share: float = 0.0
     parameters: dict = dataclasses.field(default_factory=dict)
     step: str | None = None
+    convolutions: bool = False
 
 
 def dense(model, run, data, epochs):
@@ -65,6 +67,13 @@ def scl(model, run, data, epochs):
     """SCL by its defaults; `TargetSparsity` finds the connection cost."""
     target = scl_keras.TargetSparsity(compression=run.compression)
     return Prepared(scl_keras.sparsify(model), callbacks=[target])
+
+
+def scl_priced_by_flops(model, run, data, epochs):
+    """SCL that pays for multiply-accumulates; the target still counts connections."""
+    prepared = scl(model, run, data, epochs)
+    prepared.arguments = {"cost": "flops"}
+    return prepared
 
 
 def scl_without_normalization(model, run, data, epochs, mask_learning_rate):
@@ -167,6 +176,9 @@ def updates(run, data, epochs, frequency):
 METHODS = {
     "dense": Method("dense", dense),
     "scl": Method("SCL", scl),
+    "scl_flops": Method(
+        'SCL, `cost="flops"`', scl_priced_by_flops, step="scl", convolutions=True
+    ),
     "scl_raw": Method(
         "SCL without normalization",
         scl_without_normalization,
@@ -189,6 +201,12 @@ METHODS = {
     "random": Method("random, IGQ", one_shot("random", "igq"), step="magnitude"),
 }
 """The methods by name."""
+
+
+def methods_for(network):
+    """Names of the methods that are each another one on a network."""
+    dense = network == "lenet_300_100"
+    return [name for name, m in METHODS.items() if not (dense and m.convolutions)]
 
 
 def with_own_step():

@@ -5,7 +5,7 @@ import itertools
 
 from tqdm import tqdm
 
-from comparison.methods import METHODS
+from comparison.methods import METHODS, methods_for
 from comparison.tasks import Run
 from comparison.training import train
 
@@ -15,7 +15,7 @@ def plan(tasks, methods, compressions, seeds):
 
     Args:
         tasks: List of `Task`.
-        methods: Keys of `METHODS`.
+        methods: Keys of `METHODS`; left out where they'd be the same as another one.
         compressions: Numbers; the dense network is trained once for all of them.
         seeds: Integers.
 
@@ -40,6 +40,7 @@ def plan(tasks, methods, compressions, seeds):
             parameters=tuple(METHODS[method].parameters.items()),
         )
         for seed, task, compression, method in parts
+        if method in methods_for(task.network)
     ]
     return list(dict.fromkeys(runs))
 

@@ -7,7 +7,7 @@ import statistics
 
 from records import write_text
 
-from comparison.methods import METHODS
+from comparison.methods import METHODS, methods_for
 from comparison.tasks import COMPRESSIONS, SEEDS, TASKS, TITLES, Task
 
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
@@ -95,7 +95,7 @@ def command(task, results):
     made = {s["method"] for s in settings}
     asked = {s["compression"] for s in settings if s["method"] != "dense"}
     lists = {
-        "methods": ([m for m in METHODS if m in made], list(METHODS)),
+        "methods": ([m for m in METHODS if m in made], methods_for(task.network)),
         "compressions": (sorted(asked), list(COMPRESSIONS)),
         "seeds": (sorted({s["seed"] for s in settings}), list(SEEDS)),
     }

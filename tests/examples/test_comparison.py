@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparison import frontier, study, tables
-from comparison.methods import METHODS
+from comparison.methods import METHODS, methods_for
 from comparison.store import Store
 from comparison.tasks import TASKS, Run
 from comparison.training import train
@@ -25,9 +25,9 @@ def run_of(method="scl", compression=10.0, seed=0, task=TASK):
     return Run(task, method, compression, seed, parameters)
 
 
-def result_of(method, compression, seed, accuracy, effective=None):
+def result_of(method, compression, seed, accuracy, effective=None, task=TASK):
     """A result as the store gives it back."""
-    run = run_of(method, compression, seed)
+    run = run_of(method, compression, seed, task)
     return {
         "setting": json.loads(json.dumps(run.setting())),
         "accuracy": accuracy,
@@ -110,6 +110,19 @@ def test_weights_that_runs_share_are_made_once(tmp_path):
             np.testing.assert_array_equal(a, b)
             assert a.dtype == b.dtype
     assert len(calls) == 1
+
+
+def test_flops_are_priced_where_there_are_convolutions():
+    for name in TASKS:
+        runs = study.plan([TASKS[name]], ["scl", "scl_flops"], [10], [0])
+        made = [run.method for run in runs]
+        assert made == ["scl", "scl_flops"][: 1 if name == "lenet_300_100" else 2]
+        assert set(made) <= set(methods_for(name))
+        command = tables.command(
+            TASKS[name],
+            [result_of(m, 10.0, 0, 0.9, task=TASKS[name]) for m in methods_for(name)],
+        )
+        assert "--methods" not in command
 
 
 def test_an_unknown_method_is_named():
@@ -245,7 +258,8 @@ def test_one_run_is_what_it_says(tmp_path):
 def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"{tables.BEGIN}\n{tables.END}\n")
-    methods = f"--methods={','.join(METHODS)}"
+    names = methods_for("lenet_300_100")
+    methods = f"--methods={','.join(names)}"
     command = [sys.executable, str(SCRIPT), "--smoke", methods]
     command += [f"--out={tmp_path / 'o'}", f"--readme={readme}"]
     times = []
@@ -253,14 +267,14 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         paths = sorted((tmp_path / "o" / "runs").glob("*/*.json"))
-        assert len(paths) == len(METHODS)
+        assert len(paths) == len(names)
         times.append([path.stat().st_mtime_ns for path in paths])
     assert times[0] == times[1]
     table = rows(readme.read_text())
     assert table == rows(done.stdout)
     assert table == rows((tmp_path / "o" / "comparison.md").read_text())
-    for method in METHODS.values():
-        assert any(method.title in title for title in table)
+    for name in names:
+        assert any(METHODS[name].title in title for title in table)
     for path in paths:
         result = json.loads(path.read_text())
         name, asked = result["setting"]["method"], result["setting"]["compression"]
