@@ -105,6 +105,9 @@ def make_entry(run, folder):
     model = keras.saving.load_model(paths[".keras"], compile=False)
     # Not the run's: where it removed what was cut, its dense file is the smaller one's.
     dense_bytes, ratio = zoo_entry.against_dense(model, paths[".tflite"], seconds=2)
+    candidate = results["export"]["candidate"]
+    if "compaction" in results:  # the run exported the smaller model
+        candidate = f"compact {candidate}"
     card = {
         "name": name,
         "dataset": options["dataset"],
@@ -117,9 +120,7 @@ def make_entry(run, folder):
         "accuracy": zoo_entry.keras_accuracy(model, data),
         "tflite_accuracy": zoo_entry.tflite_accuracy(paths[".tflite"], data),
         **zoo_entry.connections(model),
-        # A run that removed what was cut exported the smaller model.
-        "candidate": "compact " * ("compaction" in results)
-        + results["export"]["candidate"],
+        "candidate": candidate,
         "dense_bytes": dense_bytes,
         "latency_ratio": ratio,
         "files": zoo_entry.file_figures(paths),

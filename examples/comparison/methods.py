@@ -12,6 +12,7 @@ from collections.abc import Callable
 import keras
 
 import scl_keras
+from comparison.tasks import FULLY_CONNECTED
 from scl_keras.pruning import GradualPruning, PolynomialDecay, Random, SynFlow
 
 SNIP_SAMPLES = 256
@@ -205,8 +206,9 @@ METHODS = {
 
 def methods_for(network):
     """Names of the methods that are each another one on a network."""
-    dense = network == "lenet_300_100"
-    return [name for name, m in METHODS.items() if not (dense and m.convolutions)]
+    if network not in FULLY_CONNECTED:
+        return list(METHODS)
+    return [name for name, method in METHODS.items() if not method.convolutions]
 
 
 def with_own_step():

@@ -71,6 +71,9 @@ TASKS = {
 }
 """The tasks by the name of their network."""
 
+FULLY_CONNECTED = ("lenet_300_100",)
+"""Networks without convolutions: a connection is one multiply-accumulate there."""
+
 COMPRESSIONS = (10, 30, 100, 300, 1000)
 SEEDS = (0, 1, 2)
 
