@@ -21,6 +21,9 @@ flags.DEFINE_enum(
 flags.DEFINE_float(
     "compression", 50, "Masked connections over those kept.", lower_bound=1
 )
+flags.DEFINE_enum(
+    "of", "connections", ["connections", "flops"], "What --compression counts."
+)
 flags.DEFINE_integer(
     "by_epoch", None, "Epoch at which it is reached; default: two thirds of --epochs."
 )
@@ -106,7 +109,7 @@ def cost_and_callbacks(epochs):
     by_epoch = None if FLAGS.smoke else FLAGS.by_epoch
     if FLAGS.connection_cost is None:
         target = scl_keras.TargetSparsity(
-            compression=FLAGS.compression, by_epoch=by_epoch
+            compression=FLAGS.compression, by_epoch=by_epoch, of=FLAGS.of
         )
         return {"cost": FLAGS.cost}, [target]
     arguments = {"cost": FLAGS.cost, "connection_cost": FLAGS.connection_cost}

@@ -238,8 +238,13 @@ class SCLOptimizer(PairedOptimizer):
     def _price(self, variable):
         """`n · c · p(s)`, without `n` where updates are per connection."""
         mask = variable.connection_mask
-        price = self._prices[id(variable)] * self.normalization.price_sizes(mask)
-        return price * mask.ste.derivative(ops.cast(variable + 0, "float32"))
+        slope = mask.ste.derivative(ops.cast(variable + 0, "float32"))
+        return self.price_of(mask) * slope
+
+    def price_of(self, mask):
+        """How fast a mask falls for each unit of cost: a float or array."""
+        price = self._prices[id(mask.variable)]
+        return price * self.normalization.price_sizes(mask)
 
     def connection_loss(self, count=Mask.count):
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.

@@ -20,16 +20,34 @@ def connection_prices(variables, cost):
     """
     if cost == "connections":
         return {id(v): 1.0 for v in variables}
-    masks = [v.connection_mask for v in variables]
-    unknown = [v.path for v in variables if v.connection_mask.positions is None]
+    positions = known_positions(variables, "cost='flops'")
+    sizes = [v.connection_mask.size for v in variables]
+    total = sum(p * size for p, size in zip(positions, sizes, strict=True))
+    if not total:  # no mask at all, or none whose connections multiply anything
+        return {id(v): 0.0 for v in variables}
+    mean = total / sum(sizes)
+    return {id(v): p / mean for v, p in zip(variables, positions, strict=True)}
+
+
+def known_positions(variables, argument):
+    """How many positions a connection behind each mask variable serves.
+
+    Args:
+        variables: List of mask variables.
+        argument: What needs to know it, as the user wrote it.
+
+    Returns:
+        List of ints.
+
+    Raises:
+        ValueError: If one isn't known, see `macs.record_positions`.
+    """
+    positions = [v.connection_mask.positions for v in variables]
+    unknown = [v.path for v, p in zip(variables, positions, strict=True) if p is None]
     if unknown:
         raise ValueError(
-            "`cost='flops'` needs a model that is built before `compile`, with inputs "
+            f"`{argument}` needs a model that is built before `compile`, with inputs "
             "of a known size, to count the positions that each connection serves. "
             "Received unknown sizes for: " + ", ".join(unknown)
         )
-    total = sum(mask.positions * mask.size for mask in masks)
-    if not total:  # no mask at all, or none whose connections multiply anything
-        return {id(v): 0.0 for v in variables}
-    mean = total / sum(mask.size for mask in masks)
-    return {id(v): v.connection_mask.positions / mean for v in variables}
+    return positions

@@ -70,11 +70,10 @@ def scl(model, run, data, epochs):
     return Prepared(scl_keras.sparsify(model), callbacks=[target])
 
 
-def scl_priced_by_flops(model, run, data, epochs):
-    """SCL that pays for multiply-accumulates; the target still counts connections."""
-    prepared = scl(model, run, data, epochs)
-    prepared.arguments = {"cost": "flops"}
-    return prepared
+def scl_of_flops(model, run, data, epochs):
+    """SCL that pays for multiply-accumulates, and has a target of them."""
+    target = scl_keras.TargetSparsity(compression=run.compression, of="flops")
+    return Prepared(scl_keras.sparsify(model), {"cost": "flops"}, callbacks=[target])
 
 
 def scl_without_normalization(model, run, data, epochs, mask_learning_rate):
@@ -178,7 +177,7 @@ METHODS = {
     "dense": Method("dense", dense),
     "scl": Method("SCL", scl),
     "scl_flops": Method(
-        'SCL, `cost="flops"`', scl_priced_by_flops, step="scl", convolutions=True
+        "SCL of multiply-accumulates", scl_of_flops, step="scl", convolutions=True
     ),
     "scl_raw": Method(
         "SCL without normalization",

@@ -7,9 +7,12 @@ import keras
 import numpy as np
 
 from scl_keras import backend
+from scl_keras.callbacks.budget import Budget
 from scl_keras.density import in_order, nearest, target_density
 from scl_keras.kernels import prunable_kernels
+from scl_keras.macs import record_positions
 from scl_keras.masks import _BARELY_KEPT, find_masks
+from scl_keras.prices import COSTS
 
 
 class TargetSparsity(keras.callbacks.Callback):
@@ -27,6 +30,11 @@ class TargetSparsity(keras.callbacks.Callback):
     is gone in one stroke, which makes the number exact, and the masks are frozen: what
     epochs are left fine-tune the weights.
 
+    With `of="flops"` `N` counts multiply-accumulates. This belongs to `cost="flops"` of
+    `compile`: what is paid for is what becomes less. (A target of connections with a
+    price on multiply-accumulates takes convolutions first, and where they have few
+    connections all may be gone before the number is met.)
+
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
     printed. Where a mask variable switches several connections (see `Granularity`), the
     number is met up to one switch.
@@ -43,12 +51,13 @@ class TargetSparsity(keras.callbacks.Callback):
         by_epoch: Number of epochs, from 1, after which it is reached. By default two
             thirds of the epochs of `fit`.
         verbose: 1 to print when it is reached, 0 not to.
+        of: What there is to be less of: `"connections"`, or `"flops"`.
 
     Raises:
         ValueError: If not exactly one target is given or one is out of range, or
-            `by_epoch` is no whole number; at the
-            start of `fit`, if it ends before `by_epoch` or the target leaves less than
-            a connection a layer.
+            `by_epoch` is no whole number, or `of` is something else; at the start of
+            `fit`, if it ends before `by_epoch`, the target leaves less than a
+            connection a layer, or multiply-accumulates can't be counted.
 
     Example:
 
@@ -57,7 +66,14 @@ class TargetSparsity(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, sparsity=None, compression=None, by_epoch=None, verbose=0):
+    def __init__(
+        self,
+        sparsity=None,
+        compression=None,
+        by_epoch=None,
+        verbose=0,
+        of="connections",
+    ):
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
         if by_epoch is not None and (by_epoch < 1 or by_epoch != int(by_epoch)):
@@ -65,8 +81,11 @@ class TargetSparsity(keras.callbacks.Callback):
                 "`by_epoch` must be a whole number >= 1, or None for two thirds of the "
                 f"epochs. Received: by_epoch={by_epoch}"
             )
+        if of not in COSTS:
+            raise ValueError(f"`of` must be one of {COSTS}. Received: of={of!r}")
         self.by_epoch = by_epoch and int(by_epoch)
         self.verbose = verbose
+        self.of = of
 
     def on_train_begin(self, logs=None):
         """Checks the target against the model and the length of the training."""
@@ -77,26 +96,16 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
                 f"Received: epochs={epochs}"
             )
-        self._masks = [mask for mask in find_masks(self.model) if mask.is_learned]
-        if not self._masks:
+        masks = [mask for mask in find_masks(self.model) if mask.is_learned]
+        if not masks:
             raise ValueError(
                 "`TargetSparsity` needs masks that are learned. Those that were made "
                 "with `ste=None`, as `prune` does, are fixed; `GradualPruning` changes "
                 f"such masks in training. Received: model '{self.model.name}'"
             )
-        self._size = sum(mask.size for mask in self._masks)
-        self._target = round(self.density * self._size)
-        self._largest = max(int(np.max(mask.sizes)) for mask in self._masks)
-        floor = sum(
-            mask.min_connections * int(np.max(mask.sizes)) for mask in self._masks
-        )
-        if self._target < max(floor, 1):
-            raise ValueError(
-                f"A density of {self.density:.3g} leaves {self._target} of "
-                f"{self._size} connections, less than one (or one block or channel, "
-                f"together {floor}) for each of {len(self._masks)} masks. Ask for less "
-                "sparsity."
-            )
+        if self.of == "flops":
+            record_positions(self.model)
+        self._budget = Budget(masks, self.of, self.density)
         self._know_steps(self.params.get("steps"))
 
     def _know_steps(self, steps):
@@ -131,65 +140,51 @@ class TargetSparsity(keras.callbacks.Callback):
             return
         self._close_the_gap()
         self.model.scl_optimizer.frozen.assign(True)
-        kept = self._kept()
+        budget = self._budget
         if logs is not None:
             cost = float(self.model.scl_optimizer.connection_loss())
-            density = kept / self._size
-            figures = (cost, density, 1 - density, self._size / kept)
+            kept = sum(int(mask.count()) for mask in budget.masks)
+            size = sum(mask.size for mask in budget.masks)
+            figures = (cost, kept / size, 1 - kept / size, size / kept)
             keys = ("connection_loss", "density", "sparsity", "compression")
             logs.update(zip(keys, figures, strict=True))
         labels = [k.label for k in self._kernels() if k.mask.held_up()]
         if labels:
             print("\nHeld up by their last connection: " + ", ".join(labels))
         if self.verbose:
-            print(f"\n{kept:,} of {self._size:,} connections kept; masks are frozen.")
+            kept, size, noun = budget.kept(), budget.size, budget.noun
+            print(f"\n{kept:,} of {size:,} {noun} kept; masks are frozen.")
 
     def on_train_end(self, logs=None):
         """Warns if the model isn't left with the target."""
-        if abs((kept := self._kept()) - self._target) >= self._largest:
+        budget = self._budget
+        if abs((kept := budget.kept()) - budget.target) >= budget.largest:
             warnings.warn(
-                f"Training ended with {kept:,} connections, not the {self._target:,} "
-                "asked for: it was stopped early, or a callback restored weights from "
-                "before they were reached. `EarlyStopping(start_from_epoch="
-                f"{self._end})` looks only at what comes after.",
+                f"Training ended with {kept:,} {budget.noun}, not the "
+                f"{budget.target:,} asked for: it was stopped early, or a callback "
+                "restored weights from before they were reached. "
+                f"`EarlyStopping(start_from_epoch={self._end})` looks only at what "
+                "comes after.",
                 stacklevel=2,
             )
-
-    def _kept(self):
-        return sum(int(mask.count()) for mask in self._masks)
 
     def _plan(self, t):
         """Number of connections planned to be kept at a share `t` of the way."""
         curve = 1 - (1 - min(t, 1.0)) ** 3
-        return round(self._size * math.exp(math.log(self.density) * curve))
+        return round(self._budget.size * math.exp(math.log(self.density) * curve))
 
     def _kernels(self):
         kernels = prunable_kernels(self.model)
         return [k for k in kernels if k.mask is not None and k.mask.is_learned]
 
-    def _values(self):
-        return [mask.values().ravel() for mask in self._masks]
-
-    def _sizes(self):
-        return [
-            np.broadcast_to(mask.sizes, mask.variable.shape).ravel()
-            for mask in self._masks
-        ]
+    def _heights(self):
+        optimizer = self.model.scl_optimizer
+        optimizer.build(self.model.trainable_variables)  # if no step has done it yet
+        masks = self._budget.masks
+        return self._budget.heights([optimizer.price_of(mask) for mask in masks])
 
     def _distance(self, count):
-        """How far all mask variables must fall for `count` connections to be kept."""
-        values = np.concatenate(self._values())
-        if self._largest > 1:
-            stride = max(1, values.size // _SAMPLE)
-            values, sizes = values[::stride], np.concatenate(self._sizes())[::stride]
-            order, kept = in_order(values, sizes)
-            return float(values[order[nearest(kept, count / stride) - 1]])
-        kept = values[values > 0]  # few, after a while, and mostly enough
-        values = kept if kept.size >= count else values
-        stride = max(1, values.size // _SAMPLE)
-        values = values[::stride]
-        rank = min(max(round(count / stride), 1), values.size)
-        return float(np.partition(values, -rank)[-rank])
+        return self._budget.distance(self._heights(), count)
 
     def _steer(self, done):
         """One step of the controller, with `done` of its training steps done.
@@ -229,29 +224,29 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
-        values = self._values()
-        for mask, value in zip(self._masks, values, strict=True):
+        budget, heights = self._budget, self._heights()
+        highest = [height.max() for height in heights]
+        for mask, height in zip(budget.masks, heights, strict=True):
             if mask.min_connections:  # every layer's strongest connection comes first
-                value[np.argmax(value)] = np.inf
-        ranked = np.concatenate(values)
-        order, sums = in_order(ranked, np.concatenate(self._sizes()))
-        number = max(nearest(sums, self._target), int(np.isinf(ranked).sum()))
+                height[np.argmax(height)] = np.inf
+        ranked = np.concatenate(heights)
+        order, sums = in_order(ranked, budget.sizes())
+        number = max(nearest(sums, budget.target), int(np.isinf(ranked).sum()))
         kept = np.zeros(ranked.size, bool)
         kept[order[:number]] = True
         cutoff = ranked[kept].min()
         start = 0
-        for mask, value in zip(self._masks, values, strict=True):
-            stop = start + value.size
-            chosen = kept[start:stop].reshape(mask.variable.shape)
+        for mask, top in zip(budget.masks, highest, strict=True):
             s = mask.values()
+            stop = start + s.size
+            chosen = kept[start:stop].reshape(s.shape)
             moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
-            if chosen.sum() == 1 and (s.max() < cutoff or mask.held_up()):
+            if chosen.sum() == 1 and (top < cutoff or mask.held_up()):
                 moved[chosen] = _BARELY_KEPT
             mask.variable.assign(moved)
             start = stop
 
 
-_SAMPLE = 50_000
 _HORIZON = 5  # looks
 _GAIN = 0.25
 _NEAR = 1e-3

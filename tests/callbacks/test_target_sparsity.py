@@ -279,6 +279,7 @@ def test_a_training_that_is_resumed_steers_as_if_it_had_not_stopped(tmp_path):
         ({"compression": 0.5}, "compression=0.5"),
         ({"compression": float("nan")}, "compression=nan"),
         ({"sparsity": 0.5, "by_epoch": 0}, "by_epoch=0"),
+        ({"sparsity": 0.5, "of": "bytes"}, "of='bytes'"),
     ],
 )
 def test_bad_arguments_are_refused_and_repeated(arguments, message):
@@ -340,3 +341,45 @@ def test_early_stopping_from_its_epoch_on_keeps_the_target():
     )
     _fit(model, best, controller, epochs=4)
     _assert_reached(model, 0.1)
+
+
+def _macs(model):
+    """Multiply-accumulates of the connections kept, and of all, by hand."""
+    kept = total = 0
+    for layer in model.layers:
+        if (mask := getattr(layer, "kernel_mask", None)) is not None:
+            pixels = math.prod(layer.output.shape[1:-1])
+            kept += int((mask.variable.numpy() > 0).sum()) * pixels
+            total += mask.size * pixels
+    return kept, total
+
+
+def test_multiply_accumulates_are_counted_where_they_are_the_target():
+    shares = {}
+    for cost in ("flops", "connections"):
+        model = _sparse("lenet_5")
+        target = TargetSparsity(compression=8, of="flops")
+        _fit(model, target, count=512, epochs=6, cost=cost)
+        kept, total = _macs(model)
+        largest = 8 * 8  # positions that one connection of the first layer serves
+        assert kept == pytest.approx(total / 8, abs=largest)
+        shares[cost] = sum(_counts(model)) / _size(model)
+    # Where work is paid for, the many connections that do little of it stay longer.
+    print(shares)
+    assert shares["flops"] > 2 * shares["connections"]
+
+
+@pytest.mark.slow
+def test_work_that_is_paid_for_goes_without_the_accuracy():
+    model = _sparse("lenet_5")
+    target = TargetSparsity(compression=10, of="flops", by_epoch=16)
+    _fit(model, target, count=1437, epochs=24, cost="flops")
+    predicted = model.predict(DIGITS.x_test, verbose=0).argmax(-1)
+    assert np.mean(predicted == DIGITS.y_test) > 0.9
+
+
+def test_work_of_unknown_size_cannot_be_a_target():
+    layers = [keras.Input((None, None, 1)), keras.layers.Conv2D(10, 3)]
+    layers += [keras.layers.GlobalAveragePooling2D()]
+    with pytest.raises(ValueError, match="of='flops'.*known size.*conv2d"):
+        _fit(sparsify(keras.Sequential(layers)), TargetSparsity(0.5, of="flops"))
