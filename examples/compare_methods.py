@@ -3,7 +3,7 @@ r"""Compares methods of sparse training: same data, network, epochs, initial wei
     python examples/compare_methods.py --network=lenet_300_100
     python examples/compare_methods.py --network=resnet --epochs=3 --samples=10000
     python examples/compare_methods.py --network=lenet_300_100 --costs --notrain
-    python examples/compare_methods.py --notrain --readme=README.md
+    python examples/compare_methods.py --notrain --out=examples/study
 
 Every run of a network has the same epochs in all, starts from the same initial weights
 (those of its seed), and trains weights with Adam whose rate decays by a cosine over
@@ -37,12 +37,13 @@ shared in --out/pretrained. Then it writes, of all results in --out:
     comparison.md     accuracy by method and compression; bold: the best
     frontier.png      accuracy by effective compression, and by multiply-accumulates
     costs/*.json      with --costs: time and memory of a training step (run it quietly)
+
+In examples/study are the runs that the README's table is made of, by the last of the
+lines above with --readme=README.md.
 """
 
 import dataclasses
-import json
 import os
-import pathlib
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
@@ -132,19 +133,16 @@ def measure_costs(task, store):
     """Times the steps of all methods on a task, and keeps the figures."""
     turns, seconds = (2, 0.01) if FLAGS.smoke else (FLAGS.turns, 0.3)
     figures = costs.measure(task, turns, seconds, lambda x: tqdm(x, task.network))
-    path = store.folder / "costs" / f"{task.network}.json"
-    records.write_json(path, {**figures, "versions": records.versions()})
+    store.keep_costs(task.network, figures)
 
 
 def show(store):
     """Writes the table and the picture, and prints the table."""
-    measured = sorted(store.folder.glob("costs/*.json"))
-    found = [json.loads(pathlib.Path(path).read_text()) for path in measured]
     results = store.all()
     if not results and FLAGS.costs:
         print(f"No runs yet to make a table of. Costs are in {store.folder}/costs.")
         return
-    text = tables.report(results, found)
+    text = tables.report(results, store.costs())
     records.write_text(store.folder / "comparison.md", text)
     frontier.draw(results).savefig(store.folder / "frontier.png", dpi=100)
     if FLAGS.readme is not None:

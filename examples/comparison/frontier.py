@@ -18,7 +18,8 @@ AXES = {
 }
 """What is drawn to the right, and how it is found in a result."""
 
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.97, 0.98, 0.985, 0.99, 0.995)
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.95, 0.97, 0.98)
+TICKS += (0.985, 0.99, 0.995)
 
 
 def draw(results):
@@ -31,14 +32,14 @@ def draw(results):
         results: Dicts as `Store` keeps them.
 
     Returns:
-        A matplotlib `Figure`: a column for each task, a row for each of `AXES`.
+        A matplotlib `Figure`: a row for each task, a column for each of `AXES`.
     """
     tasks = groups(results)
-    size = (1 + 5.5 * len(tasks), 9)
+    size = (1 + 5.5 * len(AXES), 4.5 * len(tasks))
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(AXES), len(tasks), squeeze=False)
-    for column, (task, some) in zip(panels.T, tasks.items(), strict=True):
-        for axes, (label, value) in zip(column, AXES.items(), strict=True):
+    panels = figure.subplots(len(tasks), len(AXES), squeeze=False)
+    for row, (task, some) in zip(panels, tasks.items(), strict=True):
+        for axes, (label, value) in zip(row, AXES.items(), strict=True):
             _panel(axes, some, value)
             title = f"{TITLES[task.network]}, {TITLES[task.dataset]}"
             axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
@@ -48,7 +49,11 @@ def draw(results):
         lines, labels = axes.get_legend_handles_labels()
         handles |= dict(zip(labels, lines, strict=True))
     figure.legend(
-        handles.values(), handles.keys(), loc="outside right center", fontsize="small"
+        handles.values(),
+        handles.keys(),
+        loc="outside upper center",
+        ncols=4,
+        fontsize="small",
     )
     return figure
 

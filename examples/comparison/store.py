@@ -44,6 +44,16 @@ class Store:
         paths = sorted(self.folder.glob("runs/*/*.json"))
         return [json.loads(path.read_text()) for path in paths]
 
+    def costs(self):
+        """All measurements of steps that were kept."""
+        paths = sorted(self.folder.glob("costs/*.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    def keep_costs(self, network, figures):
+        """Writes the measurement of a network's steps, a dict."""
+        document = {**figures, "versions": versions()}
+        write_json(self.folder / "costs" / f"{network}.json", document)
+
     def weights(self, name, make):
         """Arrays that several runs share, made once: those of dense pre-training.
 
