@@ -92,6 +92,7 @@ def test_sequences(make, rng, tmp_path):
     check(make(), rng, tmp_path / "m.keras", True)
 
 
+@pytest.mark.slow
 def test_a_transformer_is_exported(rng, tmp_path):
     sparse = sparsify(transformer())
     for mask in find_masks(sparse):

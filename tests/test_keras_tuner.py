@@ -8,6 +8,7 @@ import scl_keras
 from scl_keras.datasets import load_dataset
 
 
+@pytest.mark.slow
 # KerasTuner names its threads in the old way.
 @pytest.mark.filterwarnings("ignore:(currentThread|getName):DeprecationWarning")
 # It loads weights before the optimizer is built, and Keras says so of every one.

@@ -33,7 +33,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     ("method", "callback", "kill"),
     [
-        ("scl", "keras", "mid_epoch"),
+        pytest.param("scl", "keras", "mid_epoch", marks=pytest.mark.slow),
         pytest.param("scl", "safe", "mid_epoch", marks=pytest.mark.slow),
         ("scl", "safe", "while_writing"),
         pytest.param("switcher", "keras", "mid_epoch", marks=pytest.mark.slow),

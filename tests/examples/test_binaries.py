@@ -84,9 +84,8 @@ def test_train_dense_writes_a_model(tmp_path):
     assert keras.models.load_model(tmp_path / "o" / "dense.keras").built
 
 
-@pytest.mark.parametrize(
-    "method", ["switcher", pytest.param("magnitude", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["switcher", "magnitude"])
 def test_train_switcher_writes_what_it_says(method, tmp_path):
     flags = ["--smoke", "--noexport", "--start=scratch", f"--method={method}"]
     result = run("train_switcher", *flags, "--out=o", cwd=tmp_path)
@@ -131,12 +130,17 @@ def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("train_scl", ["--compression=0.5"], "compression"),
         ("train_scl", ["--dataset=mnist", "--data_dir=nowhere"], "download"),
-        ("train_scl", ["one"], "Unexpected"),
         ("export_tflite", ["--model=nothing.keras"], "nothing.keras"),
         ("sweep", ["--vary=ste"], "--vary"),
-        ("sweep", ["--", "--nothing"], "nothing"),
+        *(
+            pytest.param(*mistake, marks=pytest.mark.slow)
+            for mistake in [
+                ("train_scl", ["--compression=0.5"], "compression"),
+                ("train_scl", ["one"], "Unexpected"),
+                ("sweep", ["--", "--nothing"], "nothing"),
+            ]
+        ),
     ],
 )
 def test_mistakes_end_in_one_line_and_no_traceback(name, arguments, words, tmp_path):
@@ -146,6 +150,7 @@ def test_mistakes_end_in_one_line_and_no_traceback(name, arguments, words, tmp_p
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_any_model_is_exported(smoke, tmp_path):
     """A stock model of a file, on inputs of another, with labels."""
     data = load_dataset("digits")
