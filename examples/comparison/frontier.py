@@ -21,6 +21,9 @@ AXES = {
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
+VARIANTS = {"scl_slow": "-.", "scl_flops": ":"}
+"""How other ways of SCL are drawn, in its color."""
+
 
 def draw(results):
     """Draws accuracy by effective compression, and by multiply-accumulates.
@@ -64,7 +67,7 @@ def _panel(axes, results, value):
         if not result["cut_off"]:
             setting = result["setting"]
             points[setting["method"]][setting["compression"]].append(result)
-    colored = [name for name, method in METHODS.items() if not method.convolutions]
+    colored = [name for name, method in METHODS.items() if method.step != "scl"]
     for name, method in METHODS.items():
         if name not in points:
             continue
@@ -76,8 +79,8 @@ def _panel(axes, results, value):
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
-        number = colored.index(method.step if method.convolutions else name)
-        line = ":" if method.convolutions else "-" if number < 5 else "--"
+        number = colored.index("scl" if method.step == "scl" else name)
+        line = VARIANTS.get(name, "-" if number < 5 else "--")
         style = {"color": f"C{number - 1}", "linestyle": line}
         axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
         low, high = map(min, accuracies), map(max, accuracies)
