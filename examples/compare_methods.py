@@ -73,6 +73,9 @@ flags.DEFINE_integer("samples", None, "Training samples, the first ones; default
 flags.DEFINE_float("width", None, "Multiplier on filters, of networks that have one.")
 flags.DEFINE_bool("jit_compile", None, "Compile steps with XLA; default: by network.")
 flags.DEFINE_bool("train", True, "Make the runs that are missing.")
+flags.DEFINE_integer(
+    "runs_per_process", 50, "Runs after which it starts itself anew.", lower_bound=1
+)
 flags.DEFINE_bool("costs", False, "Measure time and memory of a training step.")
 flags.DEFINE_integer("turns", 20, "Turns of each method's step.", lower_bound=1)
 flags.DEFINE_string("readme", None, "Markdown file to write the table into.")
@@ -127,7 +130,11 @@ def make_runs(tasks, store):
     def load(task):
         return task.load(FLAGS.data_dir, FLAGS.download)
 
-    study.complete(runs, store, load, records.command_line())
+    command, at_most = records.command_line(), FLAGS.runs_per_process
+    if not study.complete(runs, store, load, command, at_most=at_most):
+        # What XLA compiled stays in memory, in hundreds of mappings a run. Linux allows
+        # a process 65,530, and TensorFlow crashes when it gets no more.
+        os.execv(sys.executable, [sys.executable, *sys.argv])
 
 
 def measure_costs(task, store):

@@ -45,7 +45,7 @@ def plan(tasks, methods, compressions, seeds):
     return list(dict.fromkeys(runs))
 
 
-def complete(runs, store, load, command, train=train):
+def complete(runs, store, load, command, train=train, at_most=None):
     """Makes the runs that the store doesn't have yet, with a progress bar over all.
 
     Args:
@@ -54,11 +54,15 @@ def complete(runs, store, load, command, train=train):
         load: Function from a `Task` to its data.
         command: What to note as the command of these runs.
         train: Function from a `Run`, its data and the store to a dict of figures.
+        at_most: Number of runs to make, or None for all.
+
+    Returns:
+        Whether all are there.
     """
     missing = [run for run in runs if store.find(run) is None]
     task = data = None
     with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar:
-        for run in missing:
+        for run in missing[:at_most]:
             bar.set_postfix_str(run.name)
             if run.task != task:  # one at a time: they are large
                 task, data = run.task, load(run.task)
@@ -67,3 +71,4 @@ def complete(runs, store, load, command, train=train):
                     result = train(run, data, store)
                 store.keep(run, result, command)
             bar.update()
+    return at_most is None or len(missing) <= at_most

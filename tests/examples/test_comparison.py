@@ -112,6 +112,15 @@ def test_weights_that_runs_share_are_made_once(tmp_path):
     assert len(calls) == 1
 
 
+def test_a_study_can_be_made_in_parts(tmp_path):
+    runs = study.plan([TASK], ["dense", "scl"], [10, 100], [0])
+    store, made, done = Store(tmp_path), [], []
+    while not (done and done[-1]):
+        arguments = lambda task: 7, "c", killed_after(99, made)
+        done.append(study.complete(runs, store, *arguments, at_most=2))
+    assert done == [False, True] and made == [run.name for run in runs]
+
+
 def test_flops_are_priced_where_there_are_convolutions():
     for name in TASKS:
         runs = study.plan([TASKS[name]], ["scl", "scl_flops"], [10], [0])
@@ -259,9 +268,10 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"{tables.BEGIN}\n{tables.END}\n")
     names = methods_for("lenet_300_100")
-    methods = f"--methods={','.join(names)}"
-    command = [sys.executable, str(SCRIPT), "--smoke", methods]
-    command += [f"--out={tmp_path / 'o'}", f"--readme={readme}"]
+    # It starts itself anew on the way.
+    options = ["--smoke", "--runs_per_process=5", f"--methods={','.join(names)}"]
+    options.append(f"--readme={readme}")
+    command = [sys.executable, str(SCRIPT), *options, f"--out={tmp_path / 'o'}"]
     times = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True)
@@ -282,9 +292,8 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
             assert result["effective_compression"] == pytest.approx(asked, rel=0.01)
         elif name != "tfmot":  # which rounds in each layer
             assert result["direct_compression"] == pytest.approx(asked, rel=0.01)
-        assert result["command"] == (
-            f"python examples/compare_methods.py --smoke {methods} --readme={readme}"
-        )
+        words = ["python", "examples/compare_methods.py", *options]
+        assert result["command"] == " ".join(words)
         assert {"keras", "tensorflow", "scl_keras"} <= set(result["versions"])
     assert (tmp_path / "o" / "frontier.png").stat().st_size > 10_000
 
