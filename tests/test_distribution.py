@@ -18,7 +18,10 @@ SCRIPT = pathlib.Path(__file__).with_name("mirrored_process.py")
     "cases",
     [
         ["feature", "bad batch", "target"],
-        pytest.param(["network", "none", "momentum"], marks=pytest.mark.slow),
+        pytest.param(
+            ["network", "feature", "none", "momentum", "bad batch", "target"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=" ".join,
 )

@@ -365,7 +365,6 @@ def test_multiply_accumulates_are_counted_where_they_are_the_target():
         assert kept == pytest.approx(total / 8, abs=largest)
         shares[cost] = sum(_counts(model)) / _size(model)
     # Where work is paid for, the many connections that do little of it stay longer.
-    print(shares)
     assert shares["flops"] > 2 * shares["connections"]
 
 

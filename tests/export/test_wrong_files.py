@@ -100,7 +100,7 @@ def random_models(test):
 
 
 FAST = settings(
-    max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 MANY = settings(FAST, max_examples=200)
 
