@@ -21,7 +21,7 @@ AXES = {
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
-VARIANTS = {"scl_slow": "-.", "scl_flops": ":"}
+VARIANTS = {"scl_feature": "--", "scl_slow": "-.", "scl_flops": ":"}
 """How other ways of SCL are drawn, in its color."""
 
 
@@ -67,7 +67,7 @@ def _panel(axes, results, value):
         if not result["cut_off"]:
             setting = result["setting"]
             points[setting["method"]][setting["compression"]].append(result)
-    colored = [name for name, method in METHODS.items() if method.step != "scl"]
+    colored = [name for name in METHODS if name not in VARIANTS]
     for name, method in METHODS.items():
         if name not in points:
             continue
@@ -79,7 +79,7 @@ def _panel(axes, results, value):
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
-        number = colored.index("scl" if method.step == "scl" else name)
+        number = colored.index("scl" if name in VARIANTS else name)
         line = VARIANTS.get(name, "-" if number < 5 else "--")
         style = {"color": f"C{number - 1}", "linestyle": line}
         axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)

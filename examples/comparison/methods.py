@@ -70,6 +70,13 @@ def scl(model, run, data, epochs):
     return Prepared(scl_keras.sparsify(model), callbacks=[target])
 
 
+def scl_by_feature(model, run, data, epochs):
+    """SCL whose mask gradients are normalized for each feature, as in its paper."""
+    prepared = scl(model, run, data, epochs)
+    prepared.arguments = {"normalization": "feature"}
+    return prepared
+
+
 def scl_with_slow_masks(model, run, data, epochs, mask_learning_rate):
     """SCL whose masks learn more slowly than by default.
 
@@ -188,6 +195,7 @@ def updates(run, data, epochs, frequency):
 METHODS = {
     "dense": Method("dense", dense),
     "scl": Method("SCL", scl),
+    "scl_feature": Method("SCL, normalized by feature", scl_by_feature),
     "scl_slow": Method(
         "SCL, masks ten times slower",
         scl_with_slow_masks,

@@ -16,8 +16,9 @@ NOTE = (
     "Test accuracy in percent after the last epoch, mean ± standard deviation over "
     "seeds, by the compression that was asked for; in brackets the effective "
     "compression where another one came out. Cut off: no path from input to output "
-    "is left. Bold: the best mean of a column."
+    "is left. Bold: the best mean of a column, of those as sparse as was asked for."
 )
+TOLERANCE = 0.05  # of a compression: less isn't worth a remark
 COSTS_NOTE = (
     "Step: median time of a step with masks, as a ratio to the dense network's; "
     "memory: peak of training beyond that of the process before."
@@ -134,11 +135,14 @@ def _table(task, results, costs):
 
 
 def _best(cells, compression):
-    """The method with the best mean accuracy, of those that were never cut off."""
+    """The method with the best mean accuracy, cut as far as asked and never off."""
     means = {
         name: statistics.mean(r["accuracy"] for r in some)
         for (name, asked), some in cells.items()
-        if asked == compression and name != "dense" and not _cut_off(some)
+        if asked == compression
+        and name != "dense"
+        and not _cut_off(some)
+        and _effective(some) >= (1 - TOLERANCE) * compression
     }
     return max(means, key=means.get, default=None)
 
@@ -151,8 +155,8 @@ def _cell(results, compression, most):
     if not connected:
         return "cut off"
     notes = []
-    effective = geometric_mean([r["effective_compression"] for r in connected])
-    if abs(effective / compression - 1) > 0.05:
+    effective = _effective(connected)
+    if abs(effective / compression - 1) > TOLERANCE:
         notes.append(f"{effective:,.0f}x")
     if lost := _cut_off(results):
         notes.append(f"{lost} of {len(results)} cut off")
@@ -160,6 +164,11 @@ def _cell(results, compression, most):
         notes.append(f"{len(results)} of {most} seeds")
     text = _accuracy(connected)
     return f"{text} ({', '.join(notes)})" if notes else text
+
+
+def _effective(results):
+    """What is connected, of runs that aren't cut off."""
+    return geometric_mean([r["effective_compression"] for r in results])
 
 
 def _accuracy(results):

@@ -164,6 +164,8 @@ def test_the_table_has_means_deviations_and_what_else_must_be_said():
         result_of("scl", 100.0, 0, 0.9),
         result_of("lamp", 100.0, 0, 0.8),
         result_of("lamp", 100.0, 1, 0.96),
+        result_of("synflow", 100.0, 0, 0.98, effective=60.0),
+        result_of("synflow", 100.0, 1, 0.98, effective=60.0),
     ]
     table = rows(tables.report(results))
     assert table["method"] == ["10x", "100x"]
@@ -174,6 +176,8 @@ def test_the_table_has_means_deviations_and_what_else_must_be_said():
     assert table["gradual magnitude"] == ["99.00 (1 of 2 cut off)", "-"]
     assert table["TFMOT `prune_low_magnitude`"] == ["cut off", "-"]
     assert table["LAMP, one-shot"] == ["-", "88.00 ± 11.31"]
+    # Nor is one with more connections than others were given.
+    assert table["SynFlow"] == ["-", "98.00 ± 0.00 (60x)"]
     frontier.draw(results)
 
 
