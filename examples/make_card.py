@@ -103,11 +103,7 @@ def make_entry(run, folder):
             )
     data = load_dataset(options["dataset"], data_dir=FLAGS.data_dir)
     model = keras.saving.load_model(paths[".keras"], compile=False)
-    # Not the run's: where it removed what was cut, its dense file is the smaller one's.
     dense_bytes, ratio = zoo_entry.against_dense(model, paths[".tflite"], seconds=2)
-    candidate = results["export"]["candidate"]
-    if "compaction" in results:  # the run exported the smaller model
-        candidate = f"compact {candidate}"
     card = {
         "name": name,
         "dataset": options["dataset"],
@@ -120,7 +116,7 @@ def make_entry(run, folder):
         "accuracy": zoo_entry.keras_accuracy(model, data),
         "tflite_accuracy": zoo_entry.tflite_accuracy(paths[".tflite"], data),
         **zoo_entry.connections(model),
-        "candidate": candidate,
+        "candidate": results["export"]["candidate"],
         "dense_bytes": dense_bytes,
         "latency_ratio": ratio,
         "files": zoo_entry.file_figures(paths),

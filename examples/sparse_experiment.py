@@ -44,7 +44,7 @@ def run(make_sparse, name, file, compacts=False):
             epochs, to the trained sparse model and its `History`.
         name: What the run is called.
         file: Name of the file for the sparse network.
-        compacts: Whether to remove what is cut, and export the smaller network.
+        compacts: Whether to save the smaller network without what is cut, too.
     """
     data, train, test = experiment.load_data()
     folder = experiment.out_folder()
@@ -82,11 +82,10 @@ def run(make_sparse, name, file, compacts=False):
         f"{name}: accuracy {dense_accuracy:.2%} dense, {accuracy:.2%} sparse; "
         f"{kept:,} of {size:,} connections kept ({size / kept:.1f}x)"
     )
-    exported = model
     if compacts:
-        exported = scl_keras.compact(model)
-        exported.save(folder / "compacted.keras")
-        compaction = scl_keras.compaction_report(model, exported)
+        smaller = scl_keras.compact(model)
+        smaller.save(folder / "compacted.keras")
+        compaction = scl_keras.compaction_report(model, smaller)
         print(compaction)
         results["compaction"] = compaction.as_dict()
         line += (
@@ -95,7 +94,7 @@ def run(make_sparse, name, file, compacts=False):
         )
     if FLAGS.export:
         report = scl_keras.export_tflite(
-            exported, folder / "model.tflite", samples=test[0][:256]
+            model, folder / "model.tflite", samples=test[0][:256]
         )
         print(report)
         results["export"] = report.as_dict()

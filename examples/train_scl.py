@@ -18,8 +18,8 @@ table of the layers, and writes to the folder --out:
     results.json     all figures, with seed, flags and versions
 
 With --target=compact or tflite-dense, or --granularity=channel, masks switch channels.
-What is cut is then removed, so that the network gets faster everywhere, and
-model.tflite is that of
+What is cut can then be removed, so that the network gets faster everywhere:
+model.tflite is made so if that is best, and written is also
 
     compacted.keras  the smaller network, a stock Keras model
 """

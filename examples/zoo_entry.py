@@ -197,11 +197,12 @@ def write_index(folder):
         "",
         '`scl_keras.zoo.load("NAME")` loads one; `python examples/verify_models.py` '
         "checks every figure here against the files and the data. Dense is the network "
-        "that masks were learned from, after the dense epochs of the card's command; "
-        "learning them goes on for more.",
+        "that masks were learned from, after `--dense_epochs` of the card's command. "
+        "The sparse one has trained for `--epochs` on top of these, and may be ahead "
+        "for that reason alone.",
         "",
-        "| name | dense | sparse | TFLite | effective compression | bytes, dense |",
-        "|---|---|---|---|---|---|",
+        "| name | dense | sparse | TFLite | effective compression | bytes | dense |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in zoo.names(folder):
         card = zoo.load_card(name, folder)
@@ -209,6 +210,6 @@ def write_index(folder):
             f"| [{name}]({name}.md) | {card['dense_accuracy']:.2%} | "
             f"{card['accuracy']:.2%} | {card['tflite_accuracy']:.2%} | "
             f"{card['effective_compression']:.1f}x | "
-            f"{card['files']['.tflite']['bytes']:,}, {card['dense_bytes']:,} |"
+            f"{card['files']['.tflite']['bytes']:,} | {card['dense_bytes']:,} |"
         )
     write_text(folder / "README.md", "\n".join(lines) + "\n")

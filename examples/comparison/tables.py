@@ -21,7 +21,8 @@ NOTE = (
 TOLERANCE = 0.05  # of a compression: less isn't worth a remark
 COSTS_NOTE = (
     "Step: median time of a step with masks, as a ratio to the dense network's; "
-    "memory: peak of training beyond that of the process before."
+    "memory: peak of training beyond that of the process before. TFMOT trains on "
+    "`tf_keras`, whose dense step takes {} of that of Keras 3 here, table by table."
 )
 
 
@@ -61,11 +62,15 @@ def report(results, costs=()):
     if not results:
         raise ValueError("No results yet: nothing to make a table of.")
     costs = {cost["task"]["network"]: cost for cost in costs}
+    tasks = groups(results)
     parts = [NOTE] + [
         f"{describe(task, some)}\n\n{_table(task, some, costs.get(task.network))}"
-        for task, some in groups(results).items()
+        for task, some in tasks.items()
     ]
-    return "\n\n".join(parts + [COSTS_NOTE] * bool(costs)) + "\n"
+    legacy = [_ratio("tf_keras", costs[t.network]) for t in tasks if t.network in costs]
+    if legacy:
+        parts.append(COSTS_NOTE.format(", ".join(legacy)))
+    return "\n\n".join(parts) + "\n"
 
 
 def describe(task, results):
@@ -185,13 +190,14 @@ def _cut_off(results):
 def _costs(name, costs):
     """Time of a step to that of a dense one, and memory beyond that of dense."""
     name = METHODS[name].step or name
-    seconds, peaks = costs["seconds"], costs["bytes"]
-    ratio, memory = "-", "-"
-    if name in seconds:
-        ratio = f"{seconds[name] / seconds['dense']:.2f}"
-    if name in peaks:
-        memory = f"{peaks[name] / 2**20:,.0f} MiB"
-    return [ratio, memory]
+    peaks = costs["bytes"]
+    memory = f"{peaks[name] / 2**20:,.0f} MiB" if name in peaks else "-"
+    return [_ratio(name, costs), memory]
+
+
+def _ratio(name, costs):
+    seconds = costs["seconds"]
+    return f"{seconds[name] / seconds['dense']:.2f}" if name in seconds else "-"
 
 
 def geometric_mean(values):
