@@ -33,7 +33,7 @@ def test_a_run_becomes_an_entry_that_is_verified_and_damage_is_found(tmp_path):
     assert small < (tmp_path / "r" / "stripped.keras").stat().st_size / 3
     right = run("verify_models", "--folder=z", "--seconds=0.1", cwd=tmp_path)
     assert right.returncode == 0, right.stderr
-    assert "18 of 18 figures right" in right.stdout and "x as fast" in right.stdout
+    assert "21 of 21 figures right" in right.stdout and "x as fast" in right.stdout
     with (tmp_path / "z" / "mine.tflite").open("ab") as file:
         file.write(b"0")
     damaged = run("verify_models", "--folder=z", "--seconds=0", cwd=tmp_path)
