@@ -18,7 +18,7 @@ AXES = {
 }
 """What is drawn to the right, and how it is found in a result."""
 
-TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.88, 0.9, 0.92, 0.95, 0.97, 0.98)
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
 VARIANTS = {"scl_feature": "--", "scl_slow": "-.", "scl_flops": ":"}
