@@ -151,7 +151,7 @@ class SCLModel(keras.Model):
         connection cost's and updates masks and weights; doing it there rather than here
         lets loss scaling, gradient accumulation and custom loops have it too. It skips
         batches with a NaN or infinite gradient; here, statistics such as those of batch
-        normalization are kept from becoming NaN by them.
+        normalization are kept from them.
         """
         return backend.train_step(self, super().train_step, *args)
 
@@ -167,8 +167,13 @@ class SCLModel(keras.Model):
         """
         statistics = running_statistics(self)
         before = [v + 0 for v in statistics]
+        skipped_before = self.scl_optimizer.skipped_updates + 0
         moving = self.statistics_move()
         logs = step()
+        # A NaN may stop short of them: on some processors TensorFlow's `relu` makes 0
+        # of it.
+        used = ops.equal(self.scl_optimizer.skipped_updates + 0, skipped_before)
+        moving = ops.logical_and(moving, used)
         for variable, value in zip(statistics, before, strict=True):
             new = ops.convert_to_tensor(variable)
             taken = ops.logical_and(moving, ops.isfinite(new))

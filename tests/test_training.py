@@ -684,8 +684,11 @@ def test_a_bad_batch_does_not_spoil_batch_normalization(bad, jit_compile, digits
     broken = x.copy()
     broken[3, 2, 2] = bad
     model.train_on_batch(broken, y)
+    overflowing = np.full(len(x), 3e38)  # of outputs and statistics that are finite
+    model.train_on_batch(x[::-1] / 2, y, sample_weight=overflowing)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+    assert int(model.scl_optimizer.skipped_updates.numpy()) == 2
     model.train_on_batch(x, y)
     assert np.isfinite(model.predict(x, verbose=0)).all()
     normalization = model.layers[2]
