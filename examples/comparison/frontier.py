@@ -35,17 +35,21 @@ def draw(results):
         results: Dicts as `Store` keeps them.
 
     Returns:
-        A matplotlib `Figure`: a row for each task, a column for each of `AXES`.
+        A matplotlib `Figure`: a row for each task, a column for each of `AXES`. Tasks
+        with a single compression, which are no frontiers, are drawn if there are no
+        others.
     """
     tasks = groups(results)
+    tasks = {t: some for t, some in tasks.items() if _is_frontier(some)} or tasks
     size = (1 + 5.5 * len(AXES), 4.5 * len(tasks))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(tasks), len(AXES), squeeze=False)
     for row, (task, some) in zip(panels, tasks.items(), strict=True):
         for axes, (label, value) in zip(row, AXES.items(), strict=True):
-            _panel(axes, some, value)
             title = f"{TITLES[task.network]}, {TITLES[task.dataset]}"
             axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
+            axes.set_xlim(_limits(some, value))
+            _panel(axes, some, value)
             _stretch(axes)
     handles = {}
     for axes in panels.flat:
@@ -59,6 +63,21 @@ def draw(results):
         fontsize="small",
     )
     return figure
+
+
+def _limits(results, value):
+    """Around all values, and apart where they are alike."""
+    shown = [
+        value(r)
+        for r in results
+        if not r["cut_off"] and r["setting"]["method"] != "dense"
+    ]
+    return min(shown, default=1) / 1.3, max(shown, default=1) * 1.3
+
+
+def _is_frontier(results):
+    settings = [r["setting"] for r in results]
+    return len({s["compression"] for s in settings if s["method"] != "dense"}) > 1
 
 
 def _panel(axes, results, value):

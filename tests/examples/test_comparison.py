@@ -181,6 +181,15 @@ def test_the_table_has_means_deviations_and_what_else_must_be_said():
     frontier.draw(results)
 
 
+def test_a_task_with_one_compression_is_drawn_only_without_frontiers():
+    single = result_of("scl", 10.0, 0, 0.7)
+    single["setting"]["task"] |= {"epochs": 3}
+    results = [single, result_of("scl", 10.0, 0, 0.9)]
+    assert len(frontier.draw(results).axes) == 4
+    results.append(result_of("scl", 100.0, 0, 0.8))
+    assert len(frontier.draw(results).axes) == 2
+
+
 def test_tables_leave_out_what_was_made_with_other_parameters_and_part_tasks():
     old = result_of("scl_raw", 10.0, 0, 0.5)
     old["setting"]["parameters"] = {"mask_learning_rate": 123.0}

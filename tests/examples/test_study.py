@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 STORE = Store(ROOT / "examples" / "study")
 RESULTS = STORE.all()
 GROUPS = tables.groups(RESULTS)
+PART = ("resnet", 20)  # more steps, for the methods that there was time for
 
 
 def _run(setting):
@@ -36,6 +37,9 @@ def test_no_run_is_missing(task):
     made, seeds = ({s[key] for s in settings} for key in ("method", "seed"))
     runs = study.plan([task], sorted(made), sorted(compressions), sorted(seeds))
     assert {run.name for run in runs} == {_run(s).name for s in settings}
+    if (task.network, task.epochs) == PART:
+        assert compressions == {10}
+        return
     # Other ways of SCL may be left out.
     names = methods_for(task.network)
     assert {name for name in names if METHODS[name].step != "scl"} <= made
