@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from comparison.methods import METHODS
-from comparison.tables import geometric_mean, groups
+from comparison.tables import asked_compressions, geometric_mean, groups
 from comparison.tasks import TITLES
 
 AXES = {
@@ -40,7 +40,8 @@ def draw(results):
         others.
     """
     tasks = groups(results)
-    tasks = {t: some for t, some in tasks.items() if _is_frontier(some)} or tasks
+    frontiers = {t: r for t, r in tasks.items() if len(asked_compressions(r)) > 1}
+    tasks = frontiers or tasks
     size = (1 + 5.5 * len(AXES), 4.5 * len(tasks))
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(tasks), len(AXES), squeeze=False)
@@ -73,11 +74,6 @@ def _limits(results, value):
         if not r["cut_off"] and r["setting"]["method"] != "dense"
     ]
     return min(shown, default=1) / 1.3, max(shown, default=1) * 1.3
-
-
-def _is_frontier(results):
-    settings = [r["setting"] for r in results]
-    return len({s["compression"] for s in settings if s["method"] != "dense"}) > 1
 
 
 def _panel(axes, results, value):

@@ -86,6 +86,12 @@ def describe(task, results):
     )
 
 
+def asked_compressions(results):
+    """The compressions that were asked for, in order; of a dense network none is."""
+    settings = [r["setting"] for r in results]
+    return sorted({s["compression"] for s in settings if s["method"] != "dense"})
+
+
 def command(task, results):
     """The command that makes the results of a task."""
     usual = TASKS[task.network]
@@ -99,10 +105,9 @@ def command(task, results):
         words.append("--jit_compile" if task.jit_compile else "--nojit_compile")
     settings = [r["setting"] for r in results]
     made = {s["method"] for s in settings}
-    asked = {s["compression"] for s in settings if s["method"] != "dense"}
     lists = {
         "methods": ([m for m in METHODS if m in made], methods_for(task.network)),
-        "compressions": (sorted(asked), list(COMPRESSIONS)),
+        "compressions": (asked_compressions(results), list(COMPRESSIONS)),
         "seeds": (sorted({s["seed"] for s in settings}), list(SEEDS)),
     }
     for name, (some, default) in lists.items():
@@ -117,7 +122,7 @@ def _table(task, results, costs):
     for result in results:
         setting = result["setting"]
         cells[setting["method"], setting["compression"]].append(result)
-    asked = sorted({c for method, c in cells if method != "dense"})
+    asked = asked_compressions(results)
     heads = ["method", *(f"{c:g}x" for c in asked)]
     heads += ["step", "memory"] if costs else []
     most = max(map(len, cells.values()))
