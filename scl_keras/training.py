@@ -170,8 +170,8 @@ class SCLModel(keras.Model):
         skipped_before = self.scl_optimizer.skipped_updates + 0
         moving = self.statistics_move()
         logs = step()
-        # A NaN may stop short of them: on some processors TensorFlow's `relu` makes 0
-        # of it.
+        # Statistics of a skipped batch may be finite: gradients alone may overflow, and
+        # on some processors TensorFlow's `relu` makes 0 of NaN.
         used = ops.equal(self.scl_optimizer.skipped_updates + 0, skipped_before)
         moving = ops.logical_and(moving, used)
         for variable, value in zip(statistics, before, strict=True):
