@@ -35,7 +35,7 @@ from records import write_json, write_text
 import scl_keras
 from scl_keras import zoo
 from scl_keras.datasets import load_dataset
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("run", None, "Folder that train_scl.py wrote.")

@@ -5,7 +5,7 @@ import keras
 from absl import flags
 
 import scl_keras
-from scl_keras.plotting import plot_training
+from scl_keras.report.plotting import plot_training
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("epochs", 150, "Epochs with masks.", lower_bound=2)

@@ -12,7 +12,7 @@ from scl_keras import zoo
 from scl_keras.export.convert import Source
 from scl_keras.export.measure import measure_latencies
 from scl_keras.export.reference import build_reference
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 FILES = (".keras", ".tflite", ".masks.npz")
 """The files that a card vouches for, by their ends."""

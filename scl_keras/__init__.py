@@ -1,7 +1,7 @@
 """Sparse training for Keras 3: learn which connections of a network matter.
 
 Only the names listed here are public, and those of `scl_keras.layers`,
-`scl_keras.plotting`, `scl_keras.datasets`, `scl_keras.architectures` and
+`scl_keras.report.plotting`, `scl_keras.datasets`, `scl_keras.architectures` and
 `scl_keras.zoo`.
 """
 
@@ -25,12 +25,16 @@ from scl_keras.connectivity import (
     effective_masks,
     stand_in,
 )
-from scl_keras.conversion import fix_masks, sparsify, strip_masks, unmasked_layers
-from scl_keras.granularity import Block, Channel, Connection, Granularity
+from scl_keras.conversion.sparsify import (
+    fix_masks,
+    sparsify,
+    strip_masks,
+    unmasked_layers,
+)
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
-from scl_keras.masks import Mask, find_masks
-from scl_keras.normalization import GradientNormalization
-from scl_keras.optimizer import SCLOptimizer
+from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
+from scl_keras.masks.mask import Mask, find_masks
+from scl_keras.masks.ste import STE, Identity, LeakyReLU, Softplus
 from scl_keras.pruning import (
     ConstantSparsity,
     DisconnectedError,
@@ -41,8 +45,7 @@ from scl_keras.pruning import (
     from_tf_keras,
     prune,
 )
-from scl_keras.sparsity_summary import SparsitySummary, summary
-from scl_keras.step import STE, Identity, LeakyReLU, Softplus
+from scl_keras.report.summary import SparsitySummary, summary
 from scl_keras.switcher import (
     FEATURES,
     SwitcherModel,
@@ -51,7 +54,9 @@ from scl_keras.switcher import (
     switcher_network,
 )
 from scl_keras.targets import TargetCheck, check_target, fit_to_target
-from scl_keras.training import SCLModel, SCLSequential
+from scl_keras.training.model import SCLModel, SCLSequential
+from scl_keras.training.normalization import GradientNormalization
+from scl_keras.training.optimizer import SCLOptimizer
 
 __all__ = [
     "FEATURES",

@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 import scl_keras
 from scl_keras import zoo
 from scl_keras.datasets import load_dataset
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 ROOT = pathlib.Path(__file__).parents[1]
 FOLDER = ROOT / "saved_models"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from scl_keras.density import in_order, nearest
-from scl_keras.prices import known_positions
+from scl_keras.masks.density import in_order, nearest
+from scl_keras.training.prices import known_positions
 
 _SAMPLE = 50_000
 
@@ -13,7 +13,7 @@ class Budget:
 
     Args:
         masks: List of built `Mask`.
-        of: One of `scl_keras.prices.COSTS`.
+        of: One of `scl_keras.training.prices.COSTS`.
         density: Float in (0, 1], the share that may be kept.
 
     Raises:

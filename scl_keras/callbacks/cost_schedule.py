@@ -4,7 +4,7 @@ import numbers
 
 import keras
 
-from scl_keras.training import scl_optimizer_of
+from scl_keras.training.model import scl_optimizer_of
 
 
 class ConnectionCostScheduler(keras.callbacks.Callback):

@@ -2,7 +2,7 @@
 
 import keras
 
-from scl_keras.training import scl_optimizer_of
+from scl_keras.training.model import scl_optimizer_of
 
 
 class FreezeMasks(keras.callbacks.Callback):

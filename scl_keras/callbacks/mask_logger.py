@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 
 class MaskLogger(keras.callbacks.Callback):

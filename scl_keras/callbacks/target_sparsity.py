@@ -8,11 +8,11 @@ import numpy as np
 
 from scl_keras import backend
 from scl_keras.callbacks.budget import Budget
-from scl_keras.density import in_order, nearest, target_density
-from scl_keras.kernels import prunable_kernels
-from scl_keras.macs import record_positions
-from scl_keras.masks import _BARELY_KEPT, find_masks
-from scl_keras.prices import COSTS
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.multiply_accumulates import record_positions
+from scl_keras.masks.density import in_order, nearest, target_density
+from scl_keras.masks.mask import _BARELY_KEPT, find_masks
+from scl_keras.training.prices import COSTS
 
 
 class TargetSparsity(keras.callbacks.Callback):

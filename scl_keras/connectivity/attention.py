@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers, ops
 
 from scl_keras.connectivity.composites import binarized, composite
-from scl_keras.graph import sublayers
+from scl_keras.graph.walking import sublayers
 
 _CALL = {"tensors": ("query", "value", "key"), "options": ("use_causal_mask",)}
 

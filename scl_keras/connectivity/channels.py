@@ -8,7 +8,7 @@ from keras import layers
 
 from scl_keras.connectivity import operations, stand_ins
 from scl_keras.connectivity.activations import is_elementwise
-from scl_keras.graph import is_rewired
+from scl_keras.graph.walking import is_rewired
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,8 +6,8 @@ from keras import layers
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.reachability import ConnectionGraph
-from scl_keras.conversion import strip_masks
-from scl_keras.graph import is_graph
+from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.graph.walking import is_graph
 
 
 def compact(model, input_shapes=None):

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from scl_keras import backend
-from scl_keras.conversion import strip_masks
-from scl_keras.kernels import prunable_kernels
-from scl_keras.macs import connection_positions
+from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.multiply_accumulates import connection_positions
 
 _MIN_ROUNDS = 5
 

@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from scl_keras.connectivity.stand_ins import layer_stand_in, stock_type
-from scl_keras.graph import walk_inside
+from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
 
 

@@ -6,7 +6,7 @@ A graph doesn't always tell: attention takes masks off its inputs when it is cal
 import keras
 from keras import layers
 
-from scl_keras.graph import walk_inside
+from scl_keras.graph.walking import walk_inside
 
 
 def hands_mask_on(operation, under_mask):

@@ -9,9 +9,9 @@ from keras import ops
 from scl_keras import backend
 from scl_keras.connectivity.composites import binary
 from scl_keras.connectivity.steps import steps_of
-from scl_keras.graph import is_graph
-from scl_keras.kernels import prunable_kernels
-from scl_keras.trace import trace
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.tracing import trace
+from scl_keras.graph.walking import is_graph
 
 
 class ConnectionGraph:
@@ -48,7 +48,8 @@ class ConnectionGraph:
             model leaves sizes open, since the effective connections depend on them.
 
     Attributes:
-        kernels: List of `scl_keras.kernels.Kernel`, as of `prunable_kernels(model)`.
+        kernels: List of `scl_keras.graph.kernels.Kernel`, as of
+            `prunable_kernels(model)`.
         unknown: Tuple of names of the operations that count as fully connected, such as
             `"lambda (Lambda)"`.
 

@@ -12,8 +12,8 @@ from scl_keras.connectivity.composites import composite_run, kernels_inside
 from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
-from scl_keras.kernels import prunable_kernels
-from scl_keras.trace import Call
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.tracing import Call
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ def steps_of(calls):
     """Finds how the calls of a graph are followed.
 
     Args:
-        calls: List of `scl_keras.trace.Call`, in an order in which they can be made.
+        calls: List of `scl_keras.graph.tracing.Call`, in an order in which they can be
+            made.
 
     Returns:
         A list of `Step`.

@@ -7,8 +7,8 @@ from keras import layers, ops
 
 from scl_keras.connectivity.composites import binarized, composite
 from scl_keras.connectivity.steps import steps_of
-from scl_keras.graph import is_graph
-from scl_keras.trace import Call, Trace, trace
+from scl_keras.graph.tracing import Call, Trace, trace
+from scl_keras.graph.walking import is_graph
 
 
 @composite(layers.TimeDistributed, tensors=("inputs",))

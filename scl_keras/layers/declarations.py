@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from scl_keras.positions import at_features
+from scl_keras.layers.positions import at_features
 
 
 class MaskedKernel:
@@ -15,7 +15,7 @@ class MaskedKernel:
     Args:
         feature_axes: Axes of the kernel that index its features (output units or
             filters): a tuple, or a function from the layer to one.
-        positions: Rule of `scl_keras.positions` by which the kernel's
+        positions: Rule of `scl_keras.layers.positions` by which the kernel's
             multiply-accumulates are counted.
 
     Example:

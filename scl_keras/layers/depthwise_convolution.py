@@ -4,7 +4,7 @@ import keras
 
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.masked_layer import MaskedLayer
-from scl_keras.positions import at_outputs
+from scl_keras.layers.positions import at_outputs
 
 
 @keras.saving.register_keras_serializable("scl_keras")

@@ -3,10 +3,10 @@
 import keras
 from keras import layers, ops
 
-from scl_keras.graph import is_graph, walk_layers
+from scl_keras.graph.tracing import trace
+from scl_keras.graph.walking import is_graph, walk_layers
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.masked_layer import MaskedLayer
-from scl_keras.trace import trace
 
 
 class ChannelFollower:

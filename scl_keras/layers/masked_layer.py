@@ -6,14 +6,14 @@ import functools
 import keras
 from keras import ops
 
-from scl_keras import granularity as granularities
-from scl_keras import step
-from scl_keras.copying import copy_layer
-from scl_keras.graph import walk_inside, wrapped_layers
+from scl_keras.conversion.copying import copy_layer
+from scl_keras.graph.walking import walk_inside, wrapped_layers
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
-from scl_keras.masks import Mask, get_dtype, get_initializer
+from scl_keras.masks import granularity as granularities
+from scl_keras.masks import ste as estimators
+from scl_keras.masks.mask import Mask, get_dtype, get_initializer
 
 DEFAULT_MASK_INITIALIZER = 0.03
 _masked_class_of = {}
@@ -99,7 +99,7 @@ class MaskedLayer:
         **kwargs,
     ):
         self.mask_initializer = get_initializer(mask_initializer)
-        self.ste = step.get(ste)
+        self.ste = estimators.get(ste)
         self.granularity = granularities.get(granularity)
         self.mask_dtype = get_dtype(mask_dtype)
         super().__init__(*args, **kwargs)

@@ -11,9 +11,9 @@ from keras import layers, ops
 
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
-from scl_keras.graph import walk_inside
+from scl_keras.graph.tracing import Call
+from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
-from scl_keras.trace import Call
 
 
 class SynapticFlow:
@@ -40,7 +40,7 @@ class SynapticFlow:
         """Natural logarithms of the shares of `R`, zeros being minus infinity.
 
         Args:
-            kernels: List of `scl_keras.kernels.Kernel`.
+            kernels: List of `scl_keras.graph.kernels.Kernel`.
             weights: Their weights, a list of arrays, with zeros for cut connections.
 
         Returns:

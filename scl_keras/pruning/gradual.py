@@ -3,7 +3,7 @@
 import keras
 
 from scl_keras import backend
-from scl_keras.masks import find_masks
+from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.methods import get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 
 from scl_keras.connectivity import ConnectionGraph
-from scl_keras.granularity import Connection
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.masks.granularity import Connection
 from scl_keras.pruning.data import batches_of
 from scl_keras.pruning.gradients import LossGradients
 
@@ -24,7 +24,7 @@ class PrunableNetwork:
 
     Attributes:
         model: The model.
-        kernels: List of `scl_keras.kernels.Kernel`, those with a mask.
+        kernels: List of `scl_keras.graph.kernels.Kernel`, those with a mask.
         input_shapes: As given.
 
     Example:

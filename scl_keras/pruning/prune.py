@@ -3,15 +3,15 @@
 import numpy as np
 from tqdm import tqdm
 
-from scl_keras.conversion import fix_masks, sparsify
-from scl_keras.density import target_density
-from scl_keras.masks import find_masks
+from scl_keras.conversion.rebuilding import check_graph
+from scl_keras.conversion.sparsify import fix_masks, sparsify
+from scl_keras.masks.density import target_density
+from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
 from scl_keras.pruning.methods import get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best, ranks
-from scl_keras.rebuilding import check_graph
 
 
 def prune(

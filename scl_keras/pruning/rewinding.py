@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from scl_keras import backend
-from scl_keras.masks import split_masks
+from scl_keras.masks.mask import split_masks
 
 
 class WeightRewinding(keras.callbacks.Callback):

@@ -5,8 +5,8 @@ import inspect
 import keras
 import numpy as np
 
-from scl_keras.conversion import sparsify
-from scl_keras.kernels import prunable_kernels
+from scl_keras.conversion.sparsify import sparsify
+from scl_keras.graph.kernels import prunable_kernels
 
 
 def from_tf_keras(model):

@@ -3,15 +3,15 @@
 import keras
 from keras import ops
 
-from scl_keras.conversion import sparsify
-from scl_keras.masks import find_masks
-from scl_keras.optimizer import DEFAULT_CONNECTION_COST
+from scl_keras.conversion.sparsify import sparsify
+from scl_keras.masks.mask import find_masks
 from scl_keras.switcher.optimizer import (
     DEFAULT_SWITCHER_STEPS,
     DEFAULT_TASK_STEPS,
     SwitcherOptimizer,
 )
-from scl_keras.training import FunctionalSCLModel, SCLModel, scaled_like, unscaled
+from scl_keras.training.model import FunctionalSCLModel, SCLModel, scaled_like, unscaled
+from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST
 
 
 @keras.saving.register_keras_serializable("scl_keras")

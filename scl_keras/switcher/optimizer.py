@@ -4,15 +4,15 @@ import keras
 from keras import ops
 
 from scl_keras import backend
-from scl_keras.granularity import Connection
-from scl_keras.masks import split_masks
-from scl_keras.optimizer import (
+from scl_keras.masks.granularity import Connection
+from scl_keras.masks.mask import split_masks
+from scl_keras.switcher.network import check_network, switcher_network
+from scl_keras.switcher.switching import SwitchedKernel
+from scl_keras.training.optimizer import (
     DEFAULT_CONNECTION_COST,
     DEFAULT_MASK_LEARNING_RATE,
     SCLOptimizer,
 )
-from scl_keras.switcher.network import check_network, switcher_network
-from scl_keras.switcher.switching import SwitchedKernel
 
 DEFAULT_TASK_STEPS = 4
 DEFAULT_SWITCHER_STEPS = 1

@@ -7,12 +7,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scl_keras.conversion import strip_masks
-from scl_keras.granularity import Block, Connection, Granularity
-from scl_keras.graph import walk_inside
-from scl_keras.kernels import prunable_kernels
-from scl_keras.masks import find_masks
-from scl_keras.rebuilding import check_graph
+from scl_keras.conversion.rebuilding import check_graph
+from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.walking import walk_inside
+from scl_keras.masks.granularity import Block, Connection, Granularity
+from scl_keras.masks.mask import find_masks
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 

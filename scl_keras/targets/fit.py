@@ -3,11 +3,11 @@
 import keras
 from keras import layers
 
-from scl_keras.copying import copy_layer
-from scl_keras.graph import is_graph
-from scl_keras.masks import find_masks
-from scl_keras.rebuilding import as_scl_model, check_graph
-from scl_keras.state import copy_state
+from scl_keras.conversion.copying import copy_layer
+from scl_keras.conversion.rebuilding import as_scl_model, check_graph
+from scl_keras.conversion.state import copy_state
+from scl_keras.graph.walking import is_graph
+from scl_keras.masks.mask import find_masks
 from scl_keras.targets.check import check_name
 
 _KINDS = (layers.Conv2D, layers.DepthwiseConv2D)

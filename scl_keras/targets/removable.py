@@ -5,8 +5,8 @@ from keras import layers
 
 from scl_keras.connectivity.channels import ChannelClasses, channel_axis
 from scl_keras.connectivity.shrinking import reads_all_channels
-from scl_keras.granularity import Channel
-from scl_keras.trace import trace_one
+from scl_keras.graph.tracing import trace_one
+from scl_keras.masks.granularity import Channel
 
 INPUTS = Channel((-2,))
 

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from scl_keras.connectivity.activations import is_elementwise
-from scl_keras.trace import trace_one
+from scl_keras.graph.tracing import trace_one
 
 ENTERS, INSIDE, LEAVES = "enters", "inside", "leaves"
 

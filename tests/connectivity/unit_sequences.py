@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from scl_keras.graph import sublayers
+from scl_keras.graph.walking import sublayers
 
 
 class Inner:

@@ -11,7 +11,7 @@ MODULES = (
     "scl_keras.datasets",
     "scl_keras.export",
     "scl_keras.layers",
-    "scl_keras.plotting",
+    "scl_keras.report.plotting",
     "scl_keras.pruning",
     "scl_keras.switcher",
     "scl_keras.targets",

@@ -26,7 +26,7 @@ from scl_keras import (
     strip_masks,
     summary,
 )
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 every_layer = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

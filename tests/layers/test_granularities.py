@@ -7,7 +7,7 @@ import tensorflow as tf
 from cases import CASES, random_masks
 
 from scl_keras import Block, find_masks, sparsify, strip_masks, summary
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 
 NAMES = (
     *("Dense", "EinsumDense", "Conv1D", "Conv2D", "Conv2DTranspose", "Embedding"),

@@ -16,7 +16,7 @@ from scl_keras import (
     summary,
     unmasked_layers,
 )
-from scl_keras.kernels import prunable_kernels
+from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.layers import MaskedEmbedding, MaskedLSTM
 
 

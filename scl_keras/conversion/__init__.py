@@ -1,0 +1,1 @@
+"""Putting masks into a model, and taking them out."""

@@ -1,0 +1,1 @@
+"""A model as a graph: its layers, their calls, their kernels and their work."""

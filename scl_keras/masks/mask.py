@@ -1,0 +1,284 @@
+"""One mask: the trainable variable behind a kernel's kept and cut connections."""
+
+import numbers
+
+import keras
+import numpy as np
+from keras import ops
+
+from scl_keras.masks import granularity as granularities
+from scl_keras.masks import ste as estimators
+
+BOUND = 1.0
+"""Mask variables live in [-BOUND, BOUND]."""
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class Mask(keras.layers.Layer):
+    """The mask over one kernel: `w = v * H(s)`.
+
+    It holds the mask variable `s` of the kernel's shape, or of a coarser one where
+    `granularity` says so. A connection is kept where `s > 0`. It is float32 in every
+    precision policy, or what `mask_dtype` says.
+
+    After every optimizer update `s` is put back into [-1, 1], so that no connection
+    drifts so far that it could not come back, and where nothing positive is left, the
+    largest entry is lifted to just above zero: a layer can't lose its last
+    connection while `min_connections` is 1 (see `held_up`).
+
+    In a masked layer, `kernel_values()` gives the values `v` that it masks.
+
+    Args:
+        initializer: Keras initializer of `s`, a number or a name. Positive values start
+            with the connection kept.
+        ste: Straight-through estimator, see `scl_keras.masks.ste.get`. None for a
+            mask that is not learned: its variable is not trainable, and only
+            `assign` changes it.
+        feature_axes: Tuple of axes of the kernel that index its features (output units
+            or filters); `(-1,)` for `Dense` and `Conv` kernels.
+        min_connections: 1 to keep a layer from losing its last connection (block,
+            channel), 0 to let it.
+        granularity: What one entry of `s` switches: `"connection"`, `"channel"` or a
+            `Granularity`.
+        mask_dtype: `"float32"`, or `"bfloat16"` to halve the memory of `s` and of its
+            gradient. Far from zero `s` then moves in coarse steps or not at all; what
+            decides is where it crosses zero, and near zero bfloat16 is fine.
+        **kwargs: Keyword arguments of `keras.layers.Layer`.
+
+    Example:
+
+    ```python
+    mask = Mask()
+    mask.build((784, 300))
+    mask.kept()  # tensor of ones, shape (784, 300)
+    ```
+    """
+
+    def __init__(
+        self,
+        initializer=0.03,
+        ste="identity",
+        feature_axes=(-1,),
+        min_connections=1,
+        granularity="connection",
+        mask_dtype="float32",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if min_connections not in (0, 1):
+            raise ValueError(
+                "`min_connections` must be 0 or 1. "
+                f"Received: min_connections={min_connections}"
+            )
+        self.initializer = get_initializer(initializer)
+        self.ste = estimators.get(ste)
+        self.feature_axes = tuple(feature_axes)
+        self.min_connections = min_connections
+        self.granularity = granularities.get(granularity)
+        self.mask_dtype = get_dtype(mask_dtype)
+        self.positions = None
+        self.kernel_values = None
+        # Not on the kernel, but on the channels that are made with it.
+        self.acts_later = False
+
+    def build(self, kernel_shape):
+        """Creates the mask variable for a kernel of shape `kernel_shape`."""
+        self.kernel_shape = tuple(kernel_shape)
+        layout = self.kernel_shape, self.feature_axes
+        self.sizes = self.granularity.sizes(*layout)
+        self.variable = self.add_weight(
+            name="mask",
+            shape=self.granularity.variable_shape(*layout),
+            initializer=self.initializer,
+            constraint=MaskConstraint(self.min_connections),
+            dtype=self.mask_dtype,
+            autocast=False,
+            # Of the variable: a layer's is undone by `model.trainable = True`.
+            trainable=self.is_learned,
+        )
+        # The optimizer only sees variables: this is how it finds the way back.
+        self.variable.connection_mask = self
+
+    @property
+    def is_learned(self):
+        """Whether training may change it: it has a straight-through estimator."""
+        return self.ste is not None
+
+    @property
+    def size(self):
+        """Number of connections, kept or not."""
+        return int(np.prod(self.kernel_shape))
+
+    def switches(self, dtype="float32"):
+        """`H(s)`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
+        if not self.is_learned:
+            return ops.cast(ops.greater(self.variable, 0), dtype)
+        return ops.cast(self.ste(self.variable), dtype)
+
+    def kept(self, dtype="float32"):
+        """`H(s)` as a 0/1 tensor of the kernel's shape, with the STE's gradient."""
+        return self.granularity.expand(self.switches(dtype), self.kernel_shape)
+
+    @property
+    def switches_channels(self):
+        """Whether each entry of `s` switches a whole feature: a unit or filter."""
+        return isinstance(
+            self.granularity, granularities.Channel
+        ) and self.granularity.switches_features(self.kernel_shape, self.feature_axes)
+
+    def mask_kernel(self, kernel):
+        """`v * H(s)` for the kernel values `v`, in the dtype of `kernel`."""
+        kernel = ops.convert_to_tensor(kernel)
+        return ops.multiply(kernel, self.kept(kernel.dtype))
+
+    def count(self):
+        """Number of kept connections, a scalar int32 tensor."""
+        kept = ops.cast(ops.greater(self.variable, 0), "int32")
+        if isinstance(self.sizes, int):
+            count = ops.sum(kept)
+            return count if self.sizes == 1 else count * self.sizes
+        return ops.sum(kept * self.sizes)
+
+    def held_up(self):
+        """Whether the last connection was about to go, and is held up: a bool."""
+        highest = float(self.values().max())
+        return 0 < highest <= _BARELY_KEPT * 1.01  # bfloat16 rounds
+
+    def values(self):
+        """The mask variable's values, a float32 NumPy array to keep."""
+        return np.array(ops.convert_to_numpy(ops.cast(self.variable, "float32")))
+
+    def assign(self, kept):
+        """Sets which connections are kept.
+
+        Args:
+            kept: Array of the kernel's shape; non-zero or true where kept.
+
+        Raises:
+            ValueError: If the shape is another one, or part of a block or channel is
+                to be kept and part of it cut.
+        """
+        kept = np.asarray(kept)
+        if kept.shape != self.kernel_shape:
+            raise ValueError(
+                f"`kept` must have the kernel's shape {self.kernel_shape}. "
+                f"Received: kept.shape={kept.shape}"
+            )
+        switches = self._collapse(kept != 0)
+        self.variable.assign(np.where(switches, BOUND, -BOUND).astype("float32"))
+
+    def _collapse(self, kept):
+        """The boolean array of the mask variable's shape that expands to `kept`."""
+        count = int(np.prod(self.variable.shape))
+        owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
+        owners = ops.convert_to_numpy(
+            self.granularity.expand(ops.convert_to_tensor(owners), self.kernel_shape)
+        )
+        switches = np.zeros(count, bool)
+        switches[owners[kept]] = True
+        if not np.array_equal(switches[owners], kept):
+            raise ValueError(
+                f"A mask of granularity '{self.granularity}' keeps or cuts all "
+                "connections that are switched together. Received: `kept` with some of "
+                "them kept and others cut."
+            )
+        return switches.reshape(self.variable.shape)
+
+    def get_config(self):
+        """Constructor arguments, for serialization."""
+        return {
+            **super().get_config(),
+            "initializer": keras.initializers.serialize(self.initializer),
+            "ste": estimators.serialize(self.ste),
+            "feature_axes": self.feature_axes,
+            "min_connections": self.min_connections,
+            "granularity": granularities.serialize(self.granularity),
+            "mask_dtype": self.mask_dtype,
+        }
+
+
+def get_initializer(identifier):
+    """The initializer of mask variables: a Keras initializer, its name or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
+        return keras.initializers.Constant(float(identifier))
+    try:
+        found = keras.initializers.get(identifier)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            "`mask_initializer` must be a finite number, or a Keras initializer or its "
+            f"name. Received: mask_initializer={identifier!r}"
+        )
+    return found
+
+
+def get_dtype(mask_dtype):
+    """The dtype of mask variables by its name.
+
+    Raises:
+        ValueError: If it is another one than float32 and bfloat16.
+    """
+    if mask_dtype not in ("float32", "bfloat16"):
+        raise ValueError(
+            "`mask_dtype` must be 'float32' or 'bfloat16': mask gradients are often "
+            "too small for float16, where they would vanish. "
+            f"Received: mask_dtype={mask_dtype!r}"
+        )
+    return mask_dtype
+
+
+_BARELY_KEPT = 1e-6
+_STRIDE = 61  # prime: no multiple of a kernel's width
+
+
+class MaskConstraint(keras.constraints.Constraint):
+    """Keeps mask variables in [-1, 1], and holds up a layer's last connection.
+
+    Args:
+        min_connections: 0 or 1, see `Mask`.
+    """
+
+    def __init__(self, min_connections):
+        self.min_connections = min_connections
+
+    def __call__(self, s):
+        """The admissible mask variable nearest to `s`."""
+        s = ops.clip(s, -BOUND, BOUND)
+        if not self.min_connections:
+            return s
+        # A sample mostly tells that something is left, and spares a pass over all.
+        sample = ops.reshape(s, (-1,))[::_STRIDE]
+        return ops.cond(ops.any(sample > 0), lambda: s, lambda: _hold_up(s))
+
+
+def _hold_up(s):
+    """Lifts the largest entry above zero, the first of them if there are several."""
+    flat = ops.reshape(s, (-1,))
+    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
+    lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
+    return ops.where(lift, _BARELY_KEPT, s)
+
+
+def find_masks(model):
+    """All `Mask` objects in a model or layer, each once, in the order of its layers.
+
+    Example:
+
+    ```python
+    kept = sum(int(mask.count()) for mask in find_masks(model))
+    ```
+    """
+    variables = {id(v): v for v in getattr(model, "variables", [])}
+    found = (getattr(v, "connection_mask", None) for v in variables.values())
+    return [mask for mask in found if mask is not None]
+
+
+def split_masks(variables):
+    """Splits variables into a list of weights and one of mask variables."""
+    masks = [v for v in variables if hasattr(v, "connection_mask")]
+    return [v for v in variables if not hasattr(v, "connection_mask")], masks

@@ -1,0 +1,1 @@
+"""What is left of a network, as tables and as pictures."""

@@ -1,0 +1,182 @@
+"""Pictures of masks and of their learning."""
+
+import keras
+import numpy as np
+from matplotlib.figure import Figure
+
+from scl_keras.graph.kernels import prunable_kernels
+
+__all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
+
+_PREFIX = "density/"
+
+
+def plot_densities(history, axes=None):
+    """Draws each layer's density over training, on a logarithmic axis.
+
+    Args:
+        history: What `fit` returned, trained with the `MaskLogger` callback, or its
+            `history` dict.
+        axes: Matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The matplotlib `Figure`.
+
+    Raises:
+        ValueError: If the history holds no densities.
+
+    Example:
+
+    ```python
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
+    plot_densities(history).savefig("densities.png")
+    ```
+    """
+    logs = getattr(history, "history", history)
+    curves = {k: v for k, v in logs.items() if k.startswith(_PREFIX)}
+    if not curves:
+        raise ValueError(
+            "The history holds no densities: train with the `MaskLogger` callback. "
+            f"Received keys: {sorted(logs)}"
+        )
+    axes = axes or _new_axes(7, 4.5)
+    for key, values in curves.items():
+        epochs = range(1, len(values) + 1)
+        axes.plot(epochs, values, label=key.removeprefix(_PREFIX), linewidth=1.2)
+    if "density" in logs:
+        total = logs["density"]
+        axes.plot(range(1, len(total) + 1), total, "k--", label="all", linewidth=2)
+    axes.set(xlabel="epoch", ylabel="density (kept / all)", yscale="log")
+    axes.grid(alpha=0.3)
+    # More than a dozen layers would bury the curves under their names.
+    if len(curves) <= 12:
+        axes.legend(fontsize="small")
+    return axes.figure
+
+
+def plot_input_mask(model, axes=None):
+    """Draws how many connections of the first dense layer each input pixel keeps.
+
+    Args:
+        model: A built Keras model on images whose first prunable layer is dense, masked
+            or with zeros in its kernel.
+        axes: Matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The matplotlib `Figure`.
+
+    Raises:
+        ValueError: If the first layer isn't dense on the inputs as they are.
+
+    Example:
+
+    ```python
+    plot_input_mask(model).savefig("input_mask.png")
+    ```
+    """
+    image_shape = tuple(model.inputs[0].shape[1:])
+    kernel = next(iter(prunable_kernels(model)), None)
+    if (
+        kernel is None
+        or isinstance(kernel.layer, keras.layers.Embedding)  # rows are words
+        or len(kernel.shape) != 2
+        or None in image_shape
+        or kernel.shape[0] != np.prod(image_shape)
+    ):
+        raise ValueError(
+            "An input mask needs a dense first layer on all input pixels. Received: "
+            f"inputs of shape {image_shape}, first kernel "
+            f"{None if kernel is None else kernel.shape}"
+        )
+    counts = kernel.kept().sum(axis=1).reshape(_as_image(image_shape))
+    if counts.ndim == 3:
+        counts = counts.sum(axis=-1)
+    axes = axes or _new_axes(4.5, 4)
+    picture = axes.imshow(counts, cmap="magma")
+    # As wide as the picture, whose own figure would cut off larger letters.
+    title = f"connections kept of each input ({kernel.label})"
+    axes.set_title(title, fontsize="medium")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.figure.colorbar(picture, ax=axes, shrink=0.8)
+    return axes.figure
+
+
+def plot_kept(model, axes=None):
+    """Draws how many connections each layer keeps, of how many.
+
+    Args:
+        model: A built Keras model, masked or with zeros in its kernels.
+        axes: Matplotlib axes to draw on; by default those of a new figure.
+
+    Returns:
+        The matplotlib `Figure`.
+
+    Example:
+
+    ```python
+    plot_kept(model).savefig("kept.png")
+    ```
+    """
+    kernels = prunable_kernels(model)
+    labels = [kernel.label for kernel in kernels]
+    axes = axes or _new_axes(6, 1 + 0.3 * len(labels))
+    axes.barh(labels, [np.prod(k.shape) for k in kernels], color="0.85", label="all")
+    axes.barh(labels, [k.kept().sum() for k in kernels], color="C0", label="kept")
+    axes.set(xlabel="connections", xscale="log", xlim=(0.8, None))
+    axes.invert_yaxis()
+    axes.legend(fontsize="small")
+    return axes.figure
+
+
+def plot_training(model, history):
+    """One picture of a training: densities, loss and accuracy, and what is left.
+
+    Args:
+        model: The trained model.
+        history: What its `fit` returned, with the `MaskLogger` callback.
+
+    Returns:
+        The matplotlib `Figure`: two rows of two.
+
+    Example:
+
+    ```python
+    history = model.fit(x, y, epochs=9, callbacks=[MaskLogger()])
+    plot_training(model, history).savefig("training.png")
+    ```
+    """
+    figure = Figure(figsize=(12, 8.5), layout="constrained")
+    top, bottom = figure.subplots(2, 2)
+    plot_densities(history, top[0])
+    _plot_metrics(history.history, top[1])
+    plot_kept(model, bottom[0])
+    try:
+        plot_input_mask(model, bottom[1])
+    except ValueError:  # the first layer isn't dense
+        bottom[1].remove()
+    return figure
+
+
+def _plot_metrics(logs, axes):
+    """Draws the loss on one axis, the accuracies on another."""
+    epochs = range(1, len(logs["loss"]) + 1)
+    axes.plot(epochs, logs["loss"], color="0.5", label="loss")
+    axes.set(xlabel="epoch", ylabel="loss")
+    accuracies = [key for key in logs if key.endswith("accuracy")]
+    twin = axes.twinx()
+    for key in accuracies:
+        twin.plot(epochs, logs[key], label=key)
+    twin.set(ylabel="accuracy")
+    lines = axes.lines + twin.lines
+    labels = [line.get_label() for line in lines]
+    axes.legend(lines, labels, fontsize="small", loc="center right")
+
+
+def _as_image(shape):
+    """Rows and columns to draw inputs of a shape in: a vector is one row."""
+    return (1, *shape) if len(shape) == 1 else shape
+
+
+def _new_axes(width, height):
+    return Figure(figsize=(width, height), layout="constrained").add_subplot()

@@ -1,0 +1,315 @@
+"""The table that tells what is left of a network."""
+
+import dataclasses
+
+import keras
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from scl_keras.connectivity import ConnectionGraph
+from scl_keras.conversion.sparsify import unmasked_layers
+from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.multiply_accumulates import connection_positions
+from scl_keras.layers.masked_layer import masked_class_of
+from scl_keras.masks.granularity import Connection
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelRow:
+    """What is left of one kernel.
+
+    Attributes:
+        layer: The layer's name and the kernel's, such as `"dense_1/kernel"`.
+        layer_type: Class name of the layer.
+        shape: Shape of the kernel.
+        kept: Number of connections kept.
+        connections: Number of all its connections.
+        effective: Number of kept connections on a path from an input to an output;
+            None where the model's graph can't be followed.
+        features: Number of its features (output units or filters).
+        dead_features: Number of features without an effective connection, or where
+            these are unknown, without any.
+        macs: Multiply-accumulates per sample of the dense kernel; None where the
+            layer's output size isn't known.
+        sparse_macs: Those of the kept connections alone.
+        held_up: Whether the mask keeps its last connection only because it must.
+        granularity: What the mask switches, `"connection"` also without one.
+    """
+
+    layer: str
+    layer_type: str
+    shape: tuple
+    kept: int
+    connections: int
+    effective: int | None
+    features: int
+    dead_features: int
+    macs: int | None
+    sparse_macs: int | None
+    held_up: bool
+    granularity: str = "connection"
+
+    @property
+    def sparsity(self):
+        """Share of connections that are cut."""
+        return 1 - self.kept / self.connections
+
+    @property
+    def effective_sparsity(self):
+        """Share of connections that aren't effective, None if unknown."""
+        return _sparsity(self.effective, self.connections)
+
+    @property
+    def dead(self):
+        """Number of connections that are kept for nothing, None if unknown."""
+        return None if self.effective is None else self.kept - self.effective
+
+
+@dataclasses.dataclass(frozen=True)
+class SparsitySummary:
+    """What is left of a network: rows, totals, and a table as text.
+
+    Attributes:
+        name: Name of the model.
+        rows: A `KernelRow` for each kernel that is masked or could be.
+        unmasked: Names of the layers that hold kernels of another kind.
+        fully_connected: Names of the operations that count as fully connected, since it
+            isn't known on what their outputs depend.
+        without_effective: Why effective connections are unknown, or None.
+
+    Example:
+
+    ```python
+    table = summary(model, print_fn=None)
+    table.compression  # 1.0
+    [row.layer for row in table.rows]  # ['dense_1/kernel', 'dense_2/kernel']
+    ```
+    """
+
+    name: str
+    rows: tuple
+    unmasked: tuple
+    fully_connected: tuple = ()
+    without_effective: str | None = None
+
+    @property
+    def kept(self):
+        """Number of connections kept, in all rows."""
+        return sum(row.kept for row in self.rows)
+
+    @property
+    def connections(self):
+        """Number of connections, in all rows."""
+        return sum(row.connections for row in self.rows)
+
+    @property
+    def density(self):
+        """Share of connections kept."""
+        return self.kept / self.connections
+
+    @property
+    def sparsity(self):
+        """Share of connections cut."""
+        return 1 - self.density
+
+    @property
+    def compression(self):
+        """Connections over connections kept; infinite where nothing is kept."""
+        return self.connections / self.kept if self.kept else float("inf")
+
+    @property
+    def effective(self):
+        """Number of effective connections, in all rows, None if unknown."""
+        return _total(row.effective for row in self.rows)
+
+    @property
+    def dead(self):
+        """Number of connections that are kept for nothing, None if unknown."""
+        return _total(row.dead for row in self.rows)
+
+    @property
+    def effective_sparsity(self):
+        """Share of connections that aren't effective, None if unknown."""
+        return _sparsity(self.effective, self.connections)
+
+    @property
+    def effective_compression(self):
+        """Connections over effective ones, infinite if none are, None if unknown."""
+        if self.effective is None:
+            return None
+        return self.connections / self.effective if self.effective else float("inf")
+
+    @property
+    def macs(self):
+        """Multiply-accumulates per sample of all dense kernels, None if unknown."""
+        return _total(row.macs for row in self.rows)
+
+    @property
+    def sparse_macs(self):
+        """Multiply-accumulates per sample of the kept connections, None if unknown."""
+        return _total(row.sparse_macs for row in self.rows)
+
+    def as_dict(self):
+        """Rows and totals as JSON-able data."""
+        of_row = ("sparsity", "effective_sparsity", "dead")
+        rows = [
+            {**dataclasses.asdict(row), **{key: getattr(row, key) for key in of_row}}
+            for row in self.rows
+        ]
+        totals = (
+            *("kept", "connections", "sparsity", "compression"),
+            *("effective", "dead", "effective_sparsity", "effective_compression"),
+            *("macs", "sparse_macs", "without_effective"),
+        )
+        return {
+            "name": self.name,
+            "rows": rows,
+            "unmasked": list(self.unmasked),
+            "fully_connected": list(self.fully_connected),
+            **{key: getattr(self, key) for key in totals},
+        }
+
+    def __str__(self):
+        table = Table(box=box.SQUARE, title=f'Connections of "{self.name}"')
+        table.add_column("Layer (type)", overflow="fold")
+        for title in ("Kept / all", "Sparsity", "Eff. sparsity", "Dead"):
+            table.add_column(title, justify="right")
+        for title in ("Dead features", "MACs sparse / dense"):
+            table.add_column(title, justify="right")
+        for row in self.rows:
+            table.add_row(
+                f"{row.layer} ({_kind(row)})" + (" *" if row.held_up else ""),
+                f"{row.kept:,} / {row.connections:,}",
+                f"{row.sparsity:.2%}",
+                _or_unknown(row.effective_sparsity, ".2%"),
+                _or_unknown(row.dead, ","),
+                f"{row.dead_features:,} / {row.features:,}",
+                _pair(row.sparse_macs, row.macs),
+            )
+        table.add_section()
+        table.add_row(
+            f"Total, compression {self.compression:.1f}x, "
+            f"effective {_or_unknown(self.effective_compression, '.1f')}x",
+            f"{self.kept:,} / {self.connections:,}",
+            f"{self.sparsity:.2%}",
+            _or_unknown(self.effective_sparsity, ".2%"),
+            _or_unknown(self.dead, ","),
+            f"{sum(r.dead_features for r in self.rows):,} / "
+            f"{sum(r.features for r in self.rows):,}",
+            _pair(self.sparse_macs, self.macs),
+        )
+        console = Console(width=120, color_system=None, highlight=False)
+        with console.capture() as capture:
+            console.print(table)
+        text = capture.get().rstrip()
+        if any(row.held_up for row in self.rows):
+            text += "\n* held up by its last connection"
+        if self.unmasked:
+            text += "\nNot maskable: " + ", ".join(self.unmasked)
+        if self.fully_connected:
+            text += "\nTaken as fully connected: " + ", ".join(self.fully_connected)
+        if self.without_effective:
+            text += f"\nNo effective connections: {self.without_effective}"
+        return text
+
+
+def summary(model, print_fn=print):
+    """Prints and returns what is left of a network's connections.
+
+    Masked layers are read by their masks, stock layers that could be masked by the
+    zeros in their kernels: a stripped model has the same summary. A kept connection is
+    dead if it lies on no path from an input to an output, and effective otherwise, see
+    `scl_keras.connectivity.ConnectionGraph`. Models without a graph to follow
+    (subclassed ones, and those with open sizes) get the direct figures alone.
+
+    Args:
+        model: A built Keras model.
+        print_fn: Function that takes the table as text; None to print nothing.
+
+    Returns:
+        A `SparsitySummary`.
+
+    Raises:
+        ValueError: If the model is unbuilt or has no kernel that could be masked.
+
+    Example:
+
+    ```python
+    table = summary(model)
+    table.compression, table.as_dict()["rows"][0]["kept"]
+    ```
+    """
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(f"`summary` needs a built Keras model. Received: {model!r}")
+    kernels = prunable_kernels(model)
+    if not kernels:
+        raise ValueError(
+            f"Model '{model.name}' has no layer that could be masked. Its layers are: "
+            + ", ".join(layer.name for layer in model.layers)
+        )
+    positions = connection_positions(model)
+    try:
+        graph, reason = ConnectionGraph(model), None
+    except ValueError as error:  # no graph, or open sizes
+        graph, reason = None, str(error)
+    kept = [kernel.kept() for kernel in kernels]
+    effective = [None] * len(kernels) if graph is None else graph.effective(kept)
+    rows = zip(kernels, kept, effective, strict=True)
+    result = SparsitySummary(
+        name=model.name,
+        rows=tuple(_row(*row, positions(row[0])) for row in rows),
+        unmasked=tuple(
+            f"{layer.name} ({type(layer).__name__})"
+            for layer in unmasked_layers(model)
+            if masked_class_of(layer) is None
+        ),
+        fully_connected=() if graph is None else graph.unknown,
+        without_effective=reason,
+    )
+    if print_fn is not None:
+        print_fn(str(result))
+    return result
+
+
+def _row(kernel, kept, effective, positions):
+    size, dead_features = kept.size, kernel.dead_features(effective)
+    kept = int(kept.sum())
+    return KernelRow(
+        layer=kernel.label,
+        layer_type=type(kernel.layer).__name__,
+        shape=kernel.shape,
+        kept=kept,
+        connections=size,
+        effective=None if effective is None else int(effective.sum()),
+        features=kernel.features,
+        dead_features=dead_features,
+        macs=None if positions is None else size * positions,
+        sparse_macs=None if positions is None else kept * positions,
+        held_up=kernel.mask is not None and kernel.mask.held_up(),
+        granularity=str(
+            Connection() if kernel.mask is None else kernel.mask.granularity
+        ),
+    )
+
+
+def _kind(row):
+    by_connection = row.granularity == "connection"
+    return row.layer_type if by_connection else f"{row.layer_type}, {row.granularity}"
+
+
+def _total(numbers):
+    numbers = list(numbers)
+    return None if None in numbers else sum(numbers)
+
+
+def _sparsity(kept, connections):
+    return None if kept is None else 1 - kept / connections
+
+
+def _or_unknown(number, form):
+    return "?" if number is None else format(number, form)
+
+
+def _pair(sparse, dense):
+    return "?" if dense is None else f"{sparse:,} / {dense:,}"

@@ -1,0 +1,312 @@
+"""The optimizer of an SCL model: one rule for the weights, one for the masks."""
+
+import keras
+from keras import ops
+
+from scl_keras import backend
+from scl_keras.masks.mask import Mask, split_masks
+from scl_keras.training.normalization import GradientNormalization
+from scl_keras.training.pair import PairedOptimizer
+from scl_keras.training.prices import COSTS, connection_prices
+
+DEFAULT_CONNECTION_COST = 0.1
+DEFAULT_MASK_LEARNING_RATE = 3e-3
+
+
+@keras.saving.register_keras_serializable("scl_keras")
+class SCLOptimizer(PairedOptimizer):
+    """Updates weights and masks together, each with an optimizer of its own.
+
+    The weights get their gradients as they are. Mask variables follow
+
+    `ĝ + λ · c · p(s)`
+
+    where `ĝ` is the normalized gradient of the task loss (`GradientNormalization`), `λ`
+    the connection cost, `c` the price of the connection and `p` the proxy derivative
+    of the mask's STE: the gradient of `L_task + λ · Σ c · H(s)` (Tang et al., arXiv
+    2201.05020). Without normalization it is exactly that gradient. A mask variable that
+    switches `n` connections has the price of `n`.
+
+    `SCLModel.compile` makes one; by itself it serves custom training loops, where it is
+    used like any Keras optimizer on `model.trainable_variables`. Its learning rate and
+    iterations are those of the weights' optimizer.
+
+    Args:
+        optimizer: Optimizer of the weights, as for `keras.Model.compile`.
+        mask_optimizer: Optimizer of the mask variables; by default plain SGD with
+            learning rate 0.003.
+        connection_cost: Float `λ >= 0`, the price of keeping one connection, in units
+            of a typical mask gradient. A variable: schedules and callbacks may
+            assign to `optimizer.connection_cost`.
+        cost: `"connections"` (`c = 1`), or `"flops"`: `c` is the connection's number of
+            multiply-accumulates over the network's mean number.
+        normalization: `"network"`, `"layer"`, `"feature"`, None or a
+            `GradientNormalization`.
+        name: Name of the optimizer.
+
+    Raises:
+        ValueError: If an argument is something else.
+
+    Example:
+
+    ```python
+    import tensorflow as tf
+
+    optimizer = SCLOptimizer("adam", connection_cost=0.1)
+    loss_function = keras.losses.MeanSquaredError()
+    with tf.GradientTape() as tape:
+        loss = optimizer.scale_loss(loss_function(y, model(x, training=True)))
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply(gradients, model.trainable_variables)
+    ```
+    """
+
+    def __init__(
+        self,
+        optimizer="rmsprop",
+        mask_optimizer=None,
+        connection_cost=DEFAULT_CONNECTION_COST,
+        cost="connections",
+        normalization="network",
+        name="scl_optimizer",
+    ):
+        if mask_optimizer is None:
+            mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
+        super().__init__(optimizer, mask_optimizer, name)
+        if cost not in COSTS:
+            raise ValueError(f"`cost` must be one of {COSTS}. Received: cost={cost!r}")
+        if not 0 <= connection_cost < float("inf"):
+            raise ValueError(
+                "`connection_cost` must be a finite number >= 0. "
+                f"Received: connection_cost={connection_cost!r}"
+            )
+        # On PyTorch, Keras makes objects of a subclass.
+        self._descends_plainly = type(self.mask_optimizer) is type(
+            keras.optimizers.SGD()
+        )
+        self.cost = cost
+        self.normalization = GradientNormalization.get(normalization)
+        self.connection_cost = self.add_variable(
+            (),
+            keras.initializers.Constant(connection_cost),
+            "float32",
+            aggregation="only_first_replica",
+            name="connection_cost",
+        )
+        self.frozen = self.add_variable(
+            (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
+        )
+        self.skipped_updates = self.add_variable(
+            (),
+            "zeros",
+            "int32",
+            aggregation="only_first_replica",
+            name="skipped_updates",
+        )
+        # State of `TargetSparsity`, here so that it is saved with the model: balance,
+        # and at the last look distance, number of connections, step and mask updates.
+        self.steering = self.add_variable(
+            (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
+        )
+
+    def build(self, variables):
+        """Creates the state of both optimizers for `variables`, masks and weights."""
+        if self.built:
+            return
+        weights, masks = split_masks(variables)
+        self.optimizer.build(weights)
+        self._build_for_masks(masks)
+        self._prices = connection_prices(masks, self.cost)
+        shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
+        self._mean_squares = {
+            key: self.add_variable(
+                shape,
+                "zeros",
+                "float32",
+                aggregation="only_first_replica",
+                name="mean_square",
+            )
+            for key, shape in shapes.items()
+        }
+        self._accumulators = {}
+        if self.optimizer.gradient_accumulation_steps:
+            added = self.add_optimizer_variables(masks, "accumulated")
+            self._accumulators = {id(v): a for v, a in zip(masks, added, strict=True)}
+        super().build(variables)
+
+    def _build_for_masks(self, masks):
+        self.mask_optimizer.build(masks)
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates weights and masks, if no gradient is NaN or infinite.
+
+        One bad batch would destroy all masks at once. It is skipped, and counted in
+        `skipped_updates`.
+
+        Args:
+            grads: Gradients of the (scaled) task loss, a tensor or None a variable.
+            trainable_variables: The variables; by default those of `build`.
+        """
+        # Keras calls it without variables on some backends, and keeps them here.
+        variables = list(trainable_variables or self._trainable_variables)
+        self.build(variables)
+        grads = backend.sum_over_replicas(grads)
+        gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
+        weights, masks = split_masks(variables)
+        for_weights = [gradient_of[id(v)] for v in weights]
+        for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
+        squares = self._mean_squares_of(for_masks, masks)
+        finite = _are_finite([*for_weights, *squares.values()])
+        args = (for_weights, for_masks, squares, weights, masks)
+        self._cond(finite, self._update, self._skip, args)
+
+    def _cond(self, condition, if_true, if_false, args):
+        variables = [*self._trainable_variables, *self.variables]
+        backend.replicated_cond(condition, if_true, if_false, args, variables)
+
+    def _update(self, for_weights, for_masks, squares, weights, masks):
+        if weights:
+            # Both optimizers add up over replicas what is the sum already.
+            share = backend.replicas()
+            if share > 1:
+                for_weights = [None if g is None else g / share for g in for_weights]
+            self.optimizer.apply(for_weights, weights)
+        if masks:
+            self._update_masks(for_masks, squares, masks)
+
+    def _skip(self, *_):
+        self.skipped_updates.assign_add(1)
+
+    def _unscaled(self, gradients, masks):
+        scale = self.optimizer.loss_scale_factor
+        given = [
+            ops.zeros(v.shape) if g is None else g
+            for g, v in zip(gradients, masks, strict=True)
+        ]
+        # Undivided without a scale: where nothing is compiled, a copy would stay.
+        return [g / scale for g in given] if scale else given
+
+    def _mean_squares_of(self, gradients, masks):
+        owners = [v.connection_mask for v in masks]
+        return self.normalization.mean_squares(gradients, owners) if masks else {}
+
+    def _update_masks(self, gradients, squares, masks):
+        micro_steps = self.optimizer.gradient_accumulation_steps
+        if not micro_steps:
+            self._apply_to_masks(gradients, squares, masks)
+            return
+        accumulators = [self._accumulators[id(v)] for v in masks]
+        for accumulator, gradient in zip(accumulators, gradients, strict=True):
+            accumulator.assign_add(gradient / micro_steps)
+        seen = self.own_iterations
+        seen.assign_add(1)
+
+        def update(accumulators, masks):
+            gradients = [a + 0 for a in accumulators]
+            squares = self._mean_squares_of(gradients, masks)
+            self._apply_to_masks(gradients, squares, masks)
+            for accumulator in accumulators:
+                accumulator.assign(ops.zeros(accumulator.shape))
+
+        full = ops.equal(seen % micro_steps, 0)
+        self._cond(full, update, lambda *_: None, (accumulators, masks))
+
+    def _apply_to_masks(self, gradients, squares, masks):
+        before = [] if self._stops_without_gradient else [v + 0 for v in masks]
+        moving = (1 - ops.cast(self.frozen, "float32")) / backend.replicas()
+        scales = self.normalization.scales(
+            squares,
+            [v.connection_mask for v in masks],
+            self._mean_squares,
+            self.mask_optimizer.iterations,
+        )
+        updates = [
+            self._mask_update(g, moving, scale, v)
+            for g, scale, v in zip(gradients, scales, masks, strict=True)
+        ]
+        self.mask_optimizer.apply(updates, masks)
+        for variable, value in zip(masks, before, strict=False):
+            new = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(ops.convert_to_tensor(self.frozen), value, new))
+
+    def _mask_update(self, gradient, moving, scale, variable):
+        # Scalars first: passes over whole kernels are what an update costs.
+        normalized = ops.cast(gradient, "float32") * (moving * scale)
+        update = normalized + moving * self.connection_cost * self._price(variable)
+        return ops.cast(update, variable.dtype)
+
+    def _price(self, variable):
+        """`n · c · p(s)`, without `n` where updates are per connection."""
+        mask = variable.connection_mask
+        slope = mask.ste.derivative(ops.cast(variable + 0, "float32"))
+        return self.price_of(mask) * slope
+
+    def price_of(self, mask):
+        """How fast a mask falls for each unit of cost: a float or array."""
+        price = self._prices[id(mask.variable)]
+        return price * self.normalization.price_sizes(mask)
+
+    def connection_loss(self, count=Mask.count):
+        """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.
+
+        Args:
+            count: Function from a `Mask` to its number of kept connections.
+        """
+        _, masks = split_masks(self._trainable_variables)
+        kept = [ops.cast(count(v.connection_mask), "float32") for v in masks]
+        prices = [self._prices[id(v)] for v in masks]
+        total = sum(price * n for price, n in zip(prices, kept, strict=True))
+        return self.connection_cost * total
+
+    @property
+    def _stops_without_gradient(self):
+        """Whether masks without a gradient stay; if not, freezing restores them."""
+        masks = self.mask_optimizer
+        return (
+            self._descends_plainly
+            and not masks.momentum
+            and not masks.weight_decay
+            and not masks.use_ema
+        )
+
+    @property
+    def mask_rate(self):
+        """How far mask variables fall in an update for each unit of cost, a float."""
+        return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
+
+    @property
+    def mask_updates_per_step(self):
+        """Share of the training steps that update masks, at present, a float."""
+        return 1 / (self.optimizer.gradient_accumulation_steps or 1)
+
+    def get_config(self):
+        """Constructor arguments, for serialization."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "optimizer": serialize(self.optimizer),
+            "mask_optimizer": serialize(self.mask_optimizer),
+            "connection_cost": float(self.connection_cost.numpy()),
+            "cost": self.cost,
+            "normalization": serialize(self.normalization),
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """The optimizer that `get_config` described."""
+        config = dict(config)
+        for key in ("optimizer", "mask_optimizer"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+def _are_finite(gradients):
+    """Whether there is no NaN or infinity in a list of tensors and Nones."""
+    # Gradients of embeddings may come as the rows that were used.
+    rows = [getattr(g, "values", None) for g in gradients if g is not None]
+    given = [g for g in gradients if g is not None]
+    given = [v if ops.is_tensor(v) else g for v, g in zip(rows, given, strict=True)]
+    # A sum is the cheapest pass that they survive.
+    return ops.isfinite(sum(ops.cast(ops.sum(g), "float32") for g in given))

@@ -1,0 +1,96 @@
+"""Two optimizers that act as one: one for the weights, one for the masks."""
+
+import warnings
+
+import keras
+
+from scl_keras.masks.mask import split_masks
+
+
+class PairedOptimizer(keras.optimizers.Optimizer):
+    """Base of optimizers that update weights and masks with an optimizer each.
+
+    To Keras it is one optimizer: its learning rate, iterations and loss scale are those
+    of the weights' optimizer, its variables those of both and its own. A subclass gives
+    `build` and `apply`.
+
+    Args:
+        optimizer: Optimizer of the weights, as for `keras.Model.compile`.
+        mask_optimizer: Optimizer of the mask variables, likewise.
+        name: Name of the optimizer.
+
+    Raises:
+        ValueError: If both are the same object, or the first one scales the loss.
+    """
+
+    def __init__(self, optimizer, mask_optimizer, name):
+        super().__init__(learning_rate=0.0, name=name)
+        self.optimizer = keras.optimizers.get(optimizer)
+        self.mask_optimizer = keras.optimizers.get(mask_optimizer)
+        if self.mask_optimizer is self.optimizer:
+            raise ValueError(
+                "`optimizer` and `mask_optimizer` must be two objects. Received the "
+                f"same one twice: {self.optimizer}"
+            )
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            raise ValueError(
+                "A loss-scaling optimizer has to scale the masks' gradients, too: use "
+                "`LossScaleOptimizer(SCLOptimizer(optimizer, ...))`. "
+                f"Received: optimizer={self.optimizer}"
+            )
+
+    def scale_loss(self, loss):
+        """Scales the loss as the weights' optimizer wants it."""
+        return self.optimizer.scale_loss(loss)
+
+    @property
+    def learning_rate(self):
+        """Learning rate of the weights' optimizer."""
+        return self.optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        self.optimizer.learning_rate = learning_rate
+
+    @property
+    def iterations(self):
+        """Number of updates that the weights' optimizer has made."""
+        return self.optimizer.iterations
+
+    @property
+    def own_iterations(self):
+        """How often `apply` was counted here: a variable."""
+        return super().iterations
+
+    @property
+    def variables(self):
+        """Own variables, then those of both optimizers."""
+        both = self.optimizer.variables + self.mask_optimizer.variables
+        return super().variables + both
+
+    def finalize_variable_values(self, var_list):
+        """Lets both optimizers put their averages in place, if they keep any."""
+        weights, masks = split_masks(var_list)
+        self.optimizer.finalize_variable_values(weights)
+        self.mask_optimizer.finalize_variable_values(masks)
+
+    def save_own_variables(self, store):
+        """Saves its own variables: Keras visits the two optimizers by itself."""
+        for i, variable in enumerate(super().variables):
+            store[str(i)] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Loads what `save_own_variables` saved."""
+        variables = super().variables
+        if len(store) != len(variables):
+            # As in Keras: a model not trained yet may take weights alone from a file.
+            warnings.warn(
+                f"Skipping variable loading for optimizer '{self.name}', because it "
+                f"has {len(variables)} variables whereas the saved optimizer has "
+                f"{len(store)}. It was not built yet, or made with another "
+                "`normalization`.",
+                stacklevel=2,
+            )
+            return
+        for i, variable in enumerate(variables):
+            variable.assign(store[str(i)])
