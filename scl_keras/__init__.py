@@ -25,12 +25,8 @@ from scl_keras.connectivity import (
     effective_masks,
     stand_in,
 )
-from scl_keras.conversion.sparsify import (
-    fix_masks,
-    sparsify,
-    strip_masks,
-    unmasked_layers,
-)
+from scl_keras.conversion.sparsify import sparsify, unmasked_layers
+from scl_keras.conversion.strip import fix_masks, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
 from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
 from scl_keras.masks.mask import Mask, find_masks
@@ -114,6 +110,7 @@ __all__ = [
     "sparsify",
     "stand_in",
     "strip_masks",
+    "stripped",
     "summary",
     "switcher_network",
     "unmasked_layers",

@@ -27,6 +27,7 @@ replicated_cond = _module.replicated_cond
 sum_over_replicas = _module.sum_over_replicas
 synchronize = _module.synchronize
 train_step = _module.train_step
+variables_scope = _module.variables_scope
 variables_vjp = _module.variables_vjp
 vjp = _module.vjp
 

@@ -4,6 +4,7 @@ Code that assigns to variables becomes such a function in a `keras.StatelessScop
 variables read as the values given there, and what is assigned to them is collected.
 """
 
+import contextlib
 import functools
 
 import jax
@@ -57,7 +58,7 @@ def train_step(model, step, state, data):
         return logs
 
     with _Scope(zip(variables, values, strict=True)) as scope:
-        logs = model.guarded_step(assigning_step, data)
+        logs = model.masked_step(assigning_step, data)
         new = tuple([scope.get_current_value(v) for v in some] for some in lists)
     return logs, new
 
@@ -65,6 +66,11 @@ def train_step(model, step, state, data):
 def synchronize(model):
     """Has the variables hold what `fit` has reached: it keeps the state to itself."""
     model.jax_state_sync()
+
+
+def variables_scope(model):
+    """A context in which variables are made for the devices of a model."""
+    return contextlib.nullcontext()
 
 
 def replicas():

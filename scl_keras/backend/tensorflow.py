@@ -21,11 +21,16 @@ def train_step(model, step, data):
     Returns:
         What `fit` expects of it.
     """
-    return model.guarded_step(lambda: step(data), data)
+    return model.masked_step(lambda: step(data), data)
 
 
 def synchronize(model):
     """Has the variables hold what `fit` has reached, in the midst of an epoch."""
+
+
+def variables_scope(model):
+    """A context in which variables are made for the devices of a model."""
+    return model.distribute_strategy.scope()
 
 
 def replicas():

@@ -14,11 +14,16 @@ def train_step(model, step, data):
     """Runs a model's training step."""
     # Keras drops the last gradients only after the forward pass: 8 bytes a connection.
     model.zero_grad()
-    return model.guarded_step(lambda: step(data), data)
+    return model.masked_step(lambda: step(data), data)
 
 
 def synchronize(model):
     """Nothing to do: variables always are what `fit` has reached."""
+
+
+def variables_scope(model):
+    """A context in which variables are made for the devices of a model."""
+    return contextlib.nullcontext()
 
 
 def replicas():

@@ -33,8 +33,8 @@ class MaskLogger(keras.callbacks.Callback):
                 logs[f"density/{kernel.label}"] = count / kernel.mask.size
 
     def on_train_end(self, logs=None):
-        """Reports layers that are held up by their last connection."""
+        """Reports layers that are down to their last connection."""
         kernels = [k for k in prunable_kernels(self.model) if k.mask is not None]
-        held_up = [kernel.label for kernel in kernels if kernel.mask.held_up()]
-        if held_up:
-            print("Held up by their last connection: " + ", ".join(held_up))
+        labels = [k.label for k in kernels if k.mask.is_down_to_last()]
+        if labels:
+            print("Down to their last connection: " + ", ".join(labels))

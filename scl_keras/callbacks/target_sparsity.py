@@ -148,9 +148,9 @@ class TargetSparsity(keras.callbacks.Callback):
             figures = (cost, kept / size, 1 - kept / size, size / kept)
             keys = ("connection_loss", "density", "sparsity", "compression")
             logs.update(zip(keys, figures, strict=True))
-        labels = [k.label for k in self._kernels() if k.mask.held_up()]
+        labels = [k.label for k in self._kernels() if k.mask.is_down_to_last()]
         if labels:
-            print("\nHeld up by their last connection: " + ", ".join(labels))
+            print("\nDown to their last connection: " + ", ".join(labels))
         if self.verbose:
             kept, size, noun = budget.kept(), budget.size, budget.noun
             print(f"\n{kept:,} of {size:,} {noun} kept; masks are frozen.")
@@ -241,7 +241,7 @@ class TargetSparsity(keras.callbacks.Callback):
             stop = start + s.size
             chosen = kept[start:stop].reshape(s.shape)
             moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
-            if chosen.sum() == 1 and (top < cutoff or mask.held_up()):
+            if chosen.sum() == 1 and (top < cutoff or mask.is_down_to_last()):
                 moved[chosen] = _BARELY_KEPT
             mask.variable.assign(moved)
             start = stop

@@ -6,7 +6,8 @@ from keras import layers
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.reachability import ConnectionGraph
-from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.conversion.copying import copy_graph
+from scl_keras.conversion.strip import stripped
 from scl_keras.graph.walking import is_graph
 
 
@@ -48,7 +49,8 @@ def compact(model, input_shapes=None):
             "`compact` needs a built functional or Sequential Keras model. "
             f"Received: {model!r} (of type {type(model).__name__})"
         )
-    stock = strip_masks(model)
+    with stripped(model):
+        stock = copy_graph(model)
     plan = CompactionPlan(ConnectionGraph(stock, input_shapes))
     return _Builder(stock, plan).build()
 

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from scl_keras import backend
-from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
 
@@ -94,7 +94,12 @@ def compaction_report(model, compacted, *, batch_size=1, seconds=1.0):
     report.parameters_after, report.speedup
     ```
     """
-    pair = [strip_masks(model), compacted]
+    with stripped(model) as stock:
+        return _compare([stock, compacted], batch_size, seconds)
+
+
+def _compare(pair, batch_size, seconds):
+    compacted = pair[1]
     shapes = [[x.shape for x in (*m.inputs, *m.outputs)] for m in pair]
     alike = len(shapes[0]) == len(shapes[1]) and all(
         len(a) == len(b) and all(m is None or m == n for m, n in zip(a, b, strict=True))

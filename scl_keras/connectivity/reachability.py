@@ -8,10 +8,10 @@ from keras import ops
 
 from scl_keras import backend
 from scl_keras.connectivity.composites import binary
-from scl_keras.connectivity.steps import steps_of
+from scl_keras.connectivity.steps import needs_entering, steps_of
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import trace
-from scl_keras.graph.walking import is_graph
+from scl_keras.graph.walking import is_graph, walk_inside
 
 
 class ConnectionGraph:
@@ -35,10 +35,12 @@ class ConnectionGraph:
     Recurrent layers are followed step by step from states that are zero, attention from
     its projections to what is attended to, and wrappers into what they wrap.
 
-    Operations of which it is not known what depends on what count as fully connected,
-    with all kernels inside of them, see `unknown`: `Lambda` and custom layers, cells
-    and activations, calls with time steps masked, with initial states or with attention
-    scores returned, and stateful layers. `stand_in` makes a layer of one's own known.
+    Custom layers are followed into the calls that they make, if they compute with
+    layers and `keras.ops` alone. Operations of which it is not known what depends on
+    what count as fully connected, with all kernels inside of them, see `unknown`:
+    `Lambda` with other functions, custom cells and activations, recurrent layers with
+    time steps masked or with initial states, and stateful layers. `stand_in` makes a
+    layer of one's own known.
 
     Args:
         model: A built functional or Sequential model, masked or with zeros in its
@@ -54,8 +56,8 @@ class ConnectionGraph:
             `"lambda (Lambda)"`.
 
     Raises:
-        ValueError: If the model isn't built or is subclassed, or if `input_shapes` is
-            missing or doesn't fit.
+        ValueError: If the model isn't built, has a `call` of its own that can't be
+            followed, or if `input_shapes` is missing or doesn't fit.
 
     Example:
 
@@ -66,14 +68,14 @@ class ConnectionGraph:
     """
 
     def __init__(self, model, input_shapes=None):
-        if not is_graph(model):
+        if not isinstance(model, keras.Model) or not model.built:
             raise ValueError(
-                "Effective connections need a built functional or Sequential Keras "
-                "model: other models have no graph to walk. "
+                "Effective connections need a built Keras model. "
                 f"Received: {model!r} (of type {type(model).__name__})"
             )
         self.kernels = prunable_kernels(model)
-        self.trace = trace(model, _sized_inputs(model, input_shapes))
+        sized = _sized_inputs(model, input_shapes) if is_graph(model) else None
+        self.trace = trace(model, sized, needs_entering)
         for call in self.trace.calls:
             if any(None in out.shape for out in call.outputs):
                 raise ValueError(
@@ -81,6 +83,12 @@ class ConnectionGraph:
                     f"before it runs. Received: {[out.shape for out in call.outputs]}"
                 )
         self.steps = steps_of(self.trace.calls)
+        # What a custom layer computes of constants, such as embeddings of positions, is
+        # no path from the inputs, but part of what it does.
+        followed = {id(layer) for step in self.steps for layer, _ in step.kernels}
+        entered = [call.operation for call in self.trace.entered]
+        inside = {id(x) for layer in entered for x in walk_inside(layer)}
+        self._constants = inside - followed
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 
@@ -118,7 +126,9 @@ class ConnectionGraph:
         joining = []
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
-            joining.append(np.zeros(kernel.shape, bool) if use is None else use)
+            if use is None:
+                use = np.full(kernel.shape, id(kernel.layer) in self._constants)
+            joining.append(use)
         effective = [k & j for k, j in zip(kept, joining, strict=True)]
         return Reachability(reached, needed, effective, joining)
 
@@ -149,8 +159,8 @@ def effective_masks(model, input_shapes=None):
         names as in `summary`, such as `"dense_1/kernel"`.
 
     Raises:
-        ValueError: If the model isn't built or is subclassed, or if `input_shapes` is
-            missing or doesn't fit.
+        ValueError: If the model isn't built, has a `call` of its own that can't be
+            followed, or if `input_shapes` is missing or doesn't fit.
 
     Example:
 

@@ -14,6 +14,7 @@ from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import Call
+from scl_keras.layers.masked_layer import has_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,21 @@ def steps_of(calls):
         if hands_mask_on(call.operation, under_mask):
             masked |= {id(x) for x in call.outputs}
     return steps
+
+
+def needs_entering(call):
+    """Whether a layer's own calls have to be followed: there is no rule for its call.
+
+    Not where it has kernels of its own: what it does with these, its calls don't tell.
+
+    Args:
+        call: A `scl_keras.graph.tracing.Call` of a layer.
+    """
+    if has_kernels(call.operation):
+        return False
+    if _is_plain(call) and layer_stand_in(call.operation) is not None:
+        return False
+    return composite_run(call) is None
 
 
 def _step_of(call, under_mask):

@@ -1,24 +1,31 @@
-"""From what a user says of layers to a function that knows it of each."""
+"""From what a user says of layers to what it means for each of them."""
 
 import keras
 
-from scl_keras.graph.walking import walk_layers
+from scl_keras.graph.walking import walk_inside
+from scl_keras.layers.masked_layer import has_kernels, is_maskable
 from scl_keras.masks import granularity as granularities
 
 
-def layer_selector(layers, model):
-    """A predicate from the many ways to name layers."""
+def chosen_layers(layers, model):
+    """The layers of a model that a choice stands for, with all inside of them.
+
+    Args:
+        layers: A layer, a layer type, a name, a predicate, or a list of these; None
+            for all.
+        model: A built model.
+
+    Returns:
+        A set of the ids of layers.
+
+    Raises:
+        ValueError: If an item is something else, or stands for no layer with a kernel.
+    """
+    known = walk_inside(model)
     if layers is None:
-        return lambda layer: True
-    choices = layers if isinstance(layers, (list, tuple, set)) else [layers]
-    known = list(walk_layers(model))
-    names = {layer.name for layer in known}
-    for choice in choices:
-        if isinstance(choice, str) and choice not in names:
-            raise ValueError(
-                f"`layers` names '{choice}', which is no layer of '{model.name}'. Its "
-                f"layers are: {', '.join(sorted(names))}"
-            )
+        return {id(layer) for layer in known}
+    chosen = set()
+    for choice in layers if isinstance(layers, (list, tuple, set)) else [layers]:
         if not callable(choice) and not isinstance(choice, str):
             raise ValueError(
                 "`layers` takes layers, layer types, names and predicates. Received: "
@@ -29,70 +36,94 @@ def layer_selector(layers, model):
                 f"`layers` has a layer that is none of '{model.name}'. "
                 f"Received: {choice!r}"
             )
-
-    def matches(layer, choice):
-        if isinstance(choice, str):
-            return layer.name == choice
-        if isinstance(choice, type):
-            return isinstance(layer, choice)
-        if isinstance(choice, keras.layers.Layer):
-            return layer is choice
-        return bool(choice(layer))
-
-    # A model or wrapper stands for all of its layers, unless a predicate looks at each.
-    whole = [x for x in choices if isinstance(x, (str, type, keras.layers.Layer))]
-    inside = {
-        id(inner)
-        for outer in known
-        if any(matches(outer, choice) for choice in whole)
-        for inner in walk_layers(outer)
-    }
-    return lambda layer: (
-        id(layer) in inside or any(matches(layer, choice) for choice in choices)
-    )
+        found = [layer for layer in known[1:] if _matches(layer, choice)]
+        if choice is model:
+            found = [model]
+        chosen |= {id(x) for layer in found for x in _with_inside(layer, choice)}
+        if not found:
+            raise _no_such("layers", choice, model)
+    if not any(has_kernels(layer) for layer in known if id(layer) in chosen):
+        raise _no_such("layers", layers, model)
+    return chosen
 
 
-def granularity_selector(granularity, target, model):
-    """A function from a layer to a `Granularity`, or None for no masks."""
-    if target is not None:
-        if granularity is not None:
-            raise ValueError(
-                "`sparsify` takes either `granularity` or `target`. Received: "
-                f"granularity={granularity!r}, target={target!r}"
-            )
-        return _for_target(model, target)
-    granularity = "connection" if granularity is None else granularity
+def granularities_of(granularity, model):
+    """What the masks of each layer switch.
+
+    Args:
+        granularity: A `Granularity` or its name, a dict of them by the names or types
+            of layers, or a function from a layer to one; None for no masks.
+        model: A built model.
+
+    Returns:
+        A function from a layer to a `Granularity` or None.
+
+    Raises:
+        ValueError: If it is something else, or a key stands for no layer with a kernel.
+    """
     if isinstance(granularity, dict) and "class_name" not in granularity:
-        known = {layer.name for layer in walk_layers(model)}
-        for key in granularity:
-            if key not in known and not isinstance(key, type):
-                raise ValueError(
-                    f"`granularity` names {key!r}, which is no layer of "
-                    f"'{model.name}'. Its layers are: {', '.join(sorted(known))}"
-                )
-        chosen = granularity
-
-        def granularity(layer):
-            types = [x for x in chosen if isinstance(x, type) and isinstance(layer, x)]
-            found = [x for x in (layer.name, *types) if x in chosen]
-            return chosen[found[0]] if found else "connection"
-
-    of = granularity if callable(granularity) else lambda layer: granularity
+        return _by_key(granularity, model)
     if not callable(granularity):
-        granularities.get(granularity)  # bad ones fail early
+        one = granularities.get("connection" if granularity is None else granularity)
+        return lambda layer: one
 
-    def granularity_of(layer):
-        found = of(layer)
+    def of(layer):
+        found = granularity(layer)
         return None if found is None else granularities.get(found)
 
-    return granularity_of
+    return of
 
 
-def _for_target(model, target):
-    from scl_keras.targets.check import plan_for_target  # it needs this module
+def _by_key(chosen, model):
+    found = {}
+    # Names tell more than types, and what is further inside more than what is around.
+    for kind in (type, str):
+        for key, value in chosen.items():
+            if not isinstance(key, (type, str)):
+                raise ValueError(
+                    "`granularity` by layers takes their names and types. "
+                    f"Received: {key!r}"
+                )
+            if isinstance(key, kind):
+                value = None if value is None else granularities.get(value)
+                layers = [x for x in walk_inside(model)[1:] if _matches(x, key)]
+                if not any(has_kernels(x) for y in layers for x in walk_inside(y)):
+                    raise _no_such("granularity", key, model)
+                for layer in layers:
+                    found |= {id(x): value for x in walk_inside(layer)}
+    rest = granularities.get("connection")
+    return lambda layer: found.get(id(layer), rest)
 
-    check, granularity_of = plan_for_target(model, target)
-    if not any(row.granularity for row in check.rows):
-        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
-    print(check)
-    return granularity_of
+
+def _matches(layer, choice):
+    if isinstance(choice, str):
+        return layer.name == choice
+    if isinstance(choice, type):
+        return isinstance(layer, choice)
+    if isinstance(choice, keras.layers.Layer):
+        return layer is choice
+    return bool(choice(layer))
+
+
+def _with_inside(layer, choice):
+    """The layers that a match stands for.
+
+    A model or wrapper stands for all of its layers, unless a predicate looks at each of
+    these; what an `LSTM` makes for itself goes with it.
+    """
+    named = isinstance(choice, (str, type, keras.layers.Layer))
+    if named or is_maskable(layer):
+        return walk_inside(layer)
+    return [layer]
+
+
+def _no_such(argument, choice, model):
+    what = f"'{choice}'" if isinstance(choice, str) else f"{choice!r}"
+    layers = [x for x in walk_inside(model) if has_kernels(x)]
+    kinds = {type(x).__name__ for x in layers}
+    names = dict.fromkeys(layer.name for layer in layers)
+    return ValueError(
+        f"`{argument}` has {what}, which is no layer of '{model.name}' with a kernel "
+        f"that can be masked. Its layers with such kernels are: "
+        f"{', '.join(names) or 'none'}; of the types {', '.join(sorted(kinds))}."
+    )

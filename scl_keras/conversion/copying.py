@@ -1,31 +1,212 @@
-"""Copies of layers from their configuration, with the layers they wrap converted."""
+"""An independent copy of a model, as Keras itself writes and reads it."""
+
+import contextlib
+import tempfile
+import types
 
 import keras
 
-from scl_keras.graph.walking import wrapped_configs
+from scl_keras.conversion.masked_model import stock_classes
+from scl_keras.graph.walking import graph_of, is_graph, walk_inside
+from scl_keras.layers.in_place import put_masks_like
 
 
-def copy_layer(layer, convert, layer_class=None, config=None):
-    """Makes an unbuilt copy of a layer, whose wrapped layers are converted.
+def copy_model(model):
+    """Copies a model, with or without masks, by its configuration and its weights.
+
+    No array is shared with the model. What layers have adapted to, such as
+    vocabularies, comes along. The copy isn't compiled.
 
     Args:
-        layer: A Keras layer; a wrapper such as `TimeDistributed`, or not.
-        convert: Function from a wrapped layer to the one to wrap instead.
-        layer_class: Class of the copy, if another one.
-        config: Constructor arguments of the copy, if others.
+        model: A built Keras model.
 
     Returns:
-        A layer.
+        A model of the same class.
+
+    Raises:
+        ValueError: If Keras can't make the model of its configuration, or makes another
+            one.
     """
-    config = layer.get_config() if config is None else config
-    if type(layer) is keras.layers.Lambda:
-        # The function at hand: made anew from its byte code it would be refused as
-        # unsafe, and miss its globals.
-        config |= {"function": layer.function, "arguments": layer.arguments}
-        config |= {"mask": layer.mask, "output_shape": layer._output_shape}
-        return keras.layers.Lambda(**config)
-    for inner, serialized in wrapped_configs(layer, config):
-        converted = convert(inner)
-        serialized.pop("build_config", None)  # built anew, and by its wrapper
-        serialized.update(keras.saving.serialize_keras_object(converted))
-    return (layer_class or type(layer)).from_config(config)
+    try:
+        with _own_functions_named(model) as functions:
+            config = keras.saving.serialize_keras_object(model)
+        config.pop("compile_config", None)
+        own = _own_classes(model)
+        with keras.saving.CustomObjectScope(own | functions):
+            copied = keras.saving.deserialize_keras_object(config, safe_mode=False)
+        copy_state(model, copied)
+    except Exception as error:  # whatever a user's `get_config` or Keras may raise
+        raise ValueError(
+            f"Keras can't copy model '{model.name}'{_culprit(model)}. Do without "
+            "`copy`, or let each custom layer have a `get_config` that its `__init__` "
+            f"takes. Received: {type(error).__name__}: {error}"
+        ) from error
+    return copied
+
+
+def copy_graph(model, change=None, call=None):
+    """Copies a functional or Sequential model layer by layer, with its masks.
+
+    Layers that are shared stay shared, also between nested models, which a model's
+    configuration can't tell.
+
+    Args:
+        model: A built functional or Sequential model.
+        change: Function that may change a copied layer, before it is built.
+        call: Function that calls a copied layer, `call(layer, *args, **kwargs)`.
+
+    Returns:
+        A functional model, or a Sequential one of a Sequential, not compiled. With
+        masks, `as_masked_model` has yet to make the model of it that trains them.
+
+    Raises:
+        ValueError: If a layer can't be made of its configuration.
+    """
+    with stock_classes(model):
+        copied, pairs = _copy_graph(model, change, call, {})
+    for old, new in pairs:
+        for a, b in zip(walk_inside(old), walk_inside(new), strict=True):
+            put_masks_like(a, b)
+        copy_state(old, new)
+    return copied
+
+
+def _copy_graph(model, change, call, done):
+    """A copy of a graph, and pairs of its layers and theirs, nested ones' too.
+
+    `done` maps the ids of layers to their copies, so that what is shared stays shared.
+    """
+    pairs = []
+
+    def clone(layer):
+        if id(layer) not in done:
+            if is_graph(layer):
+                done[id(layer)], inner = _copy_graph(layer, change, call, done)
+                pairs.extend(inner)
+            else:
+                done[id(layer)] = _copy_layer(layer, change)
+                if isinstance(layer, keras.layers.Layer):
+                    pairs.append((layer, done[id(layer)]))
+        return done[id(layer)]
+
+    if isinstance(model, keras.Sequential) and call is None:
+        layers = [_input_like(model.inputs[0]), *map(clone, model.layers)]
+        return keras.Sequential(layers, name=model.name), pairs
+    # A new model around the same graph: cloning a compiled one compiles the clone.
+    inputs, outputs = graph_of(model)
+    graph = keras.Model(inputs, outputs, name=model.name)
+    copied = keras.models.clone_model(
+        graph,
+        keras.tree.map_structure(_input_like, inputs),
+        clone_function=clone,
+        call_function=call,
+    )
+    return copied, pairs
+
+
+def _copy_layer(layer, change):
+    if not isinstance(layer, keras.layers.Layer):  # an operation of `keras.ops`
+        return type(layer).from_config(layer.get_config())
+    try:
+        with _own_functions_named(layer) as functions:
+            config = layer.get_config()
+        with keras.saving.CustomObjectScope(_own_classes(layer) | functions):
+            copied = type(layer).from_config(config)
+    except Exception as error:  # whatever a user's `get_config` may raise
+        raise ValueError(
+            f"Keras can't copy layer '{layer.name}' ({type(layer).__name__}): let it "
+            "have a `get_config` that its `__init__` takes. "
+            f"Received: {type(error).__name__}: {error}"
+        ) from error
+    if change is not None:
+        change(copied)
+    return copied
+
+
+def _input_like(tensor):
+    return keras.Input(
+        batch_shape=tensor.shape,
+        dtype=tensor.dtype,
+        sparse=tensor.sparse,
+        name=tensor.name,
+    )
+
+
+def copy_state(model, copied):
+    """Gives a copy of a model, or of a layer, all that the layers in it have learned.
+
+    Args:
+        model: The layer.
+        copied: A built one of the same configuration.
+
+    Raises:
+        ValueError: If it has other layers inside, or other weights.
+    """
+    shapes = [[tuple(w.shape) for w in x.weights] for x in (model, copied)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"Made of its configuration, '{model.name}' has weights of other shapes: "
+            f"{shapes[1]} instead of {shapes[0]}"
+        )
+    for old, new in zip(model.weights, copied.weights, strict=True):
+        new.assign(old)
+    for old, new in zip(walk_inside(model), walk_inside(copied), strict=True):
+        new.trainable = old.trainable
+        if isinstance(old, keras.layers.Normalization):
+            new.finalize_state()
+        if hasattr(old, "save_assets"):  # vocabularies
+            with tempfile.TemporaryDirectory() as directory:
+                old.save_assets(directory)
+                new.load_assets(directory)
+
+
+def _own_classes(model):
+    """The classes of a user's layers, registered or not, by their names."""
+    kinds = {type(layer) for layer in walk_inside(model)}
+    return {
+        kind.__name__: kind
+        for kind in kinds
+        if not kind.__module__.startswith(("keras.", "scl_keras."))
+    }
+
+
+@contextlib.contextmanager
+def _own_functions_named(model):
+    """Lets a configuration name a user's functions, which Keras would write as code.
+
+    Made anew of their byte code, lambdas would miss their globals.
+
+    Yields:
+        Dict of the functions by their names, to find them by afterwards.
+    """
+    functions, changed = {}, []
+    for layer in walk_inside(model):
+        for name in _FUNCTIONS:
+            function = vars(layer).get(name)
+            if isinstance(function, types.FunctionType) and not (
+                function.__module__.startswith("keras.")
+            ):
+                named = types.FunctionType(function.__code__, function.__globals__)
+                named.__name__ = f"function_{len(functions)}"
+                functions[named.__name__] = function
+                changed.append((layer, name, function))
+                vars(layer)[name] = named
+    try:
+        yield functions
+    finally:
+        for layer, name, function in changed:
+            vars(layer)[name] = function
+
+
+_FUNCTIONS = ("function", "mask", "_output_shape", "activation", "recurrent_activation")
+
+
+def _culprit(model):
+    """Which layer of a model it fails for, if it does for one alone."""
+    for layer in reversed(walk_inside(model)[1:]):
+        try:
+            with keras.saving.CustomObjectScope(_own_classes(layer)):
+                type(layer).from_config(layer.get_config())
+        except Exception:
+            return f", because of layer '{layer.name}' ({type(layer).__name__})"
+    return ""

@@ -1,29 +1,24 @@
-"""From a stock Keras model to an SCL model, and back."""
+"""Masks for the layers of any Keras model, put in as it is."""
+
+import dataclasses
 
 import keras
 
-from scl_keras.conversion.choices import granularity_selector, layer_selector
-from scl_keras.conversion.copying import copy_layer
-from scl_keras.conversion.rebuilding import as_scl_model, check_graph, rebuild
-from scl_keras.graph.walking import (
-    is_graph,
-    is_rewired,
-    sublayers,
-    walk,
-    walk_inside,
-    walk_layers,
-    wrapped_layers,
-)
-from scl_keras.layers.followers import FOLLOWERS, ChannelFollower, chains
-from scl_keras.layers.masked_layer import (
-    DEFAULT_MASK_INITIALIZER,
-    MaskedLayer,
-    masked_class_of,
-    masked_copy,
-)
-from scl_keras.masks import granularity as granularities
-from scl_keras.masks import ste as estimators
-from scl_keras.masks.mask import find_masks, get_dtype, get_initializer
+from scl_keras import backend
+from scl_keras.conversion.choices import chosen_layers, granularities_of
+from scl_keras.conversion.copying import copy_model
+from scl_keras.conversion.coverage import coverage_of, is_masked_kernel, kernels_of
+from scl_keras.conversion.masked_model import as_masked_model
+from scl_keras.conversion.strip import forget_compiled, renew_optimizer
+from scl_keras.graph.walking import is_graph, is_rewired, walk_inside
+from scl_keras.layers.followers import FOLLOWERS, chains
+from scl_keras.layers.in_place import follow_channels, kernel_variables, put_masks
+from scl_keras.layers.masked_layer import MaskedLayer, has_kernels, masked_class_of
+from scl_keras.masks.granularity import Channel
+from scl_keras.masks.mask import find_masks
+from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
+from scl_keras.targets.check import granularity_for
+from scl_keras.training.model import SCLModel
 
 
 def sparsify(
@@ -33,20 +28,25 @@ def sparsify(
     mask_initializer=DEFAULT_MASK_INITIALIZER,
     ste="identity",
     granularity=None,
-    target=None,
+    runtime=None,
     mask_dtype="float32",
+    copy=False,
+    verbose=1,
 ):
-    """Makes an `SCLModel` of a stock model: same weights, outputs and names.
+    """Puts masks into a model, in place: it becomes an `SCLModel` of its own class.
 
-    Layers that can't be masked stay as they are, and so do those that are masked
-    already; `unmasked_layers` lists the former. Nested
-    models and wrappers are entered, shared layers stay shared (but for one that stands
-    in a wrapper and elsewhere: as in a Keras file, it becomes two), and `model` itself
-    isn't touched. What a subclass of `keras.Model` overrides, such as `train_step`,
-    isn't taken over: derive it from `SCLModel` for that.
+    Any built Keras model will do: functional, Sequential or subclassed, with layers
+    inside of custom layers, wrappers, lists and dicts. Nothing is made anew. The chosen
+    layers, and the model, change their class to a masked version of it, so that all
+    stays that they have and do: weights, names, `trainable` flags, methods, a
+    `train_step` of their own. A compiled model stays compiled, its optimizer being that
+    of the weights; `compile` tells how masks are learned. `strip_masks` is the reverse.
+
+    Layers that have masks already keep them. What can't be masked is told in a line;
+    `unmasked_layers` lists it, too.
 
     Args:
-        model: A built functional or Sequential Keras model.
+        model: A built Keras model.
         layers: Which layers to mask: a layer, a layer type, a layer's name, a predicate
             `layer -> bool`, or a list of these. A nested model or a wrapper stands for
             all of its layers. Layers that a layer makes for itself (an `LSTM` its cell,
@@ -57,166 +57,214 @@ def sparsify(
         granularity: What one mask variable switches: `"connection"`, `"channel"` (whole
             units and filters, those of the model's outputs too) or a `Granularity` such
             as `Block(4)`. For each layer another one: a dict by the names or types of
-            layers (`"connection"` for the rest), or a function of the layer, in both of
-            which None leaves a layer without masks. By default `"connection"`.
-        target: Instead: what the model is made for, such as `"compact"` or
+            layers (`"connection"` for the rest), or a function of the layer that holds
+            the kernel, in both of which None leaves a layer without masks. By default
+            `"connection"`.
+        runtime: Instead: what the model shall run on, such as `"compact"` or
             `"tflite-dense"`. Each layer gets the granularity that makes it faster
             there, or no masks; the choice is printed. See `check_target`.
         mask_dtype: Dtype of the mask variables: `"float32"`, or `"bfloat16"`, which
             halves the memory of them and of their gradients.
+        copy: Whether to leave the model as it is, and mask an independent copy, which
+            isn't compiled.
+        verbose: 1 to tell in a line what has no masks, and why; 0 not to.
 
     Returns:
-        An `SCLModel`, not compiled.
+        The same model, now an `SCLModel`, or the copy.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, if `layers` or `granularity`
-            names a layer, or has one, that isn't in it, if a kernel can't have the
-            granularity asked for, if no layer gains on `target`, or if another argument
-            is something else.
+        ValueError: If the model isn't built, if `layers` or `granularity` has a layer
+            that isn't in it or can't be masked, if a kernel can't have the granularity
+            asked for, if no layer gains on `runtime`, if another argument is something
+            else, or, with `copy=True`, if Keras can't copy the model.
 
     Example:
 
     ```python
     model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])
-    sparse = sparsify(model)
-    sparse.compile("adam", "mse")
-    in_blocks = sparsify(model, granularity={keras.layers.Dense: Block(4)})
+    sparsify(model)
+    model.compile("adam", "mse")
+    in_blocks = sparsify(dense_model, granularity={keras.layers.Dense: Block(4)})
     ```
     """
-    check_graph(model, "sparsify")
-    mask_initializer, ste = get_initializer(mask_initializer), estimators.get(ste)
+    settings = MaskSettings(mask_initializer, ste, mask_dtype=mask_dtype)
+    check_built(model, "sparsify")
     if ste is None and any(mask.is_learned for mask in find_masks(model)):
         raise ValueError(
             f"Model '{model.name}' has learned masks already, and `sparsify` leaves "
             "masked layers as they are. `fix_masks(model)` fixes its masks. Received: "
             "ste=None"
         )
-    mask_dtype = get_dtype(mask_dtype)
-    chosen = layer_selector(layers, model)
-    granularity_of = granularity_selector(granularity, target, model)
-
-    def masked(layer):
-        """What a layer's masks switch, or None for a layer without masks."""
-        # A layer with a masked twin masks all that is inside of it.
-        can_be = masked_class_of(layer) and any(chosen(x) for x in walk_layers(layer))
-        if not can_be or any(is_rewired(x) for x in walk_inside(layer)):
-            return None
-        return granularity_of(layer)
-
-    def convert(layer):
-        if is_graph(layer):  # in a wrapper
-            return rebuild(layer, convert, {})
-        if (switched := masked(layer)) is not None:
-            return masked_copy(layer, mask_initializer, ste, switched, mask_dtype)
-        if id(layer) in followers:
-            return copy_layer(layer, convert, FOLLOWERS[type(layer)])
-        return copy_layer(layer, convert)
-
-    followers = _followers(model, masked)
-    return as_scl_model(rebuild(model, convert, {}))
-
-
-def _followers(model, masked):
-    """Ids of the layers that are switched with the channels of a masked one."""
-    return {
-        id(follower)
-        for layer, behind in chains(model)
-        if all(type(x) in FOLLOWERS for x in behind)
-        and isinstance(masked(layer), granularities.Channel)
-        and masked(layer).axes is None
-        for follower in behind
-    }
-
-
-def fix_masks(model):
-    """Copies a model with masked layers, with masks that training doesn't change.
-
-    They are those that it has now. The copy's masks are no trainable variables,
-    whatever it is compiled with, also when it is saved and loaded or cloned.
-
-    Args:
-        model: A functional or Sequential model with masked layers.
-
-    Returns:
-        An `SCLModel` with the same weights, masks, outputs and names, not compiled.
-
-    Raises:
-        ValueError: If the model is unbuilt or subclassed, or has no masked layer.
-
-    Example:
-
-    ```python
-    model.fit(x, y, epochs=9, callbacks=[TargetSparsity(0.98)])
-    ticket = fix_masks(model)
-    ```
-    """
-    check_graph(model, "fix_masks")
-    if not find_masks(model):
+    if runtime is not None and granularity is not None:
         raise ValueError(
-            f"Model '{model.name}' has no masked layer. `sparsify(model, ste=None)` "
-            "makes a model with fixed masks of a stock one."
+            "`sparsify` takes either `granularity` or `runtime`. Received: "
+            f"granularity={granularity!r}, runtime={runtime!r}"
         )
-
-    def convert(layer):
-        if is_graph(layer):  # in a wrapper
-            return rebuild(layer, convert, {})
-        config = layer.get_config()
-        if isinstance(layer, MaskedLayer):
-            config["ste"] = None
-        return copy_layer(layer, convert, config=config)
-
-    return as_scl_model(rebuild(model, convert, {}))
+    if copy:
+        layers = _in_copy(layers, model, model := copy_model(model))
+    if runtime is not None:
+        granularity = granularity_for(model, runtime)
+    return put_masks_into(model, layers, settings, granularity, verbose=verbose)
 
 
-def strip_masks(model):
-    """Makes a stock Keras model of an SCL model, with zeros in its kernels.
+def put_masks_into(
+    model, layers, settings, granularity=None, *, trained_as=SCLModel, verbose=1
+):
+    """Does what `sparsify` does, for a class to train the model as.
 
     Args:
-        model: A functional or Sequential model with masked layers, trained or not.
+        model: As for `sparsify`.
+        layers: As for `sparsify`.
+        settings: `MaskSettings`, whose granularity doesn't count.
+        granularity: As for `sparsify`.
+        trained_as: `SCLModel` or a subclass.
+        verbose: As for `sparsify`.
 
     Returns:
-        A functional (or Sequential) Keras model with the same outputs, names and
-        weights `v * H(s)`, which loads without this package. Not compiled.
-
-    Raises:
-        ValueError: If the model is unbuilt or subclassed, or has a masked layer inside
-            of a layer that makes it for itself and has no masked twin.
-
-    Example:
-
-    ```python
-    strip_masks(model).save("stock.keras")
-    ```
+        The model.
     """
-    check_graph(model, "strip_masks")
+    check_built(model, trained_as.__name__)
+    chosen = chosen_layers(layers, model)
+    granularity_of = granularities_of(granularity, model)
+    shared = _variables_in_several_layers(model)
+    why, plan = {}, []
+    for layer in walk_inside(model):
+        reason = _obstacle(layer, chosen, shared)
+        switched = None if reason else granularity_of(layer)
+        if reason or switched is None:
+            why[id(layer)] = reason or "left out by `granularity`"
+            continue
+        own = dataclasses.replace(settings, granularity=switched)
+        _check_fits(layer, own)
+        plan.append((layer, own))
+    if not plan and not find_masks(model):
+        raise ValueError(
+            f"Model '{model.name}' has no layer to mask. "
+            + str(coverage_of(model, lambda layer: why.get(id(layer), _NO_TWIN)))
+        )
+    followers = _followers(model, plan)
+    with backend.variables_scope(model):
+        for layer, own in plan:
+            put_masks(layer, own)
+        for layer in _containers(model):
+            put_masks(layer, settings)
+        for layer in followers:
+            follow_channels(layer)
+    compiled = getattr(model, "compiled", False)
+    learned = isinstance(model, SCLModel)
+    as_masked_model(model, trained_as)
+    forget_compiled(model)
+    if compiled and learned:
+        renew_optimizer(model)
+    elif compiled:
+        model.pair_optimizer()
+    if verbose:
+        coverage = coverage_of(model, lambda layer: why.get(id(layer), _NO_TWIN))
+        if coverage.reasons:
+            print(f"'{model.name}': {coverage}.")
+    return model
 
-    def convert(layer):
-        if is_graph(layer):  # in a wrapper
-            return rebuild(layer, convert, {})
-        if isinstance(layer, ChannelFollower):
-            return copy_layer(layer, convert, layer.stock_class)
-        if not isinstance(layer, MaskedLayer):
-            return copy_layer(layer, convert)
-        if "stock_class" not in vars(type(layer)):
-            raise ValueError(
-                "`strip_masks` doesn't know the stock layer of a subclass of a masked "
-                "layer. Subclass the stock layer, and give it a masked twin (see "
-                f"`MaskedLayer`). Received: {layer!r}"
+
+_NO_TWIN = "no masked version of such layers is known (see `MaskedLayer`)"
+
+
+def _obstacle(layer, chosen, shared):
+    """Why a layer gets no masks now, or None."""
+    if isinstance(layer, MaskedLayer):
+        return "masked already"
+    if not has_kernels(layer):
+        return _NO_TWIN
+    if id(layer) not in chosen:
+        return "left out by `layers`"
+    if not layer.built:
+        return "not built yet"
+    if getattr(layer, "quantization_mode", None):
+        return f"quantized ({layer.quantization_mode})"
+    if is_rewired(layer):
+        return "LoRA is enabled"
+    variables = [variable for _, variable in kernel_variables(layer)]
+    holders = [x for v in variables for x in shared.get(id(v), ())]
+    others = [x.name for x in holders if x is not layer]
+    if others:
+        return f"shared with '{others[0]}', which reads it by itself"
+    return None
+
+
+def _variables_in_several_layers(model):
+    """Lists of layers by the ids of the variables that are attributes of all of them.
+
+    As the kernel is that `SpectralNormalization` writes to: the other layer reads it
+    past the masks.
+    """
+    found = {}
+    for layer in walk_inside(model):
+        for value in vars(layer).values():
+            if isinstance(value, keras.Variable):
+                holders = found.setdefault(id(value), [])
+                if layer not in holders:
+                    holders.append(layer)
+    return {key: layers for key, layers in found.items() if len(layers) > 1}
+
+
+def _check_fits(layer, settings):
+    """Refuses a granularity that a kernel can't have, before anything is changed."""
+    for name, kernel in masked_class_of(layer).declared_kernels().items():
+        variable = getattr(layer, name)
+        if variable is not None:
+            settings.granularity.variable_shape(
+                tuple(variable.shape), kernel.axes_of(layer)
             )
-        config = layer.stock_class.get_config(layer)
-        for merged in ("lora_rank", "lora_alpha"):  # into the kernel
-            config.pop(merged, None)
-        return copy_layer(layer, convert, layer.stock_class, config)
 
-    copy = rebuild(model, convert, {})
-    if masks := find_masks(copy):
+
+def _containers(model):
+    """Stock layers that hand the kernels of masked layers in them to an operation."""
+    return [
+        layer
+        for layer in reversed(walk_inside(model))
+        if layer.built
+        and masked_class_of(layer) is not None
+        and not has_kernels(layer)
+        and any(isinstance(x, MaskedLayer) for x in walk_inside(layer))
+    ]
+
+
+def _followers(model, plan):
+    """The layers to be switched with the channels of a layer that will be masked."""
+    heads = {
+        id(layer)
+        for layer, settings in plan
+        if isinstance(settings.granularity, Channel)
+        and settings.granularity.axes is None
+    }
+    if not heads or not is_graph(model):
+        return []
+    return [
+        follower
+        for layer, behind in chains(model)
+        if id(layer) in heads and all(type(x) in FOLLOWERS for x in behind)
+        for follower in behind
+    ]
+
+
+def _in_copy(layers, model, copied):
+    """The choice of layers with the layers of a copy in the places of the model's."""
+    twins = dict(zip(map(id, walk_inside(model)), walk_inside(copied), strict=True))
+    several = isinstance(layers, (list, tuple, set))
+    found = [
+        twins.get(id(x), x) if isinstance(x, keras.layers.Layer) else x
+        for x in (layers if several else [layers])
+    ]
+    return found if several else found[0]
+
+
+def check_built(model, function):
+    """Refuses, in the name of a function, what isn't a built Keras model."""
+    if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(
-            "`strip_masks` can't replace a masked layer inside of a layer that makes "
-            "it for itself. Let that layer make stock layers, and give it a masked "
-            "twin (see `MaskedLayer`). "
-            f"Received: masks {', '.join(mask.path for mask in masks)}"
+            f"`{function}` needs a built Keras model: give a Sequential a "
+            "`keras.Input`, and call a subclassed model once on data. "
+            f"Received: {model!r} (of type {type(model).__name__})"
         )
-    return copy
 
 
 def unmasked_layers(model):
@@ -226,8 +274,7 @@ def unmasked_layers(model):
         model: A built Keras model or layer.
 
     Returns:
-        A list of layers, each once. For layers inside of one that can't be taken apart
-        it stands as a whole.
+        A list of layers, each once.
 
     Example:
 
@@ -235,21 +282,5 @@ def unmasked_layers(model):
     [layer.name for layer in unmasked_layers(dense_model)]  # ['dense_1', 'dense_2']
     ```
     """
-    return [layer for layer in walk(model, _parts) if _holds_unmasked_kernel(layer)]
-
-
-def _parts(layer):
-    """The layers inside that can be masked each for itself, or should be already."""
-    whole = isinstance(layer, (MaskedLayer, keras.Model))
-    return sublayers(layer) if whole else wrapped_layers(layer)
-
-
-def _holds_unmasked_kernel(layer):
-    if isinstance(layer, (MaskedLayer, keras.Model)):
-        return False
-    inner = {id(w) for x in wrapped_layers(layer) for w in x.weights}
-    return any(
-        len(weight.shape) >= 2
-        for weight in getattr(layer, "weights", [])
-        if id(weight) not in inner and not hasattr(weight, "connection_mask")
-    )
+    bare = [x for x, v in kernels_of(model) if not is_masked_kernel(x, v)]
+    return list({id(layer): layer for layer in bare}.values())

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from scl_keras.connectivity import compact
-from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.conversion.strip import strip_masks
 from scl_keras.export.precisions import PRECISIONS, Precision
 from scl_keras.export.reference import Reference, flat_function
 from scl_keras.export.tidy import tidy

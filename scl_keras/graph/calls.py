@@ -6,7 +6,7 @@ import inspect
 import keras
 
 from scl_keras.graph.tracing import trace
-from scl_keras.graph.walking import is_graph, sublayers, walk_layers
+from scl_keras.graph.walking import is_graph, sublayers, walk_inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class LayerCall:
 def layer_calls(model, inputs=None):
     """The calls of a model's layers.
 
-    Nested models are entered, and so are the layers that repeat or hold others:
-    `Bidirectional`, `TimeDistributed`, recurrent layers, attention. A shared layer has
-    one entry a call. A subclassed model has no graph to walk: there, each layer has
+    Nested models and custom layers are entered, and so are the layers that repeat or
+    hold others: `Bidirectional`, `TimeDistributed`, recurrent layers, attention. A
+    shared layer has one entry a call. Where a model can't be followed, each layer has
     one entry, from its `build`.
 
     Args:
@@ -47,15 +47,22 @@ def layer_calls(model, inputs=None):
     Returns:
         A list of `LayerCall`.
     """
-    if not is_graph(model):
-        layers = [x for x in walk_layers(model) if not isinstance(x, keras.Model)]
+    try:
+        calls = [_as_layer_call(x) for x in trace(model, inputs, _holds_others).calls]
+    except Exception:  # whatever a `call` may raise that isn't made to be followed
+        if is_graph(model):
+            raise
+        layers = [x for x in walk_inside(model) if not isinstance(x, keras.Model)]
         calls = [_call_at_build(layer) for layer in layers if layer.built]
-        return [inner for call in calls for inner in _expand(call)]
-    return [
-        inner
-        for call in trace(model, inputs).calls
-        for inner in _expand(_as_layer_call(call))
-    ]
+        made = {id(x.layer) for call in calls for x in _expand(call) if x is not call}
+        calls = [call for call in calls if id(call.layer) not in made]
+    return [inner for call in calls for inner in _expand(call)]
+
+
+def _holds_others(call):
+    """Whether to enter a layer: it holds some, and it isn't known what it does."""
+    layer = call.operation
+    return bool(sublayers(layer)) and not isinstance(layer, _KNOWN)
 
 
 def _as_layer_call(call):
@@ -93,7 +100,10 @@ def _call_at_build(layer):
     if shapes is None:
         shapes = {"input_shape": config.get("input_shape")}
     shapes = {k.removesuffix("_shape"): v for k, v in shapes.items() if v is not None}
-    output = layer.compute_output_shape(*shapes.values()) if shapes else None
+    try:
+        output = layer.compute_output_shape(*shapes.values()) if shapes else None
+    except NotImplementedError:
+        output = None
     if output and not isinstance(output[0], (int, type(None))):
         output = output[0]  # of several outputs
     return LayerCall(layer, shapes, output)
@@ -115,6 +125,10 @@ def _expand(call):
 
 
 _ATTENTION = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+_KNOWN = (
+    *(keras.layers.RNN, keras.layers.StackedRNNCells, keras.layers.TimeDistributed),
+    *(keras.layers.Bidirectional, *_ATTENTION),
+)
 
 
 def _inner_calls(call):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras.graph.walking import sublayers, wrapped_layers
+from scl_keras.graph.walking import sublayers
 from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
 from scl_keras.layers.positions import at_features
 from scl_keras.masks.mask import Mask
@@ -80,11 +80,11 @@ def prunable_kernels(model):
         A list of `Kernel`, in the order of the layers; a shared layer's stand once.
     """
     kernels, models = [], {}
-    for layer, within_reach, around in _walk(model, True, set()):
+    for layer, around in _walk(model, set()):
         models[id(layer)] = around
         masked = isinstance(layer, MaskedLayer)
         masked_class = type(layer) if masked else masked_class_of(layer)
-        if masked_class is None or not layer.built or not (masked or within_reach):
+        if masked_class is None or not layer.built:
             continue
         for name, declared in masked_class.declared_kernels().items():
             mask = layer.mask_of(name) if masked else None
@@ -121,20 +121,12 @@ def _path(layer):
     return layer.path or layer.name
 
 
-def _walk(layer, within_reach, seen, around=()):
-    """A layer and all inside of it, each with two things it is told by where it is.
-
-    Whether `sparsify` could mask it, and the names of the models around it.
-    """
+def _walk(layer, seen, around=()):
+    """A layer and all inside of it, each with the names of the models around it."""
     if id(layer) in seen:
         return
     seen.add(id(layer))
-    yield layer, within_reach, around
-    inner = sublayers(layer)
-    # A layer with a masked twin hands the masks on to the layers that it makes itself.
-    opens = isinstance(layer, (keras.Model, MaskedLayer)) or masked_class_of(layer)
-    open_to = {id(x) for x in (inner if opens else wrapped_layers(layer))}
-    for child in inner:
+    yield layer, around
+    for child in sublayers(layer):
         name = (child.name,) if isinstance(child, keras.Model) else ()
-        reachable = within_reach and id(child) in open_to
-        yield from _walk(child, reachable, seen, around + name)
+        yield from _walk(child, seen, around + name)

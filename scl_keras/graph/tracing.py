@@ -1,10 +1,12 @@
-"""A model's graph as a list of calls, nested models entered."""
+"""A model's graph as a list of calls, nested models and custom layers entered."""
 
 import dataclasses
+import inspect
 
 import keras
 
-from scl_keras.graph.walking import is_graph
+from scl_keras.backend.keras_private import without_new_nodes
+from scl_keras.graph.walking import is_graph, walk_inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +19,15 @@ class Call:
         args: Positional arguments, with a `KerasTensor` for each tensor.
         kwargs: Keyword arguments.
         outputs: List of the `KerasTensor` objects it returns.
+        within: The `Call` of the custom layer, not of one inside of another, in whose
+            `call` it is made, or None.
     """
 
     operation: keras.Operation
     args: tuple
     kwargs: dict
     outputs: list
+    within: "Call | None" = None
 
     @property
     def inputs(self):
@@ -40,39 +45,99 @@ class Trace:
         calls: List of `Call`. Nested models are entered: they are no calls themselves,
             and a layer has one call each time that it is used.
         outputs: List of the graph's output `KerasTensor` objects.
+        entered: List of the `Call` of each layer that was entered.
     """
 
     inputs: list
     calls: list
     outputs: list
+    entered: list = dataclasses.field(default_factory=list)
 
 
-def trace(model, inputs=None):
-    """Writes down the calls of a functional or Sequential model.
+def trace(model, inputs=None, enter=None):
+    """Writes down the calls of a model.
+
+    A model with a `call` of its own has no graph until it is called: it is entered in
+    any case, on a batch of one.
 
     Args:
-        model: A built functional or Sequential model.
+        model: A built model.
         inputs: List of `keras.Input` to call it on; by default some like its own.
+        enter: Predicate of a `Call`: whether the calls that a layer makes within its
+            `call` are to be written down instead. Where that fails, as it does if a
+            layer computes with other functions than those of `keras.ops`, the layer's
+            own call stands.
 
     Returns:
-        A `Trace`, whose tensors are its own: the model's layers aren't called.
+        A `Trace`, whose tensors are its own: no weight or state is changed, and layers
+        don't remember the calls.
+
+    Raises:
+        ValueError: If the model has a `call` of its own that can't be entered.
     """
-    recorder = _Recorder()
-    inputs = inputs or [_input(x.shape, x) for x in model.inputs]
-    outputs = recorder.record(model, inputs)
-    return Trace(inputs, recorder.calls, [recorder.resolve(x) for x in outputs])
+    recorder = _Recorder(enter or (lambda call: False))
+    if is_graph(model):
+        inputs = inputs or [_input(x.shape, x) for x in model.inputs]
+        outputs = recorder.record(model, inputs)
+    else:
+        args, kwargs = call_arguments(model)
+        inputs = keras.tree.flatten((args, kwargs))
+        try:
+            outputs = keras.tree.flatten(recorder.follow(model, args, kwargs))
+        except Exception as error:  # whatever isn't made for such tensors
+            raise ValueError(
+                f"The `call` of model '{model.name}' can't be followed: it has to "
+                "compute with layers and `keras.ops` alone, on floats of the shapes "
+                f"that it was built on. Received: {type(error).__name__}: {error}"
+            ) from error
+    outputs = [recorder.resolve(x) for x in outputs]
+    return Trace(inputs, recorder.calls, outputs, recorder.entered)
 
 
-def trace_one(model):
+def trace_one(model, enter=None):
     """`trace(model)` for a batch of one, so that known inputs leave no size open."""
-    return trace(model, [_input((1, *x.shape[1:]), x) for x in model.inputs])
+    if not is_graph(model):
+        return trace(model, None, enter)
+    return trace(model, [_input((1, *x.shape[1:]), x) for x in model.inputs], enter)
+
+
+def call_arguments(model):
+    """What a model without a graph was built on: inputs for a batch of one.
+
+    Returns:
+        A tuple of arguments and a dict of keyword arguments, of `keras.Input`. Keras
+        remembers shapes and no dtypes: the inputs are floats.
+
+    Raises:
+        ValueError: If the model doesn't remember on what it was built.
+    """
+    config = model.get_build_config() or {}
+    shapes = config.get("shapes_dict") or {"input_shape": config.get("input_shape")}
+    if None in shapes.values():
+        raise ValueError(
+            f"Model '{model.name}' has no graph, and doesn't tell by its build "
+            "configuration on inputs of which shapes it was called. Call it on data. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
+
+    def made(shape):
+        return keras.Input(batch_shape=(1, *shape[1:]), dtype=model.input_dtype)
+
+    made = {
+        name.removesuffix("_shape"): keras.tree.map_shape_structure(made, shape)
+        for name, shape in shapes.items()
+    }
+    if len(made) == 1:
+        return tuple(made.values()), {}
+    return (), made
 
 
 class _Recorder:
     """Records the calls of a graph and of the graphs nested in it."""
 
-    def __init__(self):
-        self.calls = []
+    def __init__(self, enter):
+        self.calls, self.entered = [], []
+        self.enter, self._within = enter, None
         self._sources = {}  # tensors at the border of a nested model, by id
 
     def record(self, model, inputs):
@@ -86,6 +151,55 @@ class _Recorder:
         )
         return copy.outputs
 
+    def follow(self, layer, args, kwargs):
+        """Records what a layer calls on some inputs, and returns its outputs.
+
+        Raises:
+            Exception: Whatever its `call` raises for `KerasTensor` objects.
+        """
+        inside = walk_inside(layer)
+        if not all(x.built for x in inside):
+            raise ValueError(f"Layer '{layer.name}' has layers that aren't built.")
+        if "training" in inspect.signature(layer.call).parameters:
+            kwargs = {**kwargs, "training": False}
+        with without_new_nodes(inside):
+            outputs = layer.call(*args, **kwargs)
+            flat = [x for x in keras.tree.flatten((args, kwargs)) if _is_symbolic(x)]
+            given = list({id(x): x for x in flat}.values())
+            flat = keras.tree.flatten(outputs)
+            if not all(map(_is_symbolic, flat)):
+                raise ValueError(f"What '{layer.name}' returns hangs on no input.")
+            graph = keras.Model(given, [_another_of(x, given) for x in flat])
+            inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in given]
+            for x, source in zip(inputs, given, strict=True):
+                self.identify(x, source)
+            found = self.record(graph, inputs)
+        return keras.tree.pack_sequence_as(outputs, found)
+
+    def followed(self, call):
+        """The outputs of an entered layer, or None where that fails."""
+        marks, within = (len(self.calls), len(self.entered)), self._within
+        self._within = within or call
+        self.entered.append(call)
+        fresh = {}
+
+        def input_like(x):
+            if not _is_symbolic(x) or id(x) in fresh:
+                return fresh.get(id(x), x)
+            shape = (x.shape[0] or 1, *x.shape[1:]) if x.shape else x.shape
+            fresh[id(x)] = made = keras.Input(batch_shape=shape, dtype=x.dtype)
+            self.identify(made, x)
+            return made
+
+        args, kwargs = keras.tree.map_structure(input_like, (call.args, call.kwargs))
+        try:
+            return keras.tree.flatten(self.follow(call.operation, args, kwargs))
+        except Exception:  # whatever it may raise that isn't made for such tensors
+            del self.calls[marks[0] :], self.entered[marks[1] :]
+            return None
+        finally:
+            self._within = within
+
     def resolve(self, x):
         """The tensor of the outermost graph for one at a nested model's border."""
         return self._sources.get(id(x), (x, x))[1]
@@ -95,7 +209,15 @@ class _Recorder:
 
     def add(self, operation, args, kwargs, outputs):
         args, kwargs = keras.tree.map_structure(self.resolve, (args, kwargs))
-        self.calls.append(Call(operation, args, kwargs, keras.tree.flatten(outputs)))
+        outputs = keras.tree.flatten(outputs)
+        call = Call(operation, args, kwargs, outputs, self._within)
+        if isinstance(operation, keras.layers.Layer) and self.enter(call):
+            inner = self.followed(call)
+            if inner is not None:
+                for x, source in zip(outputs, inner, strict=True):
+                    self.identify(x, source)
+                return
+        self.calls.append(call)
 
 
 class _Probe(keras.Operation):
@@ -111,8 +233,8 @@ class _Probe(keras.Operation):
             # Some layers, like `EinsumDense`, leave sizes open that are known.
             compute = keras.Operation.compute_output_spec
             outputs = compute(self.operation, *args, **kwargs)
+        # New tensors: a model may return its inputs.
         if is_graph(self.operation):
-            # New tensors: a model may return its inputs.
             outputs = keras.tree.map_structure(_another, outputs)
             self._enter(keras.tree.flatten(args[:1]), keras.tree.flatten(outputs))
         else:
@@ -139,6 +261,15 @@ def _input(shape, like):
     return keras.Input(
         batch_shape=shape, dtype=like.dtype, sparse=like.sparse, name=like.name
     )
+
+
+def _is_symbolic(x):
+    return isinstance(x, keras.KerasTensor)
+
+
+def _another_of(x, given):
+    """An output as a tensor that isn't an input, for a graph between both."""
+    return keras.ops.copy(x) if any(x is y for y in given) else x
 
 
 def _is_open(tensors):

@@ -2,12 +2,27 @@
 
 import keras
 
+from scl_keras.backend.keras_private import direct_sublayers
 from scl_keras.masks.mask import Mask, split_masks
 
 
 def is_graph(layer):
-    """Whether it is a built functional or Sequential model: a graph to walk."""
-    return isinstance(layer, keras.Model) and bool(getattr(layer, "inputs", None))
+    """Whether it is a built functional or Sequential model: a graph to walk.
+
+    A subclass of one with a `call` of its own computes something else than its graph.
+    """
+    if not isinstance(layer, keras.Model) or not getattr(layer, "inputs", None):
+        return False
+    owner = next(base for base in type(layer).__mro__ if "call" in vars(base))
+    return owner.__module__.startswith("keras.")
+
+
+def graph_of(model):
+    """The inputs and outputs of a functional or Sequential model, as it has them."""
+    if isinstance(model, keras.Sequential):  # one input, and `input` is not its own
+        outputs = model.outputs if len(model.outputs) > 1 else model.outputs[0]
+        return model.inputs[0], outputs
+    return model.input, model.output
 
 
 def is_rewired(layer):
@@ -27,99 +42,30 @@ def sublayers(layer):
     Returns:
         A list of layers.
     """
-    if isinstance(layer, keras.Model):
-        return list(layer.layers)
-    found = {}
-
-    def visit(value):
-        if isinstance(value, keras.layers.Layer):
-            found.setdefault(id(value), value)
-        elif isinstance(value, (list, tuple, set)):
-            for item in value:
-                visit(item)
-        elif isinstance(value, dict):
-            visit(list(value.values()))
-
-    # Keras only tells the layers of models.
-    visit(vars(layer))
+    found = {id(x): x for x in direct_sublayers(layer)}
     return [x for x in found.values() if not isinstance(x, Mask) and x is not layer]
 
 
-def wrapped_layers(layer):
-    """The sublayers that a layer's config holds, such as those of a `Bidirectional`.
-
-    They were given to it, so that a copy of it may be given others.
-    """
-    return [inner for inner, _ in wrapped_configs(layer, _config_of(layer))]
-
-
-def wrapped_configs(layer, config):
-    """Pairs of a wrapped layer and its serialized form in the wrapper's config."""
-    waiting = {}
-    for inner in sublayers(layer):
-        waiting.setdefault(inner.name, []).append(inner)
-    pairs = []
-
-    def visit(value):
-        if isinstance(value, dict):
-            inner = value.get("config")
-            name = inner.get("name") if isinstance(inner, dict) else None
-            if "class_name" in value and waiting.get(name):
-                pairs.append((waiting[name].pop(0), value))
-            else:
-                visit(list(value.values()))
-        elif isinstance(value, (list, tuple)):
-            for item in value:
-                visit(item)
-
-    if waiting:
-        visit(config)
-    return pairs
-
-
-def _config_of(layer):
-    if not sublayers(layer):
-        return {}
-    try:
-        return layer.get_config()
-    except NotImplementedError:  # a custom layer that can't be copied
-        return {}
-
-
-def walk_layers(model):
-    """All layers of a model, each once, nested models and wrappers before their layers.
-
-    Layers that a layer makes for itself, as an `LSTM` its cell, are part of it and not
-    listed; `walk_inside` has these, too.
-    """
-
-    def children(layer):
-        nested = isinstance(layer, keras.Model)
-        return layer.layers if nested else wrapped_layers(layer)
-
-    layers = walk(model, children)
-    if isinstance(model, keras.Model):
-        next(layers)
-    return layers
-
-
 def walk_inside(layer):
-    """A layer and every layer inside of it at any depth, each once; masks left out."""
-    return walk(layer, sublayers)
+    """A layer and every layer inside of it at any depth, each once; masks left out.
 
+    Args:
+        layer: A Keras layer or model: nested models, wrappers and layers that a layer
+            makes for itself are entered.
 
-def walk(layer, children):
-    """A layer, and all that `children` leads to from it, each once."""
-    seen = set()
+    Returns:
+        A list of layers, each before those inside of it.
+    """
+    found = {}
 
     def visit(layer):
-        if id(layer) not in seen:
-            seen.add(id(layer))
-            yield layer
-            for child in children(layer):
-                yield from visit(child)
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            for child in sublayers(layer):
+                visit(child)
 
-    return visit(layer)
+    visit(layer)
+    return list(found.values())
 
 
 def own_weights(layer):
@@ -138,3 +84,13 @@ def running_statistics(model):
         for w in own_weights(layer)
         if not w.trainable and keras.backend.is_float_dtype(w.dtype)
     ]
+
+
+def check_graph(model, function):
+    """Refuses, in the name of a function, a model that has no graph."""
+    if not is_graph(model):
+        raise ValueError(
+            f"`{function}` needs a built functional or Sequential Keras model. Build a "
+            "Sequential with a `keras.Input`. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )

@@ -48,20 +48,28 @@ class MaskedKernel:
     def __get__(self, layer, owner=None):
         if layer is None:
             return self
-        masked = layer.__dict__.get("_masked")
-        if masked and self.name in masked:
-            cast = layer.autocast and self.name in layer.__dict__.get("_cast", ())
-            kernel = masked[self.name]
-            return ops.cast(kernel, layer.compute_dtype) if cast else kernel
+        computed = vars(layer).get("_masked")  # None outside of calls
+        if computed is None:
+            return self._stock(layer)
+        kernel = computed.get(self.name)
+        if kernel is None and (kernel := self.masked(layer)) is None:
+            return None
+        cast = layer.autocast and self.name in vars(layer).get("_cast_after", ())
+        return ops.cast(kernel, layer.compute_dtype) if cast else kernel
+
+    def _stock(self, layer):
         # Some stock layers hold their kernel as an attribute, some as a property.
-        if self.name in layer.__dict__:
-            kernel = layer.__dict__[self.name]
-        else:
-            kernel = getattr(super(self.owner, layer), self.name)
-        if kernel is None or masked is None:
-            return kernel
+        if self.name in vars(layer):
+            return vars(layer)[self.name]
+        return getattr(super(self.owner, layer), self.name)
+
+    def masked(self, layer):
+        """The kernel as the layer's call has it, before mixed precision casts it."""
+        kernel = self._stock(layer)
+        if kernel is None:
+            return None
         mask = layer.mask_of(self.name)
-        if mask.acts_later:
+        if mask.acts_behind() is not None:
             return ops.convert_to_tensor(kernel)
         return mask.mask_kernel(kernel)
 

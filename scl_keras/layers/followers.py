@@ -1,10 +1,12 @@
 """Layers whose channels are switched with those of the masked layer before them."""
 
+import weakref
+
 import keras
 from keras import layers, ops
 
 from scl_keras.graph.tracing import trace
-from scl_keras.graph.walking import is_graph, walk_layers
+from scl_keras.graph.walking import is_graph, walk_inside
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.masked_layer import MaskedLayer
 
@@ -27,8 +29,8 @@ class ChannelFollower:
     themselves they are the stock layers, which `strip_masks` makes of them again.
     """
 
-    _switches = None
-    _is_last = False
+    masked_in_place = False
+    _source = None
 
     def follow(self, layer, is_last):
         """Switches its channels with those of a masked layer, its only source.
@@ -37,19 +39,25 @@ class ChannelFollower:
             layer: `MaskedLayer` with a `channel_mask`.
             is_last: Whether no other follower comes after: the last one multiplies.
         """
-        layer.leave_switching()
-        # A function: as an attribute the mask would be a weight of both layers.
-        self._switches = layer.channel_mask.switches
-        self._axis, self._is_last = layer.channel_axis, is_last
+        # Weakly: as an attribute the layer would be one inside of this one.
+        self._source = weakref.ref(layer)
+        if is_last:
+            layer.channel_mask.act_behind(self)
+
+    def source(self):
+        """The masked layer whose channels it switches, or None."""
+        return None if self._source is None else self._source()
 
     def switched(self, outputs):
         """`H(s) * outputs` in the last follower, else `outputs`."""
-        if not self._is_last:
+        mask = None if self.source() is None else self.source().channel_mask
+        if mask is None or mask.acts_behind() is not self:
             return outputs
-        return switch_channels(outputs, self._switches(), self._axis)
+        return switch_channels(outputs, mask.switches(), self.source().channel_axis)
 
-    def strip_into(self, stock):
-        """Makes channels that are cut zero in a stock layer with the same weights."""
+    def stripped_weights(self):
+        """Pairs of a weight and its values with zeros where a channel is cut."""
+        return []
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -81,14 +89,13 @@ class MaskedBatchNormalization(ChannelFollower, layers.BatchNormalization):
         """`H(s) * BN(x)`."""
         return self.switched(super().call(inputs, training=training, mask=mask))
 
-    def strip_into(self, stock):
-        """Makes channels that are cut zero in a stock layer with the same weights."""
-        if self._switches is None:
-            return
-        switches = ops.reshape(self._switches(), (-1,))
-        for weight in (stock.gamma, stock.beta, stock.moving_mean):
-            if weight is not None:
-                weight.assign(weight * ops.cast(switches, weight.dtype))
+    def stripped_weights(self):
+        """Pairs of a weight and its values with zeros where a channel is cut."""
+        if self.source() is None:
+            return []
+        switches = ops.reshape(self.source().channel_mask.switches(), (-1,))
+        weights = [self.gamma, self.beta, self.moving_mean]
+        return [(w, w * ops.cast(switches, w.dtype)) for w in weights if w is not None]
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -158,15 +165,14 @@ FOLLOWERS = {
 def connect_followers(model):
     """Has the followers of a graph follow the masked layers before them."""
     if not is_graph(model) or not any(
-        isinstance(layer, ChannelFollower) for layer in walk_layers(model)
+        isinstance(layer, ChannelFollower) for layer in walk_inside(model)
     ):
         return
     for layer, behind in chains(model):
-        if isinstance(layer, MaskedLayer) and layer.channel_mask is not None:
-            followers = [x for x in behind if isinstance(x, ChannelFollower)]
-            if followers == behind:
-                for follower in followers:
-                    follower.follow(layer, follower is followers[-1])
+        switches = isinstance(layer, MaskedLayer) and layer.channel_mask is not None
+        if switches and all(isinstance(x, ChannelFollower) for x in behind):
+            for follower in behind:
+                follower.follow(layer, follower is behind[-1])
 
 
 def chains(model):

@@ -1,22 +1,19 @@
 """The one mechanism by which any Keras layer becomes a masked layer."""
 
 import contextlib
+import copy
 import functools
 
 import keras
 from keras import ops
 
-from scl_keras.conversion.copying import copy_layer
-from scl_keras.graph.walking import walk_inside, wrapped_layers
+from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import granularity as granularities
-from scl_keras.masks import ste as estimators
-from scl_keras.masks.mask import Mask, get_dtype, get_initializer
-
-DEFAULT_MASK_INITIALIZER = 0.03
-_masked_class_of = {}
+from scl_keras.masks.mask import Mask
+from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
 
 
 class MaskedLayer:
@@ -69,7 +66,8 @@ class MaskedLayer:
         ValueError: If an argument is something else.
     """
 
-    _switches_outputs = False
+    masked_in_place = False
+    """Whether `sparsify` put the masks in, so that a file has to tell of them."""
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -83,7 +81,7 @@ class MaskedLayer:
         # Keras reads the signature of `call` to learn what it may pass.
         @functools.wraps(stock_call)
         def call(self, *args, **kwargs):
-            with self._applying_masks():
+            with applying_masks(self):
                 outputs = stock_call(self, *args, **kwargs)
             return self._switched(outputs)
 
@@ -98,41 +96,68 @@ class MaskedLayer:
         mask_dtype="float32",
         **kwargs,
     ):
-        self.mask_initializer = get_initializer(mask_initializer)
-        self.ste = estimators.get(ste)
-        self.granularity = granularities.get(granularity)
-        self.mask_dtype = get_dtype(mask_dtype)
+        self.mask_settings = MaskSettings(
+            mask_initializer, ste, granularity, mask_dtype
+        )
         super().__init__(*args, **kwargs)
-        for name, kernel in self.declared_kernels().items():
-            mask = Mask(
-                self.mask_initializer,
-                self.ste,
-                kernel.axes_of(self),
-                granularity=self.granularity,
-                mask_dtype=self.mask_dtype,
-                name=f"{name}_mask",
-                trainable=self.trainable,
-            )
-            setattr(self, f"{name}_mask", mask)
+        for name in self.declared_kernels():
+            setattr(self, f"{name}_mask", self.new_mask(name))
 
     def __setattr__(self, name, value):
         """Masks the layers that the stock layer makes for itself."""
-        super().__setattr__(name, self._with_masks(value))
+        self._mask_unbuilt(value)
+        super().__setattr__(name, value)
 
-    def _with_masks(self, value):
-        if type(value) in (list, tuple):
-            items = type(value)(map(self._with_masks, value))
-            # Keras counts on lists of its own to stay the same ones.
-            same = all(a is b for a, b in zip(items, value, strict=True))
-            return value if same else items
+    def _mask_unbuilt(self, value):
+        if isinstance(value, (list, tuple)):
+            for item in value:
+                self._mask_unbuilt(item)
         # A layer that is built has weights, or is another one's.
-        if not isinstance(value, keras.layers.Layer) or value.built:
-            return value
-        if not masked_class_of(value) and not wrapped_layers(value):
-            return value
-        return masked_copy(
-            value, self.mask_initializer, self.ste, self.granularity, self.mask_dtype
+        elif isinstance(value, keras.layers.Layer) and not value.built:
+            for layer in walk_inside(value):
+                if masked_class_of(layer) is not None and not layer.built:
+                    _put_masks_when_built(layer, self.mask_settings)
+
+    @property
+    def ste(self):
+        """Straight-through estimator of the layer's masks, None for fixed ones."""
+        return self.mask_settings.ste
+
+    @property
+    def granularity(self):
+        """What one mask variable of the layer switches."""
+        return self.mask_settings.granularity
+
+    def new_mask(self, kernel_name):
+        """An unbuilt `Mask` for the kernel called `kernel_name`."""
+        settings = self.mask_settings
+        return Mask(
+            settings.initializer,
+            settings.ste,
+            self.declared_kernels()[kernel_name].axes_of(self),
+            granularity=settings.granularity,
+            mask_dtype=settings.mask_dtype,
+            name=f"{kernel_name}_mask",
         )
+
+    def build_masks(self):
+        """Builds the masks of the built layer, and has them act where they should."""
+        for name in self.declared_kernels():
+            variable, mask = getattr(self, name), self.mask_of(name)
+            mask.build(variable.shape)
+            mask.trainable = self.trainable
+            # A function: as an attribute the kernel would be a weight of the mask, too.
+            mask.kernel_values = functools.partial(getattr, self, name)
+            if not isinstance(variable, keras.Variable):
+                continue  # LoRA, enabled at build: a sum with a frozen kernel in it
+            if variable.regularizer is not None:
+                variable.regularizer = OnMaskedKernel(variable.regularizer, mask)
+            if variable.constraint is not None:
+                variable.constraint = OnKeptConnections(variable.constraint, mask)
+        # Channels are switched where they are complete: behind the activation, if they
+        # are zero there, too.
+        if self.channel_mask is not None and keeps_zero(self):
+            self.channel_mask.act_behind(self)
 
     def mask_of(self, kernel_name):
         """The `Mask` over the kernel called `kernel_name`, such as `"kernel"`."""
@@ -143,33 +168,22 @@ class MaskedLayer:
 
         Those of layers inside of it are not its own, and not among them.
         """
-        with self._applying_masks():
-            masked = self.__dict__["_masked"]
-            masked = {k: masked[k] for k in self.declared_kernels() if k in masked}
-        for name, kernel in masked.items():
-            if self.mask_of(name).acts_later:
-                masked[name] = self.mask_of(name).mask_kernel(kernel)
-        return masked
+        return {
+            name: self.mask_of(name).mask_kernel(getattr(self, name))
+            for name in self.declared_kernels()
+            if getattr(self, name) is not None
+        }
 
     @property
     def channel_axis(self):
         """The axis of the channels that the layer returns."""
         return 1 if getattr(self, "data_format", None) == "channels_first" else -1
 
-    def leave_switching(self):
-        """Leaves it to layers behind it to switch its channels."""
-        self.channel_mask.acts_later = True
-        self._switches_outputs = False
-
     def _switched(self, outputs):
-        if not self._switches_outputs:
+        mask = self.channel_mask
+        if mask is None or mask.acts_behind() is not self:
             return outputs
-        return switch_channels(outputs, self.channel_mask.switches(), self.channel_axis)
-
-    def _switch_where_complete(self):
-        """Switches channels behind the activation, if they are zero there, too."""
-        if self.channel_mask is not None and keeps_zero(self):
-            self.channel_mask.acts_later = self._switches_outputs = True
+        return switch_channels(outputs, mask.switches(), self.channel_axis)
 
     def masked_biases(self):
         """Biases `b * H(s)`, by name, where the layer's masks switch whole features."""
@@ -188,7 +202,7 @@ class MaskedLayer:
         if not biases or not isinstance(self.granularity, granularities.Channel):
             return None
         mask = self.mask_of(biases[0].kernel)
-        return mask if mask.switches_channels else None
+        return mask if mask.built and mask.switches_channels else None
 
     def add_weight(self, *args, **kwargs):
         """Has Keras cast kernels after they are masked, not before.
@@ -199,18 +213,12 @@ class MaskedLayer:
         name = kwargs.get("name")
         if name in self.declared_kernels() and kwargs.get("autocast", True):
             kwargs["autocast"] = False
-            self.__dict__.setdefault("_cast", set()).add(name)
+            self.__dict__.setdefault("_cast_after", set()).add(name)
         return super().add_weight(*args, **kwargs)
 
     def get_config(self):
         """Constructor arguments, for serialization."""
-        return {
-            **super().get_config(),
-            "mask_initializer": keras.initializers.serialize(self.mask_initializer),
-            "ste": keras.saving.serialize_keras_object(self.ste),
-            "granularity": granularities.serialize(self.granularity),
-            "mask_dtype": self.mask_dtype,
-        }
+        return {**super().get_config(), **self.mask_settings.get_config()}
 
     @classmethod
     def declared_kernels(cls):
@@ -226,41 +234,63 @@ class MaskedLayer:
             if isinstance(attribute, kind)
         }
 
-    def _full_precision_kernels(self):
-        """Those masked kernels that no mixed precision has cast already."""
-        masked = {name: getattr(self, name) for name in self.declared_kernels()}
-        return {
+    def _read_once(self):
+        """What a call reads as masked, computed once for all of it: a dict of tensors.
+
+        What mixed precision has cast already is left out: that is masked when it is
+        read.
+        """
+        kernels = {k: v.masked(self) for k, v in self.declared_kernels().items()}
+        full = {
             name: kernel
-            for name, kernel in masked.items()
+            for name, kernel in kernels.items()
             if kernel is not None
             and keras.backend.standardize_dtype(kernel.dtype) == self.variable_dtype
         }
-
-    def _biases_in_call(self):
         mask = self.channel_mask
-        return {} if mask is None or mask.acts_later else self.masked_biases()
+        biases = {} if mask is None or mask.acts_behind() else self.masked_biases()
+        return full | biases
 
-    @contextlib.contextmanager
-    def _applying_masks(self):
-        """Has kernels read as masked ones, of this layer and of those inside of it.
 
-        Inside too, since some layers hand the kernels of their cell to a fused
-        operation, and the others loop over it: there, masking once is enough.
-        """
-        entered = []
-        for layer in walk_inside(self):
-            if isinstance(layer, MaskedLayer) and "_masked" not in layer.__dict__:
-                layer.__dict__["_masked"] = {}
-                entered.append(layer)
-        try:
-            for layer in entered:
-                if layer.built:
-                    kernels = layer._full_precision_kernels()
-                    layer.__dict__["_masked"] = kernels | layer._biases_in_call()
-            yield
-        finally:
-            for layer in entered:
-                del layer.__dict__["_masked"]
+_masked_class_of = {}
+
+
+def masked_class_of(layer):
+    """The masked twin of a stock layer's class, or None if there is none.
+
+    A subclass of a layer that has one gets one of its own: it reads its kernel by the
+    same name, whatever it does with it.
+    """
+    kind = type(layer)
+    if issubclass(kind, MaskedLayer):
+        return None
+    for base in kind.__mro__:
+        if base in _masked_class_of:
+            if base is not kind:
+                _make_twin(kind, _masked_class_of[base])
+            return _masked_class_of[kind]
+    return None
+
+
+def is_maskable(layer):
+    """Whether a layer is masked or has a masked twin."""
+    return isinstance(layer, MaskedLayer) or masked_class_of(layer) is not None
+
+
+def has_kernels(layer):
+    """Whether a layer is masked or could be, and has kernels of its own."""
+    twin = type(layer) if isinstance(layer, MaskedLayer) else masked_class_of(layer)
+    return twin is not None and bool(twin.declared_kernels())
+
+
+def _make_twin(kind, twin):
+    """Makes a twin for a subclass of a layer that has one, with the same kernels."""
+    declared = twin.declared_kernels()
+    if kind.call is twin.stock_class.call:
+        # Otherwise it isn't known to be zero where kernel and bias are.
+        declared |= twin._declared(MaskedBias)
+    declared = {name: copy.copy(x) for name, x in declared.items()}
+    type(f"Masked{kind.__name__}", (MaskedLayer, kind), declared)
 
 
 def _building_masks(stock_build):
@@ -271,48 +301,66 @@ def _building_masks(stock_build):
     @functools.wraps(stock_build, updated=())
     def build(self, *args, **kwargs):
         stock_build(self, *args, **kwargs)
-        for name in self.declared_kernels():
-            variable, mask = getattr(self, name), self.mask_of(name)
-            mask.build(variable.shape)
-            # A function: as an attribute the kernel would be a weight of the mask, too.
-            mask.kernel_values = functools.partial(getattr, self, name)
-            if not isinstance(variable, keras.Variable):
-                continue  # LoRA, enabled at build: a sum with a frozen kernel in it
-            if variable.regularizer is not None:
-                variable.regularizer = OnMaskedKernel(variable.regularizer, mask)
-            if variable.constraint is not None:
-                variable.constraint = OnKeptConnections(variable.constraint, mask)
-        self._switch_where_complete()
+        self.build_masks()
 
     return build
 
 
-def masked_class_of(layer):
-    """The masked class for a stock layer's exact type, or None if there is none."""
-    return _masked_class_of.get(type(layer))
+def _put_masks_when_built(layer, settings):
+    """Makes a masked layer of an unbuilt stock one, in place."""
+    stock_build = vars(layer)["build"]  # each layer's own: Keras's wrapper of it
+    layer.__class__ = masked_class_of(layer)
+    layer.mask_settings = settings
+    names = list(layer.declared_kernels())
+    for name in names:
+        setattr(layer, f"{name}_mask", layer.new_mask(name))
+
+    if names:
+
+        @functools.wraps(stock_build)
+        def build(*args, **kwargs):
+            stock_build(*args, **kwargs)
+            layer.build_masks()
+
+        layer.build = build
 
 
-def masked_copy(
-    layer, mask_initializer, ste, granularity="connection", mask_dtype="float32"
-):
-    """An unbuilt copy of a layer, with masks where it and those it wraps can have any.
+@contextlib.contextmanager
+def applying_masks(layer):
+    """Has kernels read as masked ones, of a layer and of all inside of it.
+
+    Inside too, since some layers hand the kernels of their cell to a fused operation,
+    and the others loop over it: there, masking once is enough.
+    """
+    before = []
+    for inner in walk_inside(layer):
+        if isinstance(inner, MaskedLayer) and not vars(inner).get("_masked"):
+            before.append((inner, vars(inner).get("_masked")))
+            vars(inner)["_masked"] = {}
+    try:
+        for inner, _ in before:
+            if inner.built:
+                vars(inner)["_masked"] = inner._read_once()
+        yield
+    finally:
+        for inner, value in before:
+            vars(inner)["_masked"] = value
+
+
+@contextlib.contextmanager
+def reading_masked(layers):
+    """Has the kernels of layers read as masked ones, outside of their calls, too.
+
+    Such as those of an embedding that the head of the model reads.
 
     Args:
-        layer: A layer, stock or masked.
-        mask_initializer: Initializer of the new mask variables.
-        ste: Straight-through estimator of the new masks.
-        granularity: What their mask variables switch.
-        mask_dtype: Dtype of their mask variables.
-
-    Returns:
-        A layer.
+        layers: List of `MaskedLayer`.
     """
-
-    def convert(inner):
-        return masked_copy(inner, mask_initializer, ste, granularity, mask_dtype)
-
-    config, masked_class = layer.get_config(), masked_class_of(layer)
-    if masked_class:
-        config |= {"mask_initializer": mask_initializer, "ste": ste}
-        config |= {"granularity": granularity, "mask_dtype": mask_dtype}
-    return copy_layer(layer, convert, masked_class, config)
+    entered = [x for x in layers if vars(x).get("_masked") is None]
+    for layer in entered:
+        vars(layer)["_masked"] = {}
+    try:
+        yield
+    finally:
+        for layer in entered:
+            vars(layer)["_masked"] = None

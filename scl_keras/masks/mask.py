@@ -1,6 +1,7 @@
 """One mask: the trainable variable behind a kernel's kept and cut connections."""
 
 import numbers
+import weakref
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ class Mask(keras.layers.Layer):
     After every optimizer update `s` is put back into [-1, 1], so that no connection
     drifts so far that it could not come back, and where nothing positive is left, the
     largest entry is lifted to just above zero: a layer can't lose its last
-    connection while `min_connections` is 1 (see `held_up`).
+    connection while `min_connections` is 1 (see `is_down_to_last`).
 
     In a masked layer, `kernel_values()` gives the values `v` that it masks.
 
@@ -78,8 +79,7 @@ class Mask(keras.layers.Layer):
         self.mask_dtype = get_dtype(mask_dtype)
         self.positions = None
         self.kernel_values = None
-        # Not on the kernel, but on the channels that are made with it.
-        self.acts_later = False
+        self._acts_behind = None
 
     def build(self, kernel_shape):
         """Creates the mask variable for a kernel of shape `kernel_shape`."""
@@ -103,6 +103,16 @@ class Mask(keras.layers.Layer):
     def is_learned(self):
         """Whether training may change it: it has a straight-through estimator."""
         return self.ste is not None
+
+    # A method: what Keras finds in attributes it saves as parts of the mask.
+    def acts_behind(self):
+        """The layer whose outputs it switches; None where it acts on the kernel."""
+        return None if self._acts_behind is None else self._acts_behind()
+
+    def act_behind(self, layer):
+        """Has it switch the outputs of a layer, or with None act on the kernel."""
+        # Weakly: as an attribute the layer would be one inside of the mask.
+        self._acts_behind = None if layer is None else weakref.ref(layer)
 
     @property
     def size(self):
@@ -139,8 +149,8 @@ class Mask(keras.layers.Layer):
             return count if self.sizes == 1 else count * self.sizes
         return ops.sum(kept * self.sizes)
 
-    def held_up(self):
-        """Whether the last connection was about to go, and is held up: a bool."""
+    def is_down_to_last(self):
+        """Whether it keeps its last connection only because it must: a bool."""
         highest = float(self.values().max())
         return 0 < highest <= _BARELY_KEPT * 1.01  # bfloat16 rounds
 

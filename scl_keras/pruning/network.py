@@ -7,6 +7,7 @@ import numpy as np
 
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.graph.walking import is_graph
 from scl_keras.masks.granularity import Connection
 from scl_keras.pruning.data import batches_of
 from scl_keras.pruning.gradients import LossGradients
@@ -63,6 +64,8 @@ class PrunableNetwork:
     @property
     def has_known_sizes(self):
         """Whether all sizes of the inputs are known, but for the batch's."""
+        if not is_graph(self.model):
+            return True
         shapes = [x.shape[1:] for x in self.model.inputs]
         return self.input_shapes is not None or not any(None in x for x in shapes)
 

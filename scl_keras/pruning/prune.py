@@ -3,8 +3,9 @@
 import numpy as np
 from tqdm import tqdm
 
-from scl_keras.conversion.rebuilding import check_graph
-from scl_keras.conversion.sparsify import fix_masks, sparsify
+from scl_keras.conversion.copying import copy_model
+from scl_keras.conversion.sparsify import check_built, sparsify
+from scl_keras.conversion.strip import fix_masks, strip_masks
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
@@ -26,20 +27,21 @@ def prune(
     loss=None,
     layers=None,
     input_shapes=None,
+    copy=False,
     verbose=1,
 ):
-    """Prunes a model: a copy of it keeps the connections that score best.
+    """Prunes a model, in place: it keeps the connections that score best.
 
-    The copy's masks are fixed: training fine-tunes the weights of the connections that
-    are left, whatever it is compiled with, also after saving and loading. `summary`,
-    `strip_masks` and `export_tflite` take it as any `SCLModel`.
+    It becomes an `SCLModel` of its own class, as `sparsify` makes it, whose masks are
+    fixed: training fine-tunes the weights of the connections that are left, whatever it
+    is compiled with, also after saving and loading.
 
     Sparsity is counted over all kernels that have a mask. What is cut already, in a
     model with masked layers, stays cut and counts.
 
     Args:
-        model: A built functional or Sequential model, stock or with masked layers. It
-            isn't touched.
+        model: A built Keras model, stock or with masked layers. It stays as it is if
+            pruning fails.
         method: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
             `"random"` or a `PruningMethod`.
         sparsity: Float in [0, 1), the share of connections to cut.
@@ -61,14 +63,16 @@ def prune(
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open: what is effective, and SynFlow, depend on them. Without
             it, whether a path is left isn't checked in such a model.
+        copy: Whether to leave the model as it is, and prune an independent copy, which
+            isn't compiled.
         verbose: 1 for a progress bar, 0 for none.
 
     Returns:
-        An `SCLModel` with the same weights and names, not compiled.
+        The same model, or the copy. A compiled model stays compiled.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, if an argument is out of its
-            range, if quotas can't be met, or `data` doesn't fit.
+        ValueError: If the model isn't built, if an argument is out of its range, if
+            quotas can't be met, `data` doesn't fit, or Keras can't copy the model.
         DisconnectedError: A `ValueError`, if no path from the inputs to the outputs
             would be left, or fewer connections are effective than asked for.
 
@@ -81,13 +85,36 @@ def prune(
     pruned.fit(x, y, epochs=5)
     ```
     """
-    check_graph(model, "prune")
+    check_built(model, "prune")
     density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)
-    copy = _masked_copy(model, layers)
     loss, loss_weights = _loss_of(model, loss)
-    network = PrunableNetwork(copy, data, loss, loss_weights, input_shapes)
+    model = copy_model(model) if copy else model
+    was_masked = bool(find_masks(model))
+    if was_masked and layers is not None:
+        raise ValueError(
+            f"Model '{model.name}' has masked layers already: those are pruned, and "
+            f"`layers` is for stock models. Received: layers={layers!r}"
+        )
+    if not was_masked:
+        sparsify(model, layers, ste=None, verbose=verbose)
+    network = PrunableNetwork(model, data, loss, loss_weights, input_shapes)
+    before = network.kept()
+    try:
+        masks = _masks(network, method, density, quotas, effective, verbose)
+        network.keep(masks)
+        _check_connected(network, masks)
+    except BaseException:
+        network.keep(before)
+        if not was_masked:
+            strip_masks(model)
+        raise
+    return fix_masks(model) if was_masked else model
+
+
+def _masks(network, method, density, quotas, effective, verbose):
+    """What to keep of a network: a list of boolean arrays, one a kernel."""
     candidates = network.kept()
     count = _count(network, density, candidates)
     scores = _rank(network, method, count, quotas, verbose)
@@ -96,41 +123,24 @@ def prune(
         return keep_best(scores, number, quotas, candidates)
 
     if effective:
-        masks = search_effective(network, scores, count, keep, candidates, verbose)
-    else:
-        masks = keep(count)
-    network.keep(masks)
-    if network.has_known_sizes and not total(network.effective(masks)):
-        empty = [
-            kernel.label
-            for kernel, mask in zip(network.kernels, masks, strict=True)
-            if not mask.any()
-        ]
-        raise DisconnectedError(
-            f"With {count} of {network.size} connections no path is left from the "
-            f"inputs of model '{model.name}' to its outputs. Ask for less sparsity, "
-            "for `effective=True`, for quotas, or take 'synflow'. Kernels without a "
-            f"connection: {', '.join(empty) or 'none'}"
-        )
-    return copy
+        return search_effective(network, scores, count, keep, candidates, verbose)
+    return keep(count)
 
 
-def _masked_copy(model, layers):
-    if not find_masks(model):
-        copy = sparsify(model, layers, ste=None)
-        if not find_masks(copy):
-            names = ", ".join(layer.name for layer in model.layers)
-            raise ValueError(
-                f"Model '{model.name}' has no layer to prune. Received: "
-                f"layers={layers}, of the layers {names}"
-            )
-        return copy
-    if layers is not None:
-        raise ValueError(
-            f"Model '{model.name}' has masked layers already: those are pruned, and "
-            f"`layers` is for stock models. Received: layers={layers!r}"
-        )
-    return fix_masks(model)
+def _check_connected(network, masks):
+    if not network.has_known_sizes or total(network.effective(masks)):
+        return
+    empty = [
+        kernel.label
+        for kernel, mask in zip(network.kernels, masks, strict=True)
+        if not mask.any()
+    ]
+    raise DisconnectedError(
+        f"With {total(masks)} of {network.size} connections no path is left from "
+        f"the inputs of model '{network.model.name}' to its outputs. Ask for less "
+        "sparsity, for `effective=True`, for quotas, or take 'synflow'. Kernels "
+        f"without a connection: {', '.join(empty) or 'none'}"
+    )
 
 
 def _loss_of(model, loss):

@@ -33,7 +33,7 @@ class KernelRow:
         macs: Multiply-accumulates per sample of the dense kernel; None where the
             layer's output size isn't known.
         sparse_macs: Those of the kept connections alone.
-        held_up: Whether the mask keeps its last connection only because it must.
+        down_to_last: Whether the mask keeps its last connection only because it must.
         granularity: What the mask switches, `"connection"` also without one.
     """
 
@@ -47,7 +47,7 @@ class KernelRow:
     dead_features: int
     macs: int | None
     sparse_macs: int | None
-    held_up: bool
+    down_to_last: bool
     granularity: str = "connection"
 
     @property
@@ -179,7 +179,7 @@ class SparsitySummary:
             table.add_column(title, justify="right")
         for row in self.rows:
             table.add_row(
-                f"{row.layer} ({_kind(row)})" + (" *" if row.held_up else ""),
+                f"{row.layer} ({_kind(row)})" + (" *" if row.down_to_last else ""),
                 f"{row.kept:,} / {row.connections:,}",
                 f"{row.sparsity:.2%}",
                 _or_unknown(row.effective_sparsity, ".2%"),
@@ -203,8 +203,8 @@ class SparsitySummary:
         with console.capture() as capture:
             console.print(table)
         text = capture.get().rstrip()
-        if any(row.held_up for row in self.rows):
-            text += "\n* held up by its last connection"
+        if any(row.down_to_last for row in self.rows):
+            text += "\n* down to its last connection"
         if self.unmasked:
             text += "\nNot maskable: " + ", ".join(self.unmasked)
         if self.fully_connected:
@@ -286,7 +286,7 @@ def _row(kernel, kept, effective, positions):
         dead_features=dead_features,
         macs=None if positions is None else size * positions,
         sparse_macs=None if positions is None else kept * positions,
-        held_up=kernel.mask is not None and kernel.mask.held_up(),
+        down_to_last=kernel.mask is not None and kernel.mask.is_down_to_last(),
         granularity=str(
             Connection() if kernel.mask is None else kernel.mask.granularity
         ),

@@ -3,14 +3,16 @@
 import keras
 from keras import ops
 
-from scl_keras.conversion.sparsify import sparsify
+from scl_keras.conversion.copying import copy_model
+from scl_keras.conversion.sparsify import put_masks_into
 from scl_keras.masks.mask import find_masks
+from scl_keras.masks.settings import MaskSettings
 from scl_keras.switcher.optimizer import (
     DEFAULT_SWITCHER_STEPS,
     DEFAULT_TASK_STEPS,
     SwitcherOptimizer,
 )
-from scl_keras.training.model import FunctionalSCLModel, SCLModel, scaled_like, unscaled
+from scl_keras.training.model import FunctionalSCLModel, SCLModel
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST
 
 
@@ -18,8 +20,8 @@ from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST
 class SwitcherModel(SCLModel):
     """A Keras model with a second network that reads its weights and cuts connections.
 
-    `SwitcherModel(model)` wraps a stock functional or Sequential model: same weights,
-    outputs and names, with masks over its fully connected layers. `fit` then trains the
+    `SwitcherModel(model)` puts masks over the fully connected layers of a built model,
+    in place as `sparsify` does, and returns the same model. `fit` then trains the
     model and the switcher network alternately towards `L_task + λ · Σ c · H(s)` (Han et
     al., *Explore the Knowledge contained in Network Weights to Obtain Sparse Neural
     Networks*, arXiv 2103.15590): see `SwitcherOptimizer` for the rule, and
@@ -31,14 +33,16 @@ class SwitcherModel(SCLModel):
     `inputs, outputs` of a graph with masked layers, or is subclassed, as `SCLModel`.
 
     Args:
-        model: A built functional or Sequential Keras model.
+        model: A built Keras model.
         layers: Keyword: which of its layers to switch, as for `sparsify`; by default
             all `Dense`.
         ste: Keyword: straight-through estimator of the switches, as for `sparsify`.
+        copy: Keyword: whether to leave the model as it is, and take an independent
+            copy, as for `sparsify`.
 
     Raises:
-        ValueError: If the model is unbuilt or subclassed, has none of the layers, or
-            has masks already.
+        ValueError: If the model isn't built, has none of the layers, or has masks
+            already.
 
     Example:
 
@@ -49,16 +53,19 @@ class SwitcherModel(SCLModel):
     ```
     """
 
+    optimizer_class = SwitcherOptimizer
+
     def __new__(cls, *args, **kwargs):
-        """Makes a functional model of a model, or of inputs and outputs."""
-        if cls is SwitcherModel and (args or {"inputs", "model"} & set(kwargs)):
+        """Puts masks into a model, or makes a functional one of inputs and outputs."""
+        model = args[0] if args else kwargs.get("model")
+        if cls is SwitcherModel and isinstance(model, keras.Model):
+            return _switched(*args, **kwargs)
+        if cls is SwitcherModel and (args or "inputs" in kwargs):
             cls = FunctionalSwitcherModel
         return super().__new__(cls)
 
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
         *args,
         switcher=None,
         switcher_optimizer=None,
@@ -72,10 +79,9 @@ class SwitcherModel(SCLModel):
         """Configures the model for training.
 
         Args:
-            optimizer: Optimizer of the weights; or a `SwitcherOptimizer`, which then
-                brings all the arguments that are named here.
-            loss: As for `keras.Model.compile`.
-            *args: As for `keras.Model.compile`.
+            *args: As for `keras.Model.compile`, or the `compile` of the model's own
+                class. The optimizer is that of the weights; or a `SwitcherOptimizer`,
+                which then brings all of the arguments that are named here.
             switcher: The switcher network, see `switcher_network`. By default a new
                 one, also when the model is compiled again: give `model.switcher` to go
                 on with the one that has learned.
@@ -86,43 +92,35 @@ class SwitcherModel(SCLModel):
             connection_cost: As for `SCLModel.compile`.
             cost: As for `SCLModel.compile`.
             normalization: As for `SCLModel.compile`.
-            **kwargs: As for `keras.Model.compile`.
+            **kwargs: As `args`.
 
         Raises:
             ValueError: If an argument is something else.
         """
-        optimizer = keras.optimizers.get(optimizer)
-        inner = unscaled(optimizer)
-        if not isinstance(inner, SwitcherOptimizer):
-            inner = SwitcherOptimizer(
-                inner,
-                switcher_optimizer,
-                connection_cost,
-                cost,
-                normalization,
-                switcher,
-                task_steps,
-                switcher_steps,
-            )
-            if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-                optimizer = scaled_like(optimizer, inner)
-            else:
-                optimizer = inner
-        super().compile(optimizer, loss, *args, **kwargs)
+        super(SCLModel, self).compile(*args, **kwargs)
+        self.pair_optimizer(
+            switcher_optimizer,
+            connection_cost,
+            cost,
+            normalization,
+            switcher,
+            task_steps,
+            switcher_steps,
+        )
 
     @property
     def switcher(self):
         """The switcher network."""
         return self.scl_optimizer.switcher
 
-    def guarded_step(self, step, data):
+    def masked_step(self, step, data):
         """One step, of the side whose turn it is; see `SwitcherOptimizer`."""
         if not self.built:  # a subclassed model
             self(keras.utils.unpack_x_y_sample_weight(data)[0])
         if not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         self.scl_optimizer.prepare_step()
-        return super().guarded_step(step, data)
+        return super().masked_step(step, data)
 
     def statistics_move(self):
         """Not in the switcher's turn: all but the switcher rests."""
@@ -131,20 +129,12 @@ class SwitcherModel(SCLModel):
 
 @keras.saving.register_keras_serializable("scl_keras")
 class FunctionalSwitcherModel(SwitcherModel, FunctionalSCLModel):
-    """What `SwitcherModel(model)` makes."""
+    """What `SwitcherModel(inputs, outputs)` makes."""
+
+    stock_class = FunctionalSCLModel.stock_class
 
     # Keras tells by these arguments that it may save the graph.
-    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
-        model = kwargs.pop("model", inputs)
-        if isinstance(model, keras.Model):
-            if outputs is not None:
-                raise ValueError(
-                    "`SwitcherModel(model)` takes the layers to switch by keyword: "
-                    f"`SwitcherModel(model, layers=...)`. Received: {outputs!r}"
-                )
-            choice = {k: kwargs.pop(k) for k in ("layers", "ste") if k in kwargs}
-            masked = _masked(model, **choice)
-            inputs, outputs, name = masked.input, masked.output, name or masked.name
+    def __init__(self, inputs, outputs, name=None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
         if not any(mask.is_learned for mask in find_masks(self)):
             raise ValueError(
@@ -153,17 +143,22 @@ class FunctionalSwitcherModel(SwitcherModel, FunctionalSCLModel):
             )
 
 
-def _masked(model, layers=keras.layers.Dense, ste="identity"):
+def _switched(model, *args, layers=keras.layers.Dense, ste="identity", copy=False):
+    """The model itself, with masks over the layers to switch."""
+    if args:
+        raise ValueError(
+            "`SwitcherModel(model)` takes the layers to switch by keyword: "
+            f"`SwitcherModel(model, layers=...)`. Received: {args[0]!r}"
+        )
     if find_masks(model):
         raise ValueError(
             "`SwitcherModel` puts masks of its own over a stock model, and this one "
             f"has masks: `strip_masks` removes them. Received: model '{model.name}'"
         )
-    masked = sparsify(model, layers, ste=ste)
-    if not find_masks(masked):
-        raise ValueError(
-            f"None of the layers to switch is in model '{model.name}'. By default they "
-            "are the `Dense` ones; `layers=` takes others. "
-            f"Its layers are: {', '.join(layer.name for layer in model.layers)}"
-        )
-    return masked
+    return put_masks_into(
+        copy_model(model) if copy else model,
+        layers,
+        MaskSettings(ste=ste),
+        trained_as=SwitcherModel,
+        verbose=0,
+    )

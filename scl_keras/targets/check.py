@@ -7,12 +7,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from scl_keras.conversion.rebuilding import check_graph
-from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
-from scl_keras.graph.walking import walk_inside
+from scl_keras.graph.walking import check_graph
 from scl_keras.masks.granularity import Block, Connection, Granularity
-from scl_keras.masks.mask import find_masks
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 
@@ -132,12 +130,32 @@ def check_target(model, target):
     [row.layer for row in check.rows if not row.gains]
     ```
     """
-    check, _ = plan_for_target(model, target)
+    check, _ = _plan(model, target)
     return check
 
 
-def plan_for_target(model, target):
-    """`check_target(model, target)`, and a function from a layer to its granularity."""
+def granularity_for(model, target):
+    """What the masks of each layer switch on a target; the choice is printed.
+
+    Args:
+        model: As for `check_target`.
+        target: As for `check_target`.
+
+    Returns:
+        A function from a layer to a `Granularity`, or None for no masks.
+
+    Raises:
+        ValueError: As `check_target`, and if no layer gains.
+    """
+    check, chosen = _plan(model, target)
+    if not any(row.granularity for row in check.rows):
+        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
+    print(check)
+    return lambda layer: chosen.get(id(layer))
+
+
+def _plan(model, target):
+    """`check_target(model, target)`, and a dict of granularities by layers' ids."""
     check_name(target)
     check_graph(model, "check_target")
     if any(None in x.shape[1:] for x in model.inputs):
@@ -146,23 +164,20 @@ def plan_for_target(model, target):
             "`check_target` needs inputs of known sizes: padding and what is left of "
             f"an image depend on them. Received: inputs of shapes {shapes}"
         )
-    stock = strip_masks(model) if find_masks(model) else model
     rule, note = TARGETS[target]
-    judge = rule(stock)
     rows, chosen = [], {}
-    for kernel in prunable_kernels(stock):
-        granularity, gains, reason = judge(kernel)
-        chosen[id(kernel.layer)] = granularity
-        kind = type(kernel.layer).__name__
-        rows.append(
-            KernelCheck(kernel.label, kind, kernel.shape, gains, granularity, reason)
-        )
-
-    def granularity_of(layer):
-        found = [chosen.get(id(inner)) for inner in walk_inside(layer)]
-        return next((x for x in found if x is not None), None)
-
-    return TargetCheck(model.name, target, tuple(rows), note), granularity_of
+    with stripped(model) as stock:
+        judge = rule(stock)
+        for kernel in prunable_kernels(stock):
+            granularity, gains, reason = judge(kernel)
+            chosen[id(kernel.layer)] = granularity
+            kind = type(kernel.layer).__name__
+            rows.append(
+                KernelCheck(
+                    kernel.label, kind, kernel.shape, gains, granularity, reason
+                )
+            )
+    return TargetCheck(model.name, target, tuple(rows), note), chosen
 
 
 def check_name(target):

@@ -1,12 +1,10 @@
 """Rewrites what stands between a model and a runtime, and is only a matter of form."""
 
-import keras
 from keras import layers
 
-from scl_keras.conversion.copying import copy_layer
-from scl_keras.conversion.rebuilding import as_scl_model, check_graph
-from scl_keras.conversion.state import copy_state
-from scl_keras.graph.walking import is_graph
+from scl_keras.conversion.copying import copy_graph
+from scl_keras.conversion.masked_model import as_masked_model
+from scl_keras.graph.walking import check_graph
 from scl_keras.masks.mask import find_masks
 from scl_keras.targets.check import check_name
 
@@ -43,60 +41,28 @@ def fit_to_target(model, target):
     """
     check_name(target)
     check_graph(model, "fit_to_target")
-    rewrites = target == "xnnpack"
-    copy = _Rewriter(rewrites).rewrite(model)
-    return as_scl_model(copy) if find_masks(copy) else copy
+    rewriter = _Rewriter()
+    if target == "xnnpack":
+        copied = copy_graph(model, rewriter.change, rewriter.call)
+    else:
+        copied = copy_graph(model)
+    return as_masked_model(copied) if find_masks(copied) else copied
 
 
 class _Rewriter:
-    """Copies graphs with explicit padding."""
+    """Has padding explicit in a copied graph."""
 
-    def __init__(self, rewrites):
-        self._rewrites = rewrites
-        self._copies, self._padded, self._names = {}, set(), {}
+    def __init__(self):
+        self._padded, self._names = set(), {}
 
-    def rewrite(self, model):
-        """A functional copy of a graph, nested ones included."""
-        own = []
-        functional = not isinstance(model, keras.Sequential)
-        graph = keras.Model(
-            model.input if functional else model.inputs[0],
-            model.output if functional else model.outputs[0],
-            name=model.name,
-        )
+    def change(self, layer):
+        """Takes the padding away from a copied layer that isn't built yet."""
+        if _pads_with_strides(layer):
+            self._padded.add(id(layer))
+            layer.padding = "valid"
 
-        def clone(layer):
-            if id(layer) not in self._copies:
-                self._copies[id(layer)] = self._copy(layer)
-                own.append((layer, self._copies[id(layer)]))
-            return self._copies[id(layer)]
-
-        copy = keras.models.clone_model(
-            graph, clone_function=clone, call_function=self._call
-        )
-        for old, new in own:
-            if isinstance(old, keras.layers.Layer) and not is_graph(old):
-                copy_state(old, new)
-        return copy
-
-    def _copy(self, layer):
-        if is_graph(layer):
-            return self.rewrite(layer)
-        config = layer.get_config()
-        if self._rewrites and _pads_with_strides(layer):
-            config["padding"] = "valid"
-        copy = copy_layer(layer, self._inner, config=config)
-        if config.get("padding") != getattr(layer, "padding", None):
-            self._padded.add(id(copy))
-        return copy
-
-    def _inner(self, layer):
-        """A copy of a layer in a wrapper, whose calls can't be told apart."""
-        return (
-            self.rewrite(layer) if is_graph(layer) else copy_layer(layer, self._inner)
-        )
-
-    def _call(self, layer, *args, **kwargs):
+    def call(self, layer, *args, **kwargs):
+        """Calls a copied layer, behind the padding that it had."""
         if id(layer) in self._padded:
             x, *rest = args
             padding = _padding(layer, x.shape)

@@ -1,12 +1,16 @@
 """`SCLModel`: a Keras model whose `fit` learns which connections matter."""
 
+import inspect
+import warnings
+
 import keras
 from keras import ops
 
 from scl_keras import backend
 from scl_keras.graph.multiply_accumulates import record_positions
-from scl_keras.graph.walking import running_statistics
+from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
+from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
 
@@ -32,6 +36,9 @@ class SCLModel(keras.Model):
     ```
     """
 
+    optimizer_class = SCLOptimizer
+    """What moves weights and masks."""
+
     def __new__(cls, *args, **kwargs):
         """Makes a functional model where inputs and outputs are given."""
         if cls is SCLModel and _is_functional(args, kwargs):
@@ -45,36 +52,27 @@ class SCLModel(keras.Model):
             _make_functional(type(self))
         super().__init__(*args, **kwargs)
 
+    def __call__(self, *args, **kwargs):
+        """Calls the model; all that reads a masked kernel meanwhile reads it masked."""
+        masked = [x for x in walk_inside(self) if isinstance(x, MaskedLayer)]
+        with reading_masked([layer for layer in masked if layer.built]):
+            return super().__call__(*args, **kwargs)
+
     def compile(
         self,
-        optimizer="rmsprop",
-        loss=None,
-        loss_weights=None,
-        metrics=None,
-        weighted_metrics=None,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        auto_scale_loss=True,
-        *,
+        *args,
         mask_optimizer=None,
         connection_cost=DEFAULT_CONNECTION_COST,
         cost="connections",
         normalization="network",
+        **kwargs,
     ):
         """Configures the model for training.
 
         Args:
-            optimizer: Optimizer of the weights; or an `SCLOptimizer`, which then brings
-                all of the last four arguments.
-            loss: As for `keras.Model.compile`, and so are the next seven.
-            loss_weights: See `loss`.
-            metrics: See `loss`.
-            weighted_metrics: See `loss`.
-            run_eagerly: See `loss`.
-            steps_per_execution: See `loss`.
-            jit_compile: See `loss`.
-            auto_scale_loss: See `loss`.
+            *args: As for `keras.Model.compile`, or the `compile` of the model's own
+                class. The optimizer is that of the weights; or an `SCLOptimizer`, which
+                then brings all of the arguments that are named here.
             mask_optimizer: Optimizer of the mask variables; by default plain SGD.
             connection_cost: `λ >= 0`, the price of keeping one connection, in units of
                 a typical mask gradient.
@@ -82,51 +80,69 @@ class SCLModel(keras.Model):
                 multiply-accumulates.
             normalization: `"network"`, `"layer"`, `"feature"`, None or a
                 `GradientNormalization`.
+            **kwargs: As `args`.
 
         Raises:
             ValueError: If an argument is something else.
         """
-        optimizer = keras.optimizers.get(optimizer)
-        scaler = None
+        super().compile(*args, **kwargs)
+        self.pair_optimizer(mask_optimizer, connection_cost, cost, normalization)
+
+    def pair_optimizer(self, *args):
+        """Puts what moves the masks beside the optimizer that Keras compiled.
+
+        Args:
+            *args: Arguments of the `optimizer_class` after the first, unless the user
+                gave one.
+        """
+        optimizer, scaler = self.optimizer, None
+        if optimizer is None:
+            return
+        # Loss scaling goes around both, since masks have gradients to scale, too.
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             scaler, optimizer = optimizer, optimizer.inner_optimizer
-        if not isinstance(optimizer, SCLOptimizer):
-            optimizer = SCLOptimizer(
-                optimizer, mask_optimizer, connection_cost, cost, normalization
-            )
+        if isinstance(optimizer, self.optimizer_class):
+            scaler, both = None, self.optimizer
+        else:
+            both = optimizer = self.optimizer_class(optimizer, *args)
         if self.built and optimizer.cost == "flops":
             record_positions(self)
-        # Around both optimizers, since masks have gradients to scale, too. Keras would
-        # do it by itself, but not write it to a file: the file would then load only
-        # where the policy happens to be mixed_float16.
-        if scaler is not None:
-            optimizer = scaled_like(scaler, optimizer)
-        elif auto_scale_loss and self.dtype_policy.name == "mixed_float16":
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            loss_weights=loss_weights,
-            metrics=metrics,
-            weighted_metrics=weighted_metrics,
-            run_eagerly=run_eagerly,
-            steps_per_execution=steps_per_execution,
-            jit_compile=jit_compile,
-            auto_scale_loss=auto_scale_loss,
-        )
+        self.optimizer = both if scaler is None else scaled_like(scaler, both)
+
+    def get_compile_config(self):
+        """What `compile_from_config` takes, with the optimizer of weights and masks."""
+        config = super().get_compile_config()
+        if config:
+            serialize = keras.saving.serialize_keras_object
+            config["optimizer"] = serialize(self.optimizer)
+        return config
 
     def compile_from_config(self, config):
         """Compiles the model as `get_compile_config` described."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        config = keras.saving.deserialize_keras_object(config)
+        try:
+            inspect.signature(super().compile).bind(**config)
+        except TypeError as error:
+            warnings.warn(  # as Keras does for every `compile` of one's own
+                f"Model '{self.name}' was not compiled when it was loaded, because its "
+                f"own `compile` takes other arguments: {error}. Compile it yourself.",
+                stacklevel=2,
+            )
+            return
+        self.compile(**config)
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
     @property
     def scl_optimizer(self):
-        """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it."""
+        """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it.
+
+        Raises:
+            AttributeError: If the model isn't compiled.
+        """
         optimizer = unscaled(getattr(self, "optimizer", None))
-        if optimizer is None:
-            raise ValueError(
+        if not isinstance(optimizer, SCLOptimizer):
+            raise AttributeError(
                 f"Model '{self.name}' has no optimizer yet: call `model.compile(...)`."
             )
         return optimizer
@@ -155,7 +171,7 @@ class SCLModel(keras.Model):
         """
         return backend.train_step(self, super().train_step, *args)
 
-    def guarded_step(self, step, data):
+    def masked_step(self, step, data):
         """What this class adds to the step of stock Keras, alike on all backends.
 
         Args:
@@ -278,6 +294,8 @@ _Functional = type(keras.Model(*[keras.Input((), name="x")] * 2, name="x"))
 class FunctionalSCLModel(SCLModel, _Functional):
     """What `SCLModel(inputs, outputs)` makes."""
 
+    stock_class = _Functional
+
     # Keras tells by these arguments that it may save the graph.
     def __init__(self, inputs, outputs, name=None, **kwargs):
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -295,6 +313,8 @@ class SCLSequential(SCLModel, keras.Sequential):
     model.compile("adam", "mse")
     ```
     """
+
+    stock_class = keras.Sequential
 
     def build(self, input_shape=None):
         """Builds the layers, and connects those that share masks."""

@@ -39,6 +39,17 @@ class PairedOptimizer(keras.optimizers.Optimizer):
                 f"Received: optimizer={self.optimizer}"
             )
 
+    def renewed(self):
+        """One of the same kind for other masks, with the same optimizer of weights."""
+        new = type(self).from_config(self.get_config())
+        new.optimizer = self.optimizer
+        return new
+
+    @property
+    def optimizers(self):
+        """Both: `keras.callbacks.SwapEMAWeights` looks for averages there."""
+        return [self.optimizer, self.mask_optimizer]
+
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""
         return self.optimizer.scale_loss(loss)

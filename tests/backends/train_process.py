@@ -42,7 +42,7 @@ def convolutional(masked=True):
     options = {"kernel_regularizer": "l2", "kernel_constraint": "max_norm"}
     x = keras.layers.Dense(12, activation="tanh", **options)(x)
     model = keras.Model(inputs, keras.layers.Dense(4)(x))
-    model = scl_keras.sparsify(model) if masked else model
+    model = scl_keras.sparsify(model, copy=True) if masked else model
     assign_weights(model)
     return model
 
@@ -146,7 +146,7 @@ def switcher():
         ]
     )
     assign_weights(model)
-    model = scl_keras.SwitcherModel(model)
+    model = scl_keras.SwitcherModel(model, copy=True)
     network = scl_keras.switcher_network()
     assign_weights(network, seed=3)
     model.compile(
@@ -166,7 +166,9 @@ def tools():
     found, model = {}, convolutional(masked=False)
     for method in ("magnitude", "lamp", "snip", "synflow"):
         needs = {"data": (X, Y), "loss": LOSS} if method == "snip" else {}
-        pruned = scl_keras.prune(model, method, sparsity=0.8, verbose=0, **needs)
+        pruned = scl_keras.prune(
+            model, method, sparsity=0.8, verbose=0, **needs, copy=True
+        )
         for i, mask in enumerate(scl_keras.find_masks(pruned)):
             found[f"{method} {i}"] = mask.variable.numpy() > 0
         effective = scl_keras.effective_masks(pruned).values()
@@ -176,7 +178,7 @@ def tools():
     found["compacted"] = np.array([report.parameters_after, report.macs_after])
     assert report.difference < 1e-5
     masked = convolutional()
-    stripped = scl_keras.strip_masks(masked)
+    stripped = scl_keras.strip_masks(masked, copy=True)
     outputs = [keras.ops.convert_to_numpy(m(X[:8])) for m in (masked, stripped)]
     np.testing.assert_allclose(*outputs, rtol=1e-6, atol=1e-6)
     found["outputs"] = outputs[0]
@@ -193,7 +195,7 @@ def snip_in_batches():
     found, model = {}, convolutional(masked=False)
     for data in (batches, list(batches.as_numpy_iterator())):
         pruned = scl_keras.prune(
-            model, "snip", sparsity=0.8, data=data, loss=LOSS, verbose=0
+            model, "snip", sparsity=0.8, data=data, loss=LOSS, verbose=0, copy=True
         )
         for i, mask in enumerate(scl_keras.find_masks(pruned)):
             kept = mask.variable.numpy() > 0

@@ -56,12 +56,12 @@ def test_densities_are_the_counts_and_reach_history_csv_and_tensorboard(tmp_path
     np.testing.assert_allclose(history["density"][-1], total / size, rtol=1e-6)
 
 
-def test_layers_held_up_by_their_last_connection_are_named(capsys):
+def test_layers_down_to_last_by_their_last_connection_are_named(capsys):
     model = _model()
     model.fit(X, Y, verbose=0, callbacks=[MaskLogger()])
-    assert "Held up" not in capsys.readouterr().out
+    assert "Down to" not in capsys.readouterr().out
     find_masks(model)[1].variable.assign(np.full((4, 3), -0.5))
     model.scl_optimizer.connection_cost.assign(1e3)
     model.fit(X, Y, verbose=0, callbacks=[MaskLogger()])
     told = capsys.readouterr().out
-    assert "Held up by their last connection:" in told and "second/kernel" in told
+    assert "Down to their last connection:" in told and "second/kernel" in told

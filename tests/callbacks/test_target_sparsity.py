@@ -204,7 +204,7 @@ def test_the_final_stroke_cuts_the_weakest_and_only_as_many_as_needed():
     assert np.abs(after).max() <= 1
 
 
-def test_no_layer_collapses_and_those_held_up_are_named(capsys):
+def test_no_layer_collapses_and_those_down_to_last_are_named(capsys):
     model = _small()
     _fit(model, TargetSparsity(compression=1184 / 2), epochs=3)
     assert _counts(model) == [1, 1]
@@ -222,8 +222,8 @@ def test_no_layer_collapses_and_those_held_up_are_named(capsys):
     assert _counts(model) == [117, 1]
     label = f"{model.layers[-1].name}/kernel"
     told = capsys.readouterr().out
-    assert "Held up by their last connection: " in told and label in told
-    assert weak.held_up() and not strong.held_up()
+    assert "Down to their last connection: " in told and label in told
+    assert weak.is_down_to_last() and not strong.is_down_to_last()
 
 
 # Connections of pixels that are always black have no gradient. They move in one crowd,

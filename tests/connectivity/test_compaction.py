@@ -385,7 +385,7 @@ def test_a_residual_network_after_masks(rng, tmp_path):
         if isinstance(layer, layers.BatchNormalization):
             layer.beta.assign(rng.normal(size=layer.beta.shape) - 1)
     small = compact(model)
-    assert small.count_params() < 0.7 * strip_masks(model).count_params()
+    assert small.count_params() < 0.7 * strip_masks(model, copy=True).count_params()
     assert_same(model, small, rng)
     small.save(tmp_path / "small.keras")
     loaded = keras.models.load_model(tmp_path / "small.keras")
@@ -400,7 +400,7 @@ def test_the_model_is_left_alone_and_the_report_tells_what_changed(rng):
     )
     kept = np.ones((8, 64))
     kept[:, 8:] = 0
-    model.layers[1].kernel_mask.assign(kept)
+    model.layers[0].kernel_mask.assign(kept)
     before = model.get_weights()
     small = compact(model)
     report = compaction_report(model, small, seconds=0.1)

@@ -32,7 +32,7 @@ def models():
     hidden = keras.layers.Dense(32, "relu", name="dense_1")(inputs)
     outputs = keras.layers.Dense(10, name="dense_2")(hidden)
     dense = keras.Model(inputs, outputs)
-    sparse = scl_keras.sparsify(dense)
+    sparse = scl_keras.sparsify(dense, copy=True)
     for model in (dense, sparse):
         model.compile("adam", "mse", run_eagerly=True)  # no time to trace
     return {"dense_model": dense, "model": sparse}

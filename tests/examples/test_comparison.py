@@ -269,7 +269,7 @@ def test_one_run_is_what_it_says(tmp_path):
     model = task.build(data)
     model.set_weights([w for k in kernels for w in (k, np.zeros(k.shape[1]))])
     pruned = scl_keras.prune(
-        model, "magnitude", compression=20, effective=True, verbose=0
+        model, "magnitude", compression=20, effective=True, verbose=0, copy=True
     )
     table = scl_keras.summary(pruned, print_fn=None)
     found = {row.layer: [row.kept, row.effective] for row in table.rows}

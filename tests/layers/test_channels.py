@@ -55,13 +55,13 @@ NETS = [
 def test_networks_shrink_and_compute_the_same(name, arguments, share, rng):
     stock = build_architecture(name, (16, 16, 1), 10, **arguments)
     randomize(stock, rng)
-    model = sparsify(stock, granularity=channels(stock))
+    model = sparsify(stock, granularity=channels(stock), copy=True)
     x = rng.normal(size=(3, 16, 16, 1)).astype("float32")
     for training in (False, True):
         expected = stock(x, training=training)
         np.testing.assert_array_equal(model(x, training=training), expected)
     cut_channels(model, rng)
-    stripped, small = strip_masks(model), compact(model)
+    stripped, small = strip_masks(model, copy=True), compact(model)
     np.testing.assert_allclose(stripped(x), model(x), atol=1e-5)
     np.testing.assert_allclose(small(x), model(x), atol=1e-4)
     assert small.count_params() < share * stock.count_params()
@@ -102,7 +102,7 @@ def test_behind_normalization_a_mask_learns_what_its_channel_is_worth(bias, rng)
     expected = of_gamma * bn.gamma.numpy() + of_beta * bn.beta.numpy()
     along = (of_kernel.reshape(-1, 4) * conv.kernel.numpy().reshape(-1, 4)).sum(0)
     np.testing.assert_allclose(along, 0, atol=2e-2 * np.abs(expected).max())
-    model = sparsify(stock, ["conv", "bn"], granularity="channel")
+    model = sparsify(stock, ["conv", "bn"], granularity="channel", copy=True)
     (mask,) = find_masks(model)
     (found,) = gradients(model, x, [mask.variable])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
@@ -113,7 +113,7 @@ def test_behind_normalization_a_mask_learns_what_its_channel_is_worth(bias, rng)
 )
 def test_a_channel_comes_back_as_it_was(activation, rng):
     stock = normalized(activation)
-    model = sparsify(stock, granularity={"conv": "channel", "next": None})
+    model = sparsify(stock, granularity={"conv": "channel", "next": None}, copy=True)
     x = rng.normal(size=(4, 6, 6, 2)).astype("float32")
     before = model(x)
     (mask,) = find_masks(model)
@@ -135,7 +135,7 @@ def test_without_normalization_biases_go_too(rng):
     x = rng.normal(size=(6, 5)).astype("float32")
     np.testing.assert_array_equal(model(x)[:, 1::2], 0)
     np.testing.assert_array_equal(layer.bias, np.ones(4))
-    stock = strip_masks(model).layers[-1]
+    stock = strip_masks(model, copy=True).layers[-1]
     np.testing.assert_array_equal(stock.bias, [1, 0, 1, 0])
     inner = MaskedDense(4, "relu", bias_initializer="ones")  # by connection: it stays
     model = SCLModel(inputs, inner(inputs))
@@ -167,11 +167,11 @@ def called_twice(x):
 def test_only_what_is_the_masks_alone_is_switched(make, rng):
     inputs = keras.Input((4, 4, 2))
     stock = keras.Model(inputs, make(inputs))
-    model = sparsify(stock, granularity="channel")
+    model = sparsify(stock, granularity="channel", copy=True)
     assert type(model.get_layer("bn")) is layers.BatchNormalization
     cut_channels(model, rng)
     x = rng.normal(size=(2, 4, 4, 2)).astype("float32")
-    np.testing.assert_allclose(strip_masks(model)(x), model(x), atol=1e-6)
+    np.testing.assert_allclose(strip_masks(model, copy=True)(x), model(x), atol=1e-6)
 
 
 def nested():
@@ -209,7 +209,7 @@ def test_files_clones_and_copies_stay_connected(make, rng, tmp_path):
     assert np.any(np.all(expected == 0, axis=(0, 1, 2)))
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
-    others = [loaded, fix_masks(model)]
+    others = [loaded, fix_masks(model, copy=True)]
     if not isinstance(model, SCLSequential):  # of which Keras makes a stock model
         others.append(keras.models.clone_model(model))
         others[-1].set_weights(model.get_weights())
@@ -218,7 +218,7 @@ def test_files_clones_and_copies_stay_connected(make, rng, tmp_path):
         (mask,) = find_masks(other)
         mask.variable.assign(np.ones(mask.variable.shape))
         assert not np.any(np.all(other(x) == 0, axis=(0, 1, 2)))
-    stripped = strip_masks(model)
+    stripped = strip_masks(model, copy=True)
     np.testing.assert_allclose(stripped(x), expected, atol=1e-6)
     for copy in (model, stripped):
         assert len(copy.weights) == 6 + len(find_masks(copy))
@@ -231,7 +231,7 @@ def test_it_trains_to_a_target_compiled(policy, rng):
         stock = normalized()
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
-    model = sparsify(stock, granularity={"conv": "channel", "next": None})
+    model = sparsify(stock, granularity={"conv": "channel", "next": None}, copy=True)
     model.compile("adam", "mse", jit_compile=True)
     x = rng.normal(size=(32, 6, 6, 2))
     model.fit(x, rng.normal(size=(32, 3)), 8, 3, 0, callbacks=[TargetSparsity(0.5)])

@@ -197,7 +197,7 @@ def test_files_and_clones_bring_masks_back(case, rng, tmp_path):
 @every_layer
 def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     stock = case.model(case.stock())
-    sparse = sparsify(stock)
+    sparse = sparsify(stock, copy=True)
     assert isinstance(sparse.layers[-1], MaskedLayer) or find_masks(sparse)
     x = case.inputs(rng)
     np.testing.assert_array_equal(array(sparse(x)), array(stock(x)))
@@ -208,7 +208,7 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     for mask, old in zip(find_masks(sparse), before, strict=True):
         assert np.any(mask.variable.numpy() != old)
     expected = sparse(x)
-    stripped = strip_masks(sparse)
+    stripped = strip_masks(sparse, copy=True)
     assert [type(y) for y in stripped.layers] == [type(y) for y in stock.layers]
     stripped.save(tmp_path / "m.keras")
     with zipfile.ZipFile(tmp_path / "m.keras") as file:

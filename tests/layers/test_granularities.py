@@ -85,7 +85,7 @@ def test_gradients_are_the_sums_of_those_of_the_connections(case, granularity, r
     found = gradients_of(case, masked, x, switches)
     reference = gradients_of(case, stock, x, weights)
     for i, ((v, mask, _), _) in enumerate(pairs):
-        if mask.acts_later:  # dL/dy · y of each channel, of the loss sum(sin(H · y))
+        if mask.acts_behind():  # dL/dy · y of each channel, of the loss sum(sin(H · y))
             before = mask.variable.numpy()
             mask.variable.assign(np.ones_like(before))
             y = case.call(masked, x).numpy()
@@ -114,7 +114,7 @@ def test_configs_and_files_bring_it_back(case, granularity, rng, tmp_path):
     for a, b in zip(find_masks(loaded), find_masks(model), strict=True):
         assert a.granularity == b.granularity
         assert a.sizes is b.sizes or np.array_equal(a.sizes, b.sizes)
-    stripped = strip_masks(model)
+    stripped = strip_masks(model, copy=True)
     assert find_masks(stripped) == []
     np.testing.assert_array_equal(stripped(x), expected)
     rows = [
@@ -130,7 +130,7 @@ def test_configs_and_files_bring_it_back(case, granularity, rng, tmp_path):
 def test_compiled_and_in_mixed_precision_it_trains(name, policy, granularity, rng):
     (case,) = [case for case in CASES if case.name == name]
     stock = case.model(case.stock(dtype=policy))
-    model = sparsify(stock, granularity=granularity)
+    model = sparsify(stock, granularity=granularity, copy=True)
     x = case.inputs(rng)
     np.testing.assert_array_equal(model(x), stock(x))
     model.compile("sgd", "mse", jit_compile=True, connection_cost=0.5)

@@ -45,7 +45,7 @@ def random_masks(model, rng):
 def test_it_is_sparsified_saved_loaded_and_stripped(make, rng, tmp_path):
     stock = keras.Sequential([keras.Input((4,)), make(), layers.Dense(2)])
     x = rng.normal(size=(7, 4)).astype("float32")
-    model = sparsify(stock)
+    model = sparsify(stock, copy=True)
     np.testing.assert_array_equal(model(x), stock(x))
     assert unmasked_layers(model) == []
     kept = random_masks(model, rng)
@@ -58,7 +58,7 @@ def test_it_is_sparsified_saved_loaded_and_stripped(make, rng, tmp_path):
     np.testing.assert_array_equal(loaded(x), stock(x))
     for a, b in zip(find_masks(loaded), kept, strict=True):
         np.testing.assert_array_equal(a.variable > 0, b)
-    stripped = strip_masks(loaded)
+    stripped = strip_masks(loaded, copy=True)
     assert [type(layer) for layer in stripped.layers[-2:]] == list(
         map(type, stock.layers)
     )
@@ -120,9 +120,9 @@ def test_a_layer_that_holds_masked_layers_can_call_them(rng, tmp_path):
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
     with pytest.raises(ValueError, match=r"makes it for itself.*kernel_mask"):
-        strip_masks(model)
+        strip_masks(model, copy=True)
     # `sparsify` leaves what is masked already as it is.
-    np.testing.assert_array_equal(sparsify(model)(x), model(x))
+    np.testing.assert_array_equal(sparsify(model, copy=True)(x), model(x))
 
 
 @keras.saving.register_keras_serializable("test_own_layers")
@@ -165,7 +165,7 @@ class MaskedEncoder(MaskedLayer, Encoder):
 def test_a_layer_that_makes_layers_masks_them_all(rng, tmp_path):
     stock = keras.Sequential([keras.Input((3, 4)), Encoder(4), layers.Dense(2)])
     x = rng.normal(size=(2, 3, 4)).astype("float32")
-    model = sparsify(stock, ste="softplus")
+    model = sparsify(stock, ste="softplus", copy=True)
     np.testing.assert_array_equal(model(x), stock(x))
     assert unmasked_layers(model) == []
     names = [k.label.split("encoder/")[-1] for k in prunable_kernels(model)]
@@ -175,7 +175,7 @@ def test_a_layer_that_makes_layers_masks_them_all(rng, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
-    stripped = strip_masks(loaded)
+    stripped = strip_masks(loaded, copy=True)
     np.testing.assert_array_equal(stripped(x), model(x))
     encoder = stripped.layers[-2]
     assert type(encoder) is Encoder
@@ -275,7 +275,7 @@ def test_a_subclass_of_a_masked_layer_can_not_be_stripped():
 
     model = keras.Sequential([keras.Input((4,)), Doubled(3)])
     with pytest.raises(ValueError, match=r"subclass of a masked.*Received.*Doubled"):
-        strip_masks(model)
+        strip_masks(model, copy=True)
 
 
 def test_a_subclass_of_a_stock_layer_is_not_taken_for_it():
@@ -284,7 +284,9 @@ def test_a_subclass_of_a_stock_layer_is_not_taken_for_it():
             return super().call(x) * 2
 
     model = keras.Sequential([keras.Input((4,)), MyDense(3, name="mine")])
-    assert [layer.name for layer in unmasked_layers(sparsify(model))] == ["mine"]
+    assert [layer.name for layer in unmasked_layers(sparsify(model, copy=True))] == [
+        "mine"
+    ]
 
 
 def test_a_masked_layers_own_call_may_call_the_stock_one(rng):

@@ -71,7 +71,10 @@ def test_gradients_of_values_are_those_of_the_masked_kernel(rng):
         return tape.gradient(loss, [k.value for k in kernels])
 
     pairs = zip(
-        gradients(model), gradients(strip_masks(model)), kept(model), strict=True
+        gradients(model),
+        gradients(strip_masks(model, copy=True)),
+        kept(model),
+        strict=True,
     )
     for found, dense, mask in pairs:
         np.testing.assert_allclose(found, dense.numpy() * mask, rtol=1e-5, atol=1e-7)
@@ -81,7 +84,7 @@ def test_fix_masks_keeps_what_was_learned():
     model = sparsify(stock())
     for mask in find_masks(model):
         mask.variable.assign(np.random.default_rng(0).normal(size=mask.variable.shape))
-    copy = fix_masks(model)
+    copy = fix_masks(model, copy=True)
     assert same(kept(copy), kept(model))
     np.testing.assert_allclose(copy(DATA[0]), model(DATA[0]), rtol=1e-6)
     assert not any(mask.is_learned for mask in find_masks(copy))
@@ -115,10 +118,14 @@ def every_kind_of_layer():
 @pytest.mark.parametrize("way", ["fixed", "sparsified"])
 def test_masks_inside_of_wrappers_and_cells_are_fixed_too(way, rng):
     stock = every_kind_of_layer()
-    learned = sparsify(stock)
+    learned = sparsify(stock, copy=True)
     for mask in find_masks(learned):
         mask.assign(rng.random(mask.variable.shape) < 0.7)
-    model = fix_masks(learned) if way == "fixed" else sparsify(stock, ste=None)
+    model = (
+        fix_masks(learned, copy=True)
+        if way == "fixed"
+        else sparsify(stock, ste=None, copy=True)
+    )
     assert len(find_masks(model)) == len(find_masks(learned)) > 10
     x = rng.integers(0, 9, (4, 6))
     expected = (learned if way == "fixed" else stock).predict(x, verbose=0)

@@ -17,7 +17,7 @@ def network_of(inputs, outputs, rng):
         values = rng.normal(size=weight.shape)
         is_variance = "variance" in weight.path
         weight.assign(np.abs(values) + 0.1 if is_variance else values)
-    return PrunableNetwork(sparsify(model, ste=None))
+    return PrunableNetwork(sparsify(model, ste=None, copy=True))
 
 
 def scores_of(network):
@@ -55,7 +55,7 @@ def test_deep_chain_equals_fractions(scale, rng):
     model = keras.Model(inputs, x)
     for weight in model.weights:
         weight.assign(rng.normal(size=weight.shape) * scale)
-    network = PrunableNetwork(sparsify(model, ste=None))
+    network = PrunableNetwork(sparsify(model, ste=None, copy=True))
     masks = [rng.random(shape) < 0.8 for shape in network.shapes]
     network.keep(masks)
     found = scores_of(network)
@@ -79,7 +79,7 @@ def test_shares_of_every_layer_add_up_to_the_flow_through_skip_connections(rng):
     model = keras.Model(inputs, outputs)
     for weight in model.weights:
         weight.assign(1e9 * rng.normal(size=weight.shape))
-    network = PrunableNetwork(sparsify(model, ste=None))
+    network = PrunableNetwork(sparsify(model, ste=None, copy=True))
     flow = SynapticFlow(network.graph)
     weights = network.weights()
     total = float(flow.log_total(network.kernels, weights))
@@ -133,7 +133,7 @@ def test_equals_autodiff_of_the_absolute_network(rng):
     for weight in model.weights:
         values = rng.normal(size=weight.shape)
         weight.assign(np.abs(values) + 0.1 if "variance" in weight.path else values)
-    network = PrunableNetwork(sparsify(model, ste=None))
+    network = PrunableNetwork(sparsify(model, ste=None, copy=True))
     kept = [rng.random(shape) < 0.7 for shape in network.shapes]
     network.keep(kept)
     found = scores_of(network)

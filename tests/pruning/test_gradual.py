@@ -22,7 +22,7 @@ def model_of(seed=0, **options):
     model = keras.Sequential(
         [keras.Input((6,)), layers.Dense(5, activation="relu"), layers.Dense(2)]
     )
-    model = sparsify(model, ste=None)
+    model = sparsify(model, ste=None, copy=True)
     model.compile(keras.optimizers.Adam(0.05), "mse", **options)
     return model
 
@@ -147,12 +147,12 @@ def test_backup_and_restore_gives_the_same_masks(first, tmp_path):
 
 def test_models_that_it_cannot_prune():
     dense = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
-    learned = sparsify(dense)
+    learned = sparsify(dense, copy=True)
     for model, kind in ((dense, "no masks"), (learned, "that are learned")):
         model.compile("sgd", "mse")
         with pytest.raises(ValueError, match=f"masks are fixed.*{kind}"):
             fit(model, 1, [GradualPruning(SCHEDULE)])
-    fixed = fix_masks(learned)
+    fixed = fix_masks(learned, copy=True)
     fixed.compile("sgd", "mse")
     fit(fixed, 3, [GradualPruning(SCHEDULE, "lamp")])
     with pytest.raises(ValueError, match="`schedule` must be.*Received"):

@@ -42,7 +42,7 @@ def model():
 
 
 def pruned(model, method, *args, **kwargs):
-    return prune(model, method, *args, data=(X, Y), verbose=0, **kwargs)
+    return prune(model, method, *args, data=(X, Y), verbose=0, **kwargs, copy=True)
 
 
 def kept(model):
@@ -91,7 +91,12 @@ def test_quotas_are_kept_and_effective_counts_met(quotas, model):
 @pytest.mark.parametrize("seed", range(3))
 def test_effective_counts_are_met_far_down(seed, compression, model):
     found = prune(
-        model, Random(seed), compression=compression, effective=True, verbose=0
+        model,
+        Random(seed),
+        compression=compression,
+        effective=True,
+        verbose=0,
+        copy=True,
     )
     size = sum(mask.size for mask in find_masks(found))
     alive = sum(int(m.sum()) for m in effective_masks(found).values())
@@ -109,13 +114,17 @@ def test_effective_search_with_nothing_alive_below_its_jump():
     stack = [layers.Dense(n, use_bias=False) for n in (3, 3, 3)]
     model = keras.Sequential([keras.Input((3,)), *stack])
     for count in (3, 4, 5, 9, 13, 20):
-        found = prune(model, LastGoesFirst(), 1 - count / 27, effective=True, verbose=0)
+        found = prune(
+            model, LastGoesFirst(), 1 - count / 27, effective=True, verbose=0, copy=True
+        )
         alive = sum(int(m.sum()) for m in effective_masks(found).values())
         assert alive == count
     with pytest.raises(ValueError, match="a density of 0.0|leaves none"):
-        prune(model, "random", 1 - 0.4 / 27, effective=True, verbose=0)
+        prune(model, "random", 1 - 0.4 / 27, effective=True, verbose=0, copy=True)
     # Every path has three connections: two can't be, three are nearest.
-    found = prune(model, LastGoesFirst(), 1 - 2 / 27, effective=True, verbose=0)
+    found = prune(
+        model, LastGoesFirst(), 1 - 2 / 27, effective=True, verbose=0, copy=True
+    )
     assert sum(int(m.sum()) for m in effective_masks(found).values()) == 3
 
 
@@ -128,7 +137,7 @@ def test_magnitude_keeps_the_largest_weights(model):
 
 
 def test_lamp_scores_by_brute_force(model):
-    network = PrunableNetwork(sparsify(model, ste=None))
+    network = PrunableNetwork(sparsify(model, ste=None, copy=True))
     for w, scores in zip(
         network.weights(), get_method("lamp").scores(network), strict=True
     ):
@@ -158,7 +167,7 @@ def test_snip_scores_by_finite_differences():
     x, y = rng.normal(size=(12, 5)), rng.normal(size=(12, 3))
     weight = rng.random(12)
     batches = [(x[:8], y[:8], weight[:8]), (x[8:], y[8:], weight[8:])]
-    sparse = sparsify(model, ste=None)
+    sparse = sparsify(model, ste=None, copy=True)
     masks = [rng.random((5, 4)) < 0.7, rng.random((4, 3)) < 0.7]
     network = PrunableNetwork(sparse, batches, "mse")
     network.keep(masks)
@@ -200,7 +209,7 @@ def test_iterative_methods_repeat_scores_on_what_is_left():
             seen.append((scores, network.kept()))
             return scores
 
-    found = prune(model, Spy(3), 0.75, data=data, verbose=0)
+    found = prune(model, Spy(3), 0.75, data=data, verbose=0, copy=True)
     # 32 connections to 8 in three rounds: 32 · (1/4)^(r/3).
     assert [sum(m.sum() for m in masks) for _, masks in seen] == [32, 20, 13]
     after = [masks for _, masks in seen[1:]] + [[m > 0 for m in kept(found)]]
@@ -219,8 +228,8 @@ def test_synflow_prevents_layer_collapse_where_magnitude_does_not():
     with pytest.raises(
         DisconnectedError, match="Kernels without a connection: .*dense"
     ):
-        prune(model, "magnitude", compression=1000, verbose=0)
-    found = prune(model, SynFlow(100), compression=1000, verbose=0)
+        prune(model, "magnitude", compression=1000, verbose=0, copy=True)
+    found = prune(model, SynFlow(100), compression=1000, verbose=0, copy=True)
     table = scl_keras.summary(found, print_fn=None)
     assert table.kept == 5 and table.effective >= 4
 
@@ -237,7 +246,7 @@ def test_masks_restrict_what_may_be_kept(model):
         pruned(first, "random", 0.5)
     with pytest.raises(ValueError, match="`layers` is for stock models"):
         pruned(first, "random", 0.9, layers="conv")
-    learned = sparsify(model)
+    learned = sparsify(model, copy=True)
     assert not any(m.is_learned for m in find_masks(pruned(learned, "lamp", 0.9)))
     assert all(m.is_learned for m in find_masks(learned))
 
@@ -259,7 +268,7 @@ def test_training_summary_export_and_files_work(model, tmp_path):
     again.fit(X, Y, verbose=0)
     for a, b in zip(before, kept(again), strict=True):
         np.testing.assert_array_equal(a, b)
-    stock = scl_keras.strip_masks(again)
+    stock = scl_keras.strip_masks(again, copy=True)
     assert type(stock.get_layer("conv")) is layers.Conv2D
     np.testing.assert_allclose(stock(X), again(X), rtol=1e-5, atol=1e-6)
     assert scl_keras.summary(stock, print_fn=None).compression == pytest.approx(
@@ -279,7 +288,10 @@ def test_data_in_every_form_gives_the_same_scores():
             return x, y
 
     forms = [(x, y), dataset, [(x, y)], Batches(), (tf.constant(x), tf.constant(y))]
-    masks = [kept(prune(model, "snip", 0.5, data=data, verbose=0)) for data in forms]
+    masks = [
+        kept(prune(model, "snip", 0.5, data=data, verbose=0, copy=True))
+        for data in forms
+    ]
     for found in masks[1:]:
         for a, b in zip(masks[0], found, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -295,13 +307,13 @@ def test_several_inputs_and_outputs_with_loss_weights():
     losses = {"p": "mse", "q": "mse"}
     model.compile("sgd", losses, loss_weights={"p": 1.0, "q": 0.0})
     network = PrunableNetwork(
-        sparsify(model, ste=None), (x, y), losses, {"p": 1.0, "q": 0.0}
+        sparsify(model, ste=None, copy=True), (x, y), losses, {"p": 1.0, "q": 0.0}
     )
     by_name = dict(
         zip([k.layer.name for k in network.kernels], network.gradients(), strict=True)
     )
     assert by_name["p"].any() and not by_name["q"].any()
-    found = prune(model, "snip", 0.5, data=(x, y), verbose=0)
+    found = prune(model, "snip", 0.5, data=(x, y), verbose=0, copy=True)
     masks = {k.layer.name: k.kept() for k in PrunableNetwork(found).kernels}
     assert masks["p"].any() and not masks["q"].any()
 
@@ -310,12 +322,18 @@ def test_open_sizes_need_input_shapes_where_they_matter():
     inputs = keras.Input((None, None, 2))
     x = layers.Conv2D(4, 3, activation="relu")(inputs)
     model = keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x)))
-    prune(model, "magnitude", 0.5, verbose=0)
+    prune(model, "magnitude", 0.5, verbose=0, copy=True)
     with pytest.raises(ValueError, match="input_shapes"):
-        prune(model, "magnitude", 0.5, effective=True, verbose=0)
+        prune(model, "magnitude", 0.5, effective=True, verbose=0, copy=True)
     shapes = (9, 9, 2)
     found = prune(
-        model, SynFlow(3), 0.5, effective=True, input_shapes=shapes, verbose=0
+        model,
+        SynFlow(3),
+        0.5,
+        effective=True,
+        input_shapes=shapes,
+        verbose=0,
+        copy=True,
     )
     alive = sum(int(m.sum()) for m in effective_masks(found, shapes).values())
     assert alive == sum(m.sum() for m in kept(found)) == 108
@@ -324,7 +342,7 @@ def test_open_sizes_need_input_shapes_where_they_matter():
 def test_progress_bars_can_be_silenced(model, capfd):
     pruned(model, SynFlow(2), 0.5, effective=True)
     assert capfd.readouterr() == ("", "")
-    prune(model, SynFlow(2), 0.5, effective=True)
+    prune(model, SynFlow(2), 0.5, effective=True, copy=True)
     assert "SynFlow" in capfd.readouterr().err
 
 
@@ -364,7 +382,7 @@ WRONG_DATA = [
 def test_bad_input(arguments, message, model):
     before = state(model)
     with pytest.raises(ValueError, match=message):
-        prune(model, **{"data": (X, Y), "verbose": 0, **arguments})
+        prune(model, **{"data": (X, Y), "verbose": 0, **arguments}, copy=True)
     for a, b in zip(before, state(model), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -373,15 +391,15 @@ def test_generators_serve_for_one_round_only(model):
     def batches():
         return ((X, Y) for _ in range(2))
 
-    prune(model, "snip", 0.5, data=batches(), verbose=0)
+    prune(model, "snip", 0.5, data=batches(), verbose=0, copy=True)
     with pytest.raises(ValueError, match="is empty.*generator"):
-        prune(model, IterativeSNIP(2), 0.5, data=batches(), verbose=0)
+        prune(model, IterativeSNIP(2), 0.5, data=batches(), verbose=0, copy=True)
 
 
 def test_models_without_graph_loss_or_path(model):
     unbuilt = keras.Sequential([layers.Dense(3)])
     with pytest.raises(ValueError, match="`prune` needs a built functional"):
-        prune(unbuilt, "magnitude", 0.5)
+        prune(unbuilt, "magnitude", 0.5, copy=True)
 
     class Subclassed(keras.Model):
         pass
@@ -392,17 +410,17 @@ def test_models_without_graph_loss_or_path(model):
         [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)]
     )
     with pytest.raises(ValueError, match="`loss` is missing"):
-        prune(plain, "snip", 0.5, data=(X, Y), verbose=0)
-    prune(plain, "snip", 0.5, data=(X, Y), loss=LOSS, verbose=0)
-    dead = sparsify(model)
+        prune(plain, "snip", 0.5, data=(X, Y), verbose=0, copy=True)
+    prune(plain, "snip", 0.5, data=(X, Y), loss=LOSS, verbose=0, copy=True)
+    dead = sparsify(model, copy=True)
     find_masks(dead)[1].assign(np.zeros(find_masks(dead)[1].variable.shape))
     for effective in (False, True):
         with pytest.raises(DisconnectedError):
-            prune(dead, "magnitude", 0.99, effective=effective, verbose=0)
-    broken = sparsify(model, ste=None)
+            prune(dead, "magnitude", 0.99, effective=effective, verbose=0, copy=True)
+    broken = sparsify(model, ste=None, copy=True)
     broken.get_layer("last").kernel.assign(np.full((16, 4), np.nan))
     with pytest.raises(ValueError, match="last/kernel' has weights that aren't finite"):
-        prune(broken, "magnitude", 0.5, verbose=0)
+        prune(broken, "magnitude", 0.5, verbose=0, copy=True)
 
 
 def test_a_method_of_ones_own(model):

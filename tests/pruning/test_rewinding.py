@@ -40,7 +40,7 @@ class Recorder(keras.callbacks.Callback):
 def test_a_ticket_has_its_new_masks_and_old_weights(step):
     model, recorder, rewinding = dense(), Recorder(), WeightRewinding(step)
     fit(model, [recorder, rewinding])
-    ticket = prune(model, "magnitude", 0.7, verbose=0)
+    ticket = prune(model, "magnitude", 0.7, verbose=0, copy=True)
     masks = [keras.ops.convert_to_numpy(m.kept()) for m in find_masks(ticket)]
     assert rewinding.rewind(ticket) is ticket
     weights = [w for w in ticket.weights if not hasattr(w, "connection_mask")]
@@ -51,7 +51,7 @@ def test_a_ticket_has_its_new_masks_and_old_weights(step):
     # A second round, from the ticket, cuts more of it.
     ticket.compile("adam", "mse")
     fit(ticket, [])
-    second = rewinding.rewind(prune(ticket, "magnitude", 0.9, verbose=0))
+    second = rewinding.rewind(prune(ticket, "magnitude", 0.9, verbose=0, copy=True))
     for mask, before in zip(find_masks(second), masks, strict=True):
         assert np.all(keras.ops.convert_to_numpy(mask.kept()) <= before)
 

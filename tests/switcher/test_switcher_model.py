@@ -57,7 +57,7 @@ def _all_finite(model):
 @pytest.mark.parametrize("make", [_functional, _sequential])
 def test_a_stock_model_is_wrapped_with_its_weights_and_outputs(make, digits):
     stock = make()
-    model = SwitcherModel(stock)
+    model = SwitcherModel(stock, copy=True)
     assert isinstance(model, SwitcherModel)
     assert not find_masks(stock)
     x = digits.x_test[:9]
@@ -159,7 +159,7 @@ def test_masks_serve_all_that_serves_other_methods(trained, digits, tmp_path):
     assert kept <= table.kept <= kept + 18
     effective = scl_keras.effective_masks(model)
     assert effective
-    stock = scl_keras.strip_masks(model)
+    stock = scl_keras.strip_masks(model, copy=True)
     assert not find_masks(stock)
     np.testing.assert_allclose(stock(x), model(x), rtol=1e-5, atol=1e-5)
     small = scl_keras.compact(model)
@@ -263,7 +263,7 @@ def test_all_switches_off_at_the_start_come_back(digits):
     stock = _sequential()
     stock.compile("adam", LOSS)
     _fit(stock, digits, epochs=5)  # so that its connections are worth something
-    model = SwitcherModel(stock)
+    model = SwitcherModel(stock, copy=True)
     off = switcher_network()
     off.get_layer("linear").bias.assign([-0.1])
     optimizer = SwitcherOptimizer(
@@ -282,7 +282,7 @@ def test_all_switches_off_at_the_start_come_back(digits):
 def test_equal_weights_are_switched_alike_until_they_differ(value, digits):
     stock = _sequential()
     stock.get_layer("logits").kernel.assign(np.full((64, 10), value))
-    model = SwitcherModel(stock)
+    model = SwitcherModel(stock, copy=True)
     model.compile("adam", LOSS)
     model.optimizer.build(model.trainable_variables)
     model.optimizer.switch()

@@ -250,7 +250,7 @@ def test_a_layer_keeps_its_last_connection():
     model.optimizer.threshold.assign(3.0)
     model.optimizer.switch()
     (mask,) = find_masks(model)
-    assert int(mask.count()) == 1 and mask.held_up()
+    assert int(mask.count()) == 1 and mask.is_down_to_last()
 
 
 @pytest.mark.parametrize(

@@ -361,7 +361,7 @@ def _twins(optimizer=keras.optimizers.Adam, **compile_arguments):
     layers = [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, activation="relu")]
     layers += [keras.layers.Flatten(), keras.layers.Dropout(0.2, seed=1)]
     dense = keras.Sequential([*layers, keras.layers.Dense(10, kernel_regularizer="l2")])
-    sparse = sparsify(dense)
+    sparse = sparsify(dense, copy=True)
     for model in (dense, sparse):
         model.compile(optimizer(1e-2), LOSS, metrics=["accuracy"], **compile_arguments)
     sparse.scl_optimizer.frozen.assign(True)

@@ -1,0 +1,73 @@
+"""What Keras has no public name for: each private one stands here, with its reason."""
+
+import contextlib
+
+
+def direct_sublayers(layer):
+    """The layers directly inside of a layer, in its lists and dicts, too.
+
+    Keras tells them of models alone (`model.layers`), and of those only the graph's.
+    """
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
+@contextlib.contextmanager
+def _unlocked(layer):
+    """Lets a built layer be given layers: Keras's own `enable_lora` does the same."""
+    tracker = layer._tracker
+    was_locked = tracker.locked
+    tracker.unlock()
+    try:
+        yield tracker
+    finally:
+        if was_locked:
+            tracker.lock()
+
+
+def attach(layer, name, inner):
+    """Gives a built layer another one in an attribute."""
+    with _unlocked(layer):
+        setattr(layer, name, inner)
+
+
+def detach(layer, name):
+    """Takes a layer out of an attribute again, and returns it."""
+    inner = getattr(layer, name)
+    delattr(layer, name)
+    with _unlocked(layer) as tracker:
+        tracker.untrack(inner)  # which deleting the attribute of a layer doesn't do
+    return inner
+
+
+def autocasts(variable):
+    """Whether a variable reads in the compute dtype inside of a layer's call."""
+    return variable._autocast
+
+
+def set_autocast(variable, value):
+    """Has a variable read in the compute dtype inside of a layer's call, or not.
+
+    Keras takes it when a variable is made, and never again.
+    """
+    variable._autocast = value
+
+
+def kernel_under_lora(layer, name):
+    """The variable of a kernel that reads as its sum with LoRA's product, or None."""
+    return getattr(layer, f"_{name}", None)
+
+
+@contextlib.contextmanager
+def without_new_nodes(layers):
+    """Takes back which symbolic calls layers remember, so that `output` stays theirs.
+
+    Args:
+        layers: List of layers that may be called on `KerasTensor` objects within.
+    """
+    nodes = [layer._inbound_nodes for layer in layers]
+    counts = [len(made) for made in nodes]
+    try:
+        yield
+    finally:
+        for made, count in zip(nodes, counts, strict=True):
+            del made[count:]

@@ -1,0 +1,56 @@
+"""What the masks of a layer are made with."""
+
+import dataclasses
+
+import keras
+
+from scl_keras.masks import granularity as granularities
+from scl_keras.masks import ste as estimators
+from scl_keras.masks.granularity import Granularity
+from scl_keras.masks.mask import get_dtype, get_initializer
+from scl_keras.masks.ste import STE
+
+DEFAULT_MASK_INITIALIZER = 0.03
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskSettings:
+    """What the masks of a layer are made with.
+
+    Attributes:
+        initializer: Initializer of the mask variables, a number or a name.
+        ste: Straight-through estimator or its name; None for fixed masks.
+        granularity: What one mask variable switches, or its name.
+        mask_dtype: Dtype of the mask variables.
+
+    Raises:
+        ValueError: If one is something else.
+    """
+
+    initializer: keras.initializers.Initializer = DEFAULT_MASK_INITIALIZER
+    ste: STE | None = "identity"
+    granularity: Granularity = "connection"
+    mask_dtype: str = "float32"
+
+    def __post_init__(self):
+        """Finds the objects behind names, and refuses what is none."""
+        set_once = object.__setattr__
+        set_once(self, "initializer", get_initializer(self.initializer))
+        set_once(self, "ste", estimators.get(self.ste))
+        set_once(self, "granularity", granularities.get(self.granularity))
+        set_once(self, "mask_dtype", get_dtype(self.mask_dtype))
+
+    def get_config(self):
+        """The arguments of a masked layer that they were given by, for its config."""
+        return {
+            "mask_initializer": keras.initializers.serialize(self.initializer),
+            "ste": keras.saving.serialize_keras_object(self.ste),
+            "granularity": granularities.serialize(self.granularity),
+            "mask_dtype": self.mask_dtype,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """The settings that `get_config` described."""
+        config = dict(config)
+        return cls(keras.initializers.get(config.pop("mask_initializer")), **config)
