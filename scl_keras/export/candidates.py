@@ -1,27 +1,12 @@
-"""The files that are tried.
-
-A new encoding is a new entry of `ENCODINGS`: a function from the bytes of a dense file
-to the bytes of an encoded one. Nothing it does has to be trusted, for every file is
-decoded, run and compared before it can be chosen.
-"""
+"""The files that are tried."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 
 from scl_keras.export.convert import Source
-from scl_keras.export.csr import encode_csr
+from scl_keras.export.encodings import ENCODINGS
 from scl_keras.export.precisions import Precision, precisions
-from scl_keras.export.sparse_kernels import encode_blocks, encode_mixed, encode_rows
-
-ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "dense": lambda file: file,
-    "csr": encode_csr,
-    "rows": encode_rows,
-    "blocks": encode_blocks,
-    "mixed": encode_mixed,
-}
 
 STOCK = "sparse"  # the converter's own sparse encoding
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from scl_keras.export.flat_model import BUILTIN, Filter, FlatModel
+from scl_keras.export.flat_model import BUILTIN, FlatModel, Kernel
 
 _VERSION = 5  # of DEQUANTIZE, from which on each channel may have a scale
 
@@ -28,18 +28,18 @@ def store_as_int8(file: bytes) -> bytes:
         The bytes of the file.
     """
     flat = FlatModel(file)
-    for kernel in flat.filters():
+    for kernel in flat.kernels():
         if kernel.tensor.type == schema.TensorType.FLOAT32:
             _convert(flat, kernel, _feature_axis(flat, kernel))
     return flat.to_bytes()
 
 
-def _feature_axis(flat: FlatModel, kernel: Filter) -> int:
+def _feature_axis(flat: FlatModel, kernel: Kernel) -> int:
     kinds = {flat.kind(o) for o in flat.readers(kernel.graph, kernel.position)}
     return 3 if kinds == {BUILTIN.DEPTHWISE_CONV_2D} else 0
 
 
-def _convert(flat: FlatModel, kernel: Filter, axis: int) -> None:
+def _convert(flat: FlatModel, kernel: Kernel, axis: int) -> None:
     values = flat.constant(kernel.tensor)
     others = tuple(a for a in range(values.ndim) if a != axis)
     largest = np.abs(values).max(axis=others, keepdims=True)

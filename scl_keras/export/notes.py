@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from scl_keras.export.measure import Latency
-from scl_keras.export.tensors import Weights
 from scl_keras.export.trials import Trial
+from scl_keras.export.weights import Weights
 
 # Below this, a file is not faster in any sense that counts.
 _FASTER = 1.1

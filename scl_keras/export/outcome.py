@@ -14,8 +14,8 @@ from scl_keras.export.measure import Latency, gzip_bytes, measure_latencies
 from scl_keras.export.notes import make_notes
 from scl_keras.export.reference import Batch, Reference
 from scl_keras.export.report import Attempt, ExportReport, TensorEncoding
-from scl_keras.export.tensors import Weights, read_weights
 from scl_keras.export.trials import Trial
+from scl_keras.export.weights import Weights, read_weights
 
 _BATCH_SHARE = 0.1  # of the time to measure, for the larger batch
 

@@ -13,8 +13,8 @@ from scl_keras.export.convert import NotNeeded, Source
 from scl_keras.export.metadata import add_metadata
 from scl_keras.export.precisions import PRECISIONS, rounded
 from scl_keras.export.reference import Reference
-from scl_keras.export.tensors import Weights, read_weights
 from scl_keras.export.verify import Verification, answers_of, verify
+from scl_keras.export.weights import Weights, read_weights
 
 FLOAT32_TOLERANCE = 1e-4
 

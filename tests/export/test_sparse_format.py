@@ -5,12 +5,12 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 from export_models import conv_net, dense_net, samples
 
-from scl_keras.export import candidates, export_tflite
+from scl_keras.export import encodings, export_tflite
 from scl_keras.export.convert import Source
-from scl_keras.export.csr import encode_csr
+from scl_keras.export.encodings import encode_csr
 from scl_keras.export.reference import build_reference
 from scl_keras.export.sparse_format import best_layout
-from scl_keras.export.tensors import read_weights
+from scl_keras.export.weights import read_weights
 
 
 def source_of(model, inputs):
@@ -85,7 +85,7 @@ def test_a_lost_weight_is_noticed(tmp_path, monkeypatch):
                     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
         return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
 
-    monkeypatch.setitem(candidates.ENCODINGS, "csr", drop_it)
+    monkeypatch.setitem(encodings.ENCODINGS, "csr", drop_it)
     report = export_tflite(
         model, tmp_path / "m.tflite", samples=samples(100), latency_seconds=0
     )
