@@ -76,6 +76,6 @@ def candidates(dtype: str) -> list[Candidate]:
                 Candidate(precision, encoding, compacted)
                 for encoding in precision.encodings
             ]
-        if precision.stock:
+        if precision.converter_sparse:
             tried.append(Candidate(precision, STOCK))
     return tried

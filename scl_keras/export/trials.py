@@ -11,12 +11,10 @@ import numpy as np
 from scl_keras.export.candidates import Candidate
 from scl_keras.export.convert import NotNeeded, Source
 from scl_keras.export.metadata import add_metadata
-from scl_keras.export.precisions import PRECISIONS, rounded
+from scl_keras.export.precisions import FLOAT32, is_rounded
 from scl_keras.export.reference import Reference
 from scl_keras.export.verify import Verification, answers_of, verify
 from scl_keras.export.weights import Weights, read_weights
-
-FLOAT32_TOLERANCE = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +119,7 @@ class Trials:
             return _lost_weights(weights, read_weights(base))
         if not candidate.precision.name:
             return None
-        full = self._source.base(PRECISIONS[0], candidate.compacted)
+        full = self._source.base(FLOAT32, candidate.compacted)
         return _badly_rounded(weights, read_weights(full))
 
     def _verify(self, candidate: Candidate, file: bytes) -> Verification:
@@ -135,7 +133,7 @@ class Trials:
             # encoded one may differ by no more than a sum in another order.
             base = self._source.base(precision, candidate.compacted)
             answered = answers_of(base, self._reference)
-            again = verify(file, answered, FLOAT32_TOLERANCE, None, shuffled)
+            again = verify(file, answered, FLOAT32.tolerance, None, shuffled)
             if again.problem is not None:
                 problem = f"differs from its dense file: {again.problem}"
                 return dataclasses.replace(found, problem=problem)
@@ -179,7 +177,7 @@ def _badly_rounded(weights, precise) -> str | None:
         if kernel.values.dtype == np.float32:
             continue
         alike = (p for p in precise if p.values.shape == kernel.values.shape)
-        if not any(rounded(kernel.values, p.values, kernel.scale) for p in alike):
+        if not any(is_rounded(kernel.values, p.values, kernel.scale) for p in alike):
             return (
                 f"is rounded wrong: {kernel.name!r} of shape {kernel.values.shape} "
                 f"does not hold the model's weights"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scl_keras.export.encodings import ENCODINGS
-from scl_keras.export.int8_weights import store_as_int8
+from scl_keras.export.precisions import store_as_int8
 from scl_keras.export.weights import read_weights
 
 RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
