@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from scl_keras.export.trials import Trial
+from scl_keras.export.candidates import Trial
 
 GOALS = ("balanced", "size", "latency")
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scl_keras.export.measure import Latency
-from scl_keras.export.trials import Trial
+from scl_keras.export.candidates import Trial
+from scl_keras.export.latency import Latency
 from scl_keras.export.weights import Weights
 
 # Below this, a file is not faster in any sense that counts.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
 import pathlib
 
 import numpy as np
 
+from scl_keras.export.candidates import Trial
 from scl_keras.export.choose import choose
-from scl_keras.export.labels import accuracy
-from scl_keras.export.measure import Latency, gzip_bytes, measure_latencies
+from scl_keras.export.latency import Latency, measure_latencies
 from scl_keras.export.notes import make_notes
 from scl_keras.export.reference import Batch, Reference
 from scl_keras.export.report import Attempt, ExportReport, TensorEncoding
-from scl_keras.export.trials import Trial
+from scl_keras.export.verification import accuracy
 from scl_keras.export.weights import Weights, read_weights
 
 _BATCH_SHARE = 0.1  # of the time to measure, for the larger batch
@@ -74,8 +75,8 @@ class Outcome:
             bytes_dense=len(self.dense),
             bytes_written=len(chosen.file),
             bytes_bitmap=len(self.dense) - unpacked + bitmap,
-            gzip_dense=gzip_bytes(self.dense),
-            gzip_written=gzip_bytes(chosen.file),
+            gzip_dense=_gzip_bytes(self.dense),
+            gzip_written=_gzip_bytes(chosen.file),
             tensors=tuple(map(_encoding, chosen.weights)),
             differences=chosen.verification.differences,
             tolerance=chosen.verification.tolerance,
@@ -120,7 +121,7 @@ class Outcome:
             bytes=None if trial.file is None else len(trial.file),
             correct=trial.correct if trial.needed else None,
             outcome=self._outcome(trial, ratios),
-            gzip_bytes=None if trial.file is None else gzip_bytes(trial.file),
+            gzip_bytes=None if trial.file is None else _gzip_bytes(trial.file),
             latency_ratio=ratios.get(trial.name),
             largest_difference=max((d.largest for d in differences), default=None),
             mean_difference=max((d.mean for d in differences), default=None),
@@ -151,3 +152,8 @@ def _encoding(kernel: Weights) -> TensorEncoding:
         dense_bytes=kernel.values.nbytes,
         bitmap_bytes=kernel.bitmap_bytes,
     )
+
+
+def _gzip_bytes(file: bytes) -> int:
+    """Returns the size of a file after gzip, as an app store compresses it."""
+    return len(gzip.compress(file))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from scl_keras.export.measure import Latency
+from scl_keras.export.latency import Latency
 from scl_keras.export.picture import draw
 from scl_keras.export.tables import report_text
-from scl_keras.export.verify import Difference
+from scl_keras.export.verification import Difference
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,15 +11,14 @@ from typing import Any
 import keras
 
 from scl_keras import backend
-from scl_keras.export.candidates import candidates
+from scl_keras.export.candidates import Trials, candidates
 from scl_keras.export.choose import GOALS, ExportError
-from scl_keras.export.convert import Source
-from scl_keras.export.labels import check_labels
+from scl_keras.export.converter import ConvertedFiles
 from scl_keras.export.outcome import Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
-from scl_keras.export.trials import Trials
+from scl_keras.export.verification import check_labels
 
 
 def export_tflite(
@@ -123,9 +122,9 @@ def export_tflite(
     reference = build_reference(model, samples)
     if labels is not None:
         labels = check_labels(labels, reference)
-    with Source(reference) as source:
-        dense = _convert_dense(source)
-        trials = Trials(source, reference, tolerance, labels).run(candidates(dtype))
+    with ConvertedFiles(reference) as files:
+        dense = _convert(files)
+        trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
     outcome = Outcome(
         dense, trials, reference, labels, optimize_for, dtype, latency_seconds
     )
@@ -160,9 +159,10 @@ def _check_positive(name: str, value: float, *, zero: bool) -> None:
         raise ValueError(f"`{name}` must {kind} and finite. Received: {name}={value}")
 
 
-def _convert_dense(source: Source) -> bytes:
+def _convert(files: ConvertedFiles) -> bytes:
+    """Returns the plain file, or raises what it says of the converter's refusal."""
     try:
-        return source.dense
+        return files.plain
     # The converter raises its own type, or whatever tracing the model raises.
     except Exception as error:
         hint = ""
