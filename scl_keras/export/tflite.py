@@ -12,9 +12,8 @@ import keras
 
 from scl_keras import backend
 from scl_keras.export.candidates import Trials, candidates
-from scl_keras.export.choose import GOALS, ExportError
 from scl_keras.export.converter import ConvertedFiles
-from scl_keras.export.outcome import Outcome
+from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
@@ -123,10 +122,10 @@ def export_tflite(
     if labels is not None:
         labels = check_labels(labels, reference)
     with ConvertedFiles(reference) as files:
-        dense = _convert(files)
+        plain = _convert(files)
         trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
     outcome = Outcome(
-        dense, trials, reference, labels, optimize_for, dtype, latency_seconds
+        plain, trials, reference, labels, optimize_for, dtype, latency_seconds
     )
     report = outcome.report(path)
     _write(path, outcome.chosen.file)

@@ -13,6 +13,31 @@ from scl_keras.export.sparse_format import encoding_name, expand, index_bytes
 
 
 @dataclasses.dataclass(frozen=True)
+class TensorEncoding:
+    """How the file holds one constant of rank two or more.
+
+    Attributes:
+        name: The converter's name.
+        shape: Shape in the file: a Dense kernel is (outputs, inputs), a
+            convolution (outputs, height, width, inputs).
+        sparsity: Share of zeros.
+        encoding: "dense", "csr" (rows along the last axis), "csr axis 0", ...,
+            "block 1x4".
+        bytes: Size in the file, values and indices.
+        dense_bytes: Size of the plain array.
+        bitmap_bytes: The bitmap limit (see `Weights`).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    sparsity: float
+    encoding: str
+    bytes: int
+    dense_bytes: int
+    bitmap_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Weights:
     """A constant of rank two or more (a kernel) as a file holds it.
 
@@ -53,6 +78,18 @@ class Weights:
     def real_values(self) -> np.ndarray:
         """Returns the weights that the stored values stand for."""
         return self.values.astype(np.float32) * self.scale
+
+    def figures(self) -> TensorEncoding:
+        """Returns what the report says of them."""
+        return TensorEncoding(
+            name=self.name,
+            shape=self.values.shape,
+            sparsity=self.sparsity,
+            encoding=self.encoding,
+            bytes=self.bytes,
+            dense_bytes=self.values.nbytes,
+            bitmap_bytes=self.bitmap_bytes,
+        )
 
 
 def read_weights(file: bytes) -> list[Weights]:

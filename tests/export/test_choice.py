@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from scl_keras.export import ExportError, export_tflite, read_metadata
 from scl_keras.export.candidates import Candidate, Trial, candidates
-from scl_keras.export.choose import choose
+from scl_keras.export.outcome import choose
 from scl_keras.export.precisions import PRECISIONS
 
 
