@@ -172,8 +172,8 @@ class Trials:
             problem = f"is no TFLite file: {_first_line(error)}"
             return Trial(candidate, file, problem=problem)
         if candidate.encoded and all(w.encoding == "dense" for w in weights):
-            problem = "no kernel is sparse enough for it"
-            return Trial(candidate, file, weights, problem=problem, needed=False)
+            reason = "no kernel is sparse enough for it"
+            return Trial(candidate, file, weights, problem=reason, needed=False)
         file = add_metadata(file, _facts(candidate, weights))
         problem = self._wrong_weights(candidate, weights)
         verification = None

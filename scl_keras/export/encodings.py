@@ -134,7 +134,7 @@ def _densify_at_load(flat: FlatModel) -> None:
     """Replaces constants by a sparse one and its DENSIFY, where that is smaller."""
     for kernel in flat.kernels():
         dense = kernel.tensor
-        values = flat.constant(dense)
+        values = kernel.values
         layout = best_layout(values)
         if layout.bytes + _DENSIFY_BYTES >= values.nbytes:
             continue
@@ -151,11 +151,10 @@ def _densify_at_load(flat: FlatModel) -> None:
 def _encode_dense_layers(file: bytes, choose_form: _ChooseForm) -> bytes:
     flat = FlatModel(file)
     for kernel in _worthwhile(flat, choose_form):
-        values = flat.constant(kernel.tensor)
-        if choose_form(values) is Form.ROWS:
-            _store_rows(flat, kernel, values)
+        if choose_form(kernel.values) is Form.ROWS:
+            _store_rows(flat, kernel)
         else:
-            _store_blocks(flat, kernel, values)
+            _store_blocks(flat, kernel)
         for operator in flat.readers(kernel.graph, kernel.position):
             operator.opcodeIndex = flat.opcode(BUILTIN.FULLY_CONNECTED, _SPARSE_VERSION)
     _densify_at_load(flat)  # what is still dense
@@ -170,9 +169,8 @@ def _faster_form(kernel: np.ndarray) -> Form:
 def _worthwhile(flat: FlatModel, choose_form: _ChooseForm) -> list[Kernel]:
     """Returns the kernels for which a sparse routine is worth a try."""
     able = [kernel for kernel in flat.kernels() if _is_able(flat, kernel, choose_form)]
-    values = [flat.constant(kernel.tensor) for kernel in able]
-    pays = [_may_pay(v, choose_form(v)) for v in values]
-    small = [v.size <= _SMALL for v in values]
+    pays = [_may_pay(k.values, choose_form(k.values)) for k in able]
+    small = [k.values.size <= _SMALL for k in able]
     large_ones = any(p and not s for p, s in zip(pays, small, strict=True))
     return [
         kernel
@@ -183,7 +181,7 @@ def _worthwhile(flat: FlatModel, choose_form: _ChooseForm) -> list[Kernel]:
 
 def _may_pay(values: np.ndarray, form: Form) -> bool:
     if form is Form.ROWS:
-        return np.count_nonzero(values) <= _ROWS_DENSITY * values.size
+        return bool(np.count_nonzero(values) <= _ROWS_DENSITY * values.size)
     return BLOCK * count_blocks(values) <= _BLOCKS_DENSITY * values.size
 
 
@@ -199,9 +197,8 @@ def _is_able(flat: FlatModel, kernel: Kernel, choose_form: _ChooseForm) -> bool:
         for reader in readers
     ):
         return False
-    values = flat.constant(tensor)
-    inputs = values.shape[1]
-    if choose_form(values) is Form.ROWS or inputs % BLOCK == 0:
+    inputs = kernel.values.shape[1]
+    if choose_form(kernel.values) is Form.ROWS or inputs % BLOCK == 0:
         return True
     # To be padded, the inputs must be the last axis.
     return all(_width(graph.tensors[reader.inputs[0]]) == inputs for reader in readers)
@@ -211,15 +208,16 @@ def _width(tensor: schema.TensorT) -> int | None:
     return None if tensor.shape is None or not len(tensor.shape) else tensor.shape[-1]
 
 
-def _store_rows(flat: FlatModel, kernel: Kernel, values: np.ndarray) -> None:
+def _store_rows(flat: FlatModel, kernel: Kernel) -> None:
     # The routine reads rows of inputs, even where another layout were smaller.
-    kernel.tensor.sparsity, kept = compress_rows(values, row_layout(values, 1))
+    layout = row_layout(kernel.values, 1)
+    kernel.tensor.sparsity, kept = compress_rows(kernel.values, layout)
     flat.store(kernel.tensor, kept)
 
 
-def _store_blocks(flat: FlatModel, kernel: Kernel, values: np.ndarray) -> None:
-    padded = pad_to_blocks(values)
-    missing = padded.shape[1] - values.shape[1]
+def _store_blocks(flat: FlatModel, kernel: Kernel) -> None:
+    padded = pad_to_blocks(kernel.values)
+    missing = padded.shape[1] - kernel.values.shape[1]
     if missing:
         kernel.tensor.shape = np.array(padded.shape, np.int32)
         for reader in flat.readers(kernel.graph, kernel.position):

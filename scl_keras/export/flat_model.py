@@ -37,10 +37,17 @@ _KERNEL_READERS = {
 
 
 class Kernel(NamedTuple):
-    """A constant that serves as kernel: its graph and the index of its tensor."""
+    """A dense constant that serves as kernel.
+
+    Attributes:
+        graph: The graph it is in.
+        position: The index of its tensor there.
+        values: What it holds.
+    """
 
     graph: schema.SubGraphT
     position: int
+    values: np.ndarray
 
     @property
     def tensor(self) -> schema.TensorT:
@@ -116,7 +123,7 @@ class FlatModel:
                 position = int(writer.inputs[0])
             values = self.constant(graph.tensors[position])
             if values is not None and values.ndim >= 2:
-                found[id(graph), position] = Kernel(graph, position)
+                found[id(graph), position] = Kernel(graph, position, values)
         return list(found.values())
 
     def readers(self, graph: schema.SubGraphT, position: int) -> list[schema.OperatorT]:

@@ -22,25 +22,23 @@ from scl_keras.export.reference import Reference
 
 DTYPES = ("float32", "float16", "int8")  # from fine to coarse
 
-_Converter = tf.lite.TFLiteConverter
-
 _DEQUANTIZE_VERSION = 5  # from which on each channel may have a scale
 
 
-def _keep_float32(converter: _Converter, reference: Reference) -> None:
+def _keep_float32(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     """The converter's default."""
 
 
-def _round_to_float16(converter: _Converter, reference: Reference) -> None:
+def _round_to_float16(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
 
 
-def _quantize_weights(converter: _Converter, reference: Reference) -> None:
+def _quantize_weights(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
 
-def _quantize(converter: _Converter, reference: Reference) -> None:
+def _quantize(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: _calibration_samples(reference)
 
@@ -80,7 +78,7 @@ def _feature_axis(flat: FlatModel, kernel: Kernel) -> int:
 
 
 def _store_kernel_as_int8(flat: FlatModel, kernel: Kernel, axis: int) -> None:
-    values = flat.constant(kernel.tensor)
+    values = kernel.values
     others = tuple(a for a in range(values.ndim) if a != axis)
     largest = np.abs(values).max(axis=others, keepdims=True)
     scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
@@ -126,7 +124,7 @@ class Precision:
 
     name: str
     dtype: str
-    configure: Callable[[_Converter, Reference], None]
+    configure: Callable[[tf.lite.TFLiteConverter, Reference], None]
     encodings: tuple[str, ...]
     tolerance: float
     rewrite: Callable[[bytes], bytes] | None = None

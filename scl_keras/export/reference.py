@@ -9,6 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+Samples = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 _Serve = Callable[..., dict[str, Any]]
 
@@ -63,7 +66,7 @@ class Reference:
     batches: tuple[Batch, ...]
 
 
-def build_reference(model: keras.Model, samples: Any) -> Reference:
+def build_reference(model: keras.Model, samples: Samples) -> Reference:
     """Checks model and samples, and runs the samples through Keras.
 
     Args:
@@ -95,7 +98,7 @@ def build_reference(model: keras.Model, samples: Any) -> Reference:
 
 
 def _input_signature(
-    model: keras.Model, samples: Any
+    model: keras.Model, samples: Samples
 ) -> tuple[Any, tuple[tf.TensorSpec, ...]]:
     """Returns how the model nests its inputs, and the inputs one after the other."""
     # A subclassed model has no symbolic inputs: the samples show what it takes.
@@ -120,7 +123,7 @@ def _input_signature(
 
 
 def _match_samples(
-    structure: Any, specs: Sequence[tf.TensorSpec], samples: Any
+    structure: Any, specs: Sequence[tf.TensorSpec], samples: Samples
 ) -> list[np.ndarray]:
     """Returns the samples in the order and dtype of the specs."""
     arrays = _as_arrays(samples)
@@ -223,7 +226,7 @@ def _run(
         yield _answer(serve, specs, [array[cut] for array in arrays], first=first)
     mixed = _shuffle([array[cuts[-1]] for array in arrays])
     batch = _answer(serve, specs, mixed, shuffled=True)
-    # No sample of the caller's, so that NaN is no fault: it is merely of no use.
+    # Unlike the samples, these may lead to NaN: then they are of no use.
     if all(_finite(output) for output in batch.outputs.values()):
         yield batch
 
@@ -269,7 +272,7 @@ def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array.astype(np.float64)).all())
 
 
-def _as_arrays(samples: Any) -> Any:
+def _as_arrays(samples: Samples) -> Any:
     """Turns the leaves of `samples` into arrays; a list has one for each input."""
     if isinstance(samples, Mapping):
         return {key: np.asarray(value) for key, value in samples.items()}

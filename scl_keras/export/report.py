@@ -275,7 +275,7 @@ def _attempt_row(attempt: Attempt) -> tuple[str, ...]:
     )
 
 
-def _aligned(rows: list[tuple[str, ...]], right: set[int]) -> list[str]:
+def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -6,9 +6,11 @@ import math
 import os
 import pathlib
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from numpy.typing import ArrayLike
 
 from scl_keras import backend
 from scl_keras.export.candidates import Trials, candidates
@@ -24,18 +26,18 @@ def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    samples: Any,
+    samples: ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike],
     optimize_for: str = "balanced",
     dtype: str = "float32",
-    labels: Any = None,
+    labels: ArrayLike | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
 ) -> ExportReport:
     """Writes a model as the best TFLite file that computes the same.
 
     What is smallest or fastest can't be told beforehand, and some files that
-    converters write are silently wrong or do not load. So all that make sense
-    are made, and named in the report:
+    converters write are silently wrong or do not load. So every file that may be worth
+    it is made, and named in the report:
 
     - "dense": the plain converter's file.
     - "sparse": the converter's own encoding of zeros
@@ -43,7 +45,7 @@ def export_tflite(
     - "csr": compressed rows, unpacked when the file is loaded: small, and as fast as
       "dense".
     - "rows", "blocks": dense layers compute with compressed rows, or with blocks
-      of 1x4 (four inputs) instead; "mixed": each layer as it should be faster.
+      of 1x4 (four inputs) instead; "mixed": each layer with what should be faster.
     - "compact": without dead units and channels (`compact`), alone and with each of the
       above.
     - "float16": weights rounded to float16, alone and with "csr".
@@ -159,7 +161,7 @@ def _check_positive(name: str, value: float, *, zero: bool) -> None:
 
 
 def _convert(files: ConvertedFiles) -> bytes:
-    """Returns the plain file, or raises what it says of the converter's refusal."""
+    """Returns the plain file: without it, there is nothing to measure others by."""
     try:
         return files.plain
     # The converter raises its own type, or whatever tracing the model raises.

@@ -10,6 +10,7 @@ import numpy as np
 
 # LiteRT's own package: `tf.lite.Interpreter` is deprecated in its favour.
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import ArrayLike
 
 from scl_keras.export.reference import Batch, Reference
 
@@ -173,7 +174,7 @@ def _compare(
     )
 
 
-def check_labels(labels: Any, reference: Reference) -> np.ndarray:
+def check_labels(labels: ArrayLike, reference: Reference) -> np.ndarray:
     """Checks that labels fit the model's output.
 
     Args:
