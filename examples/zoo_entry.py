@@ -9,8 +9,8 @@ from records import write_text
 
 import scl_keras
 from scl_keras import zoo
-from scl_keras.export.convert import Source
-from scl_keras.export.measure import measure_latencies
+from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.latency import measure_latencies
 from scl_keras.export.reference import build_reference
 from scl_keras.graph.kernels import prunable_kernels
 
@@ -101,8 +101,8 @@ def against_dense(model, path, seconds):
     """
     sample = np.random.default_rng(0).random((1, *model.input_shape[1:]), "float32")
     reference = build_reference(model, sample)
-    with Source(reference) as source:
-        files = {"dense": source.dense, "written": path.read_bytes()}
+    with ConvertedFiles(reference) as converted:
+        files = {"dense": converted.plain, "written": path.read_bytes()}
     median = measure_latencies(files, reference.batches[0].inputs, seconds)
     return len(files["dense"]), median["dense"] / median["written"]
 

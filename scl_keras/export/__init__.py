@@ -1,7 +1,14 @@
-"""Write a trained model as the best TFLite file that is still right."""
+"""Write a trained model as the best TFLite file that is still right.
 
-from scl_keras.export.choose import ExportError as ExportError
+`export_tflite` (tflite.py) lets Keras answer the samples (reference.py), tries all
+candidates (candidates.py), and puts the best at its path (outcome.py). A candidate is
+what the converter makes of the model (converter.py) in one of the precisions
+(precisions.py) and encodings (encodings.py). It is right if it holds the weights of the
+model (weights.py) and computes the same (verification.py).
+"""
+
 from scl_keras.export.metadata import read_metadata as read_metadata
+from scl_keras.export.outcome import ExportError as ExportError
 from scl_keras.export.report import ExportReport as ExportReport
 from scl_keras.export.tflite import export_tflite as export_tflite
 

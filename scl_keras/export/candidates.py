@@ -1,29 +1,22 @@
-"""The files that are tried.
-
-A new encoding is a new entry of `ENCODINGS`: a function from the bytes of a dense file
-to the bytes of an encoded one. Nothing it does has to be trusted, for every file is
-decoded, run and compared before it can be chosen.
-"""
+"""The files that are tried: each is made, and found right or wrong."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
-from scl_keras.export.convert import Source
-from scl_keras.export.csr import encode_csr
-from scl_keras.export.precisions import Precision, precisions
-from scl_keras.export.sparse_kernels import encode_blocks, encode_mixed, encode_rows
+import numpy as np
 
-ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
-    "dense": lambda file: file,
-    "csr": encode_csr,
-    "rows": encode_rows,
-    "blocks": encode_blocks,
-    "mixed": encode_mixed,
-}
+from scl_keras.export.converter import ConvertedFiles, NotNeeded
+from scl_keras.export.encodings import ENCODINGS
+from scl_keras.export.metadata import add_metadata
+from scl_keras.export.precisions import FLOAT32, Precision, is_rounded, precisions
+from scl_keras.export.reference import Reference
+from scl_keras.export.verification import Verification, answers_of, verify
+from scl_keras.export.weights import Weights, read_weights
 
-STOCK = "sparse"  # the converter's own sparse encoding
+CONVERTER_SPARSE = "sparse"  # the encoding that the converter makes itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +25,7 @@ class Candidate:
 
     Attributes:
         precision: Of weights and activations.
-        encoding: A key of `ENCODINGS`, or `STOCK`.
+        encoding: A key of `ENCODINGS`, or `CONVERTER_SPARSE`.
         compacted: Whether dead units and channels are removed first.
     """
 
@@ -57,11 +50,11 @@ class Candidate:
         """Whether its kernels are encoded, and not just rounded."""
         return self.encoding != "dense"
 
-    def make(self, source: Source) -> bytes:
+    def make(self, files: ConvertedFiles) -> bytes:
         """Makes the file, right or wrong.
 
         Args:
-            source: The converter's files.
+            files: The converter's files.
 
         Returns:
             The bytes of a TFLite file.
@@ -70,12 +63,10 @@ class Candidate:
             NotNeeded: If it would be another candidate over again.
         """
         if self.plain:
-            return source.dense
-        if self.encoding == STOCK:
-            if not self.precision.name:
-                return source.sparse
-            return source.stock(self.precision)
-        return ENCODINGS[self.encoding](source.base(self.precision, self.compacted))
+            return files.plain
+        if self.encoding == CONVERTER_SPARSE:
+            return files.sparse(self.precision)
+        return ENCODINGS[self.encoding](files.dense(self.precision, self.compacted))
 
 
 def candidates(dtype: str) -> list[Candidate]:
@@ -91,6 +82,190 @@ def candidates(dtype: str) -> list[Candidate]:
                 Candidate(precision, encoding, compacted)
                 for encoding in precision.encodings
             ]
-        if precision.stock:
-            tried.append(Candidate(precision, STOCK))
+        if precision.converter_sparse:
+            tried.append(Candidate(precision, CONVERTER_SPARSE))
     return tried
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """A candidate's file, and what came of it.
+
+    Attributes:
+        candidate: What was tried.
+        file: The bytes of its file; None if it could not be made.
+        weights: What the file holds, as far as it could be read.
+        verification: What a run of it has shown; None if it was not run.
+        problem: Why the file can't be handed out; None for a correct one.
+        needed: False for another candidate's file over again, which is no fault.
+    """
+
+    candidate: Candidate
+    file: bytes | None = None
+    weights: tuple[Weights, ...] = ()
+    verification: Verification | None = None
+    problem: str | None = None
+    needed: bool = True
+
+    @property
+    def name(self) -> str:
+        """The candidate's name."""
+        return self.candidate.name
+
+    @property
+    def correct(self) -> bool:
+        """Whether the file may be handed out."""
+        return self.problem is None
+
+
+class Trials:
+    """Tries candidates on one model.
+
+    Args:
+        files: The converter's files.
+        reference: What the model computes on the samples.
+        tolerance: Largest difference, as a share of the largest output; None for that
+            of each precision.
+        labels: Integers for the accuracy, or None.
+    """
+
+    def __init__(
+        self,
+        files: ConvertedFiles,
+        reference: Reference,
+        tolerance: float | None = None,
+        labels: np.ndarray | None = None,
+    ):
+        self._files, self._reference = files, reference
+        self._tolerance, self._labels = tolerance, labels
+        self._names: dict[bytes, str] = {}  # of the files so far
+
+    def run(self, candidates: Iterable[Candidate]) -> list[Trial]:
+        """Returns one trial for each candidate, correct or not."""
+        return [self._try(candidate) for candidate in candidates]
+
+    def _try(self, candidate: Candidate) -> Trial:
+        try:
+            file = candidate.make(self._files)
+            if candidate.encoded:
+                self._dense_file(candidate)  # raises here what `_check` would raise
+        except NotNeeded as reason:
+            return Trial(candidate, problem=str(reason), needed=False)
+        # Converter and schema raise anything from ValueError to their own
+        # types; whatever it is, this candidate is out and the next one is due.
+        except Exception as error:
+            problem = f"could not be made: {_first_line(error)}"
+            return Trial(candidate, problem=problem)
+        same = self._names.setdefault(file, candidate.name)
+        if same != candidate.name:
+            problem = f"the same file as {same!r}"
+            return Trial(candidate, file, problem=problem, needed=False)
+        return self._check(candidate, file)
+
+    def _check(self, candidate: Candidate, file: bytes) -> Trial:
+        try:
+            weights = tuple(read_weights(file))
+        # Neither is run: wrong indices make the runtime read outside of its memory.
+        except ValueError as error:
+            return Trial(candidate, file, problem=f"is encoded wrong: {error}")
+        except Exception as error:  # whatever the flatbuffer reader stumbles over
+            problem = f"is no TFLite file: {_first_line(error)}"
+            return Trial(candidate, file, problem=problem)
+        if candidate.encoded and all(w.encoding == "dense" for w in weights):
+            reason = "no kernel is sparse enough for it"
+            return Trial(candidate, file, weights, problem=reason, needed=False)
+        file = add_metadata(file, _facts(candidate, weights))
+        problem = self._wrong_weights(candidate, weights)
+        verification = None
+        if problem is None:
+            verification = self._verify(candidate, file)
+            problem = verification.problem
+        return Trial(candidate, file, weights, verification, problem)
+
+    def _dense_file(self, candidate: Candidate) -> bytes:
+        """Returns the file without its encoding: it has the same weights."""
+        return self._files.dense(candidate.precision, candidate.compacted)
+
+    def _wrong_weights(
+        self, candidate: Candidate, weights: Sequence[Weights]
+    ) -> str | None:
+        """Returns what is wrong with the decoded weights, if anything is.
+
+        A run on samples cannot tell a small weight that is missing from rounding.
+        """
+        if candidate.plain:
+            return None
+        if candidate.encoded:
+            return _lost_weights(weights, read_weights(self._dense_file(candidate)))
+        if not candidate.precision.name:
+            return None
+        precise = self._files.dense(FLOAT32, candidate.compacted)
+        return _badly_rounded(weights, read_weights(precise))
+
+    def _verify(self, candidate: Candidate, file: bytes) -> Verification:
+        precision = candidate.precision
+        tolerance = self._tolerance or precision.tolerance
+        shuffled = precision.shuffled
+        found = verify(file, self._reference, tolerance, self._labels, shuffled)
+        rounds = precision.name and precision.exact
+        if found.problem is None and rounds and candidate.encoded:
+            # The precision's rounding is in the dense file already: from that one, the
+            # encoded one may differ by no more than a sum in another order.
+            answered = answers_of(self._dense_file(candidate), self._reference)
+            again = verify(file, answered, FLOAT32.tolerance, None, shuffled)
+            if again.problem is not None:
+                problem = f"differs from its dense file: {again.problem}"
+                return dataclasses.replace(found, problem=problem)
+        return found
+
+
+def _facts(candidate: Candidate, weights: Sequence[Weights]) -> dict[str, str | int]:
+    return {
+        "candidate": candidate.name,
+        "weights": sum(w.values.size for w in weights),
+        "nonzero": sum(w.nonzero for w in weights),
+    }
+
+
+def _lost_weights(weights: Sequence[Weights], dense: Sequence[Weights]) -> str | None:
+    # Encoding rounds nothing, so every weight must be there to the last bit.
+    expected = Counter(map(_content, dense))
+    for kernel in weights:
+        if kernel.encoding != "dense" and not expected[_content(kernel)]:
+            return (
+                f"is encoded wrong: {kernel.name!r} of shape {kernel.values.shape} "
+                f"does not hold the model's weights"
+            )
+    return None
+
+
+def _content(kernel: Weights) -> tuple[tuple[int, ...], str, bytes]:
+    """Returns what a kernel holds, but for columns of zeros that fill up a block."""
+    values = kernel.values
+    if values.ndim == 2:
+        columns = np.flatnonzero((values != 0).any(axis=0))
+        values = values[:, : columns[-1] + 1 if columns.size else 0]
+    if values.dtype.kind == "f":
+        # Adding zero makes -0.0 (a negative weight times its mask) an ordinary zero.
+        values = np.add(values, values.dtype.type(0))
+    return values.shape, values.dtype.str, np.ascontiguousarray(values).tobytes()
+
+
+def _badly_rounded(
+    weights: Sequence[Weights], precise: Sequence[Weights]
+) -> str | None:
+    for kernel in weights:
+        if kernel.values.dtype == np.float32:
+            continue
+        alike = (p for p in precise if p.values.shape == kernel.values.shape)
+        if not any(is_rounded(kernel.values, p.values, kernel.scale) for p in alike):
+            return (
+                f"is rounded wrong: {kernel.name!r} of shape {kernel.values.shape} "
+                f"does not hold the model's weights"
+            )
+    return None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,14 +1,16 @@
 """A TFLite file as objects, and what it takes to rewrite one.
 
-The schema and its reader come from LiteRT: TensorFlow has the same two modules but
-only at paths outside of its public API.
+A TFLite file is a FlatBuffer: graphs of operators, which read and write tensors by
+their index, and buffers with the values of constant tensors. The schema and its reader
+come from LiteRT: TensorFlow has the same two modules, but only at paths outside of its
+public API.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -23,9 +25,10 @@ DTYPES = {
     schema.TensorType.INT8: np.dtype("i1"),
 }
 
-# Operators with a filter as input 1. Of these the runtime takes a filter that it
-# computes while loading for a constant one; others would work too, but run slower.
-FILTERED = {
+# Operators that read a kernel as input 1. They run as fast with a kernel that the
+# runtime computes while it loads the file as with a constant one; other operators run
+# slower.
+_KERNEL_READERS = {
     BUILTIN.CONV_2D,
     BUILTIN.DEPTHWISE_CONV_2D,
     BUILTIN.FULLY_CONNECTED,
@@ -33,11 +36,18 @@ FILTERED = {
 }
 
 
-class Filter(NamedTuple):
-    """A constant that serves as filter: its graph and the index of its tensor."""
+class Kernel(NamedTuple):
+    """A dense constant that serves as kernel.
+
+    Attributes:
+        graph: The graph it is in.
+        position: The index of its tensor there.
+        values: What it holds.
+    """
 
     graph: schema.SubGraphT
     position: int
+    values: np.ndarray
 
     @property
     def tensor(self) -> schema.TensorT:
@@ -47,6 +57,9 @@ class Filter(NamedTuple):
 
 class FlatModel:
     """The objects of a TFLite file.
+
+    Args:
+        file: The bytes of the file.
 
     Attributes:
         model: The root, as LiteRT's schema has it.
@@ -88,29 +101,29 @@ class FlatModel:
             return None
         return np.frombuffer(bytes(data), DTYPES[tensor.type]).reshape(tensor.shape)
 
-    def filters(self) -> list[Filter]:
-        """The dense filters as they are stored, a shared one once.
+    def kernels(self) -> list[Kernel]:
+        """The dense kernels as they are stored, a shared one once.
 
-        That is the operator's own input, or where it is converted to float32 first,
-        the constant in front of that.
+        A kernel is the operator's own input. Where that is converted to float32 first,
+        it is the constant in front of the conversion.
         """
         found = {}
         for graph, operator in self.operators():
-            if self.kind(operator) not in FILTERED:
+            if self.kind(operator) not in _KERNEL_READERS:
                 continue
             position = int(operator.inputs[1])
             if graph.tensors[position].type != schema.TensorType.FLOAT32:
                 continue  # the default delegate does not load densified integers
-            maker = self._maker(graph, position)
-            if maker is not None and self.kind(maker) == BUILTIN.DEQUANTIZE:
+            writer = self._writer(graph, position)
+            if writer is not None and self.kind(writer) == BUILTIN.DEQUANTIZE:
                 # XNNPACK does not always take these, and then leaves out a DENSIFY in
-                # front of the DEQUANTIZE: such a filter would be garbage.
+                # front of the DEQUANTIZE: such a kernel would be garbage.
                 if self.kind(operator) == BUILTIN.TRANSPOSE_CONV:
                     continue
-                position = int(maker.inputs[0])
-            kernel = self.constant(graph.tensors[position])
-            if kernel is not None and kernel.ndim >= 2:
-                found[id(graph), position] = Filter(graph, position)
+                position = int(writer.inputs[0])
+            values = self.constant(graph.tensors[position])
+            if values is not None and values.ndim >= 2:
+                found[id(graph), position] = Kernel(graph, position, values)
         return list(found.values())
 
     def readers(self, graph: schema.SubGraphT, position: int) -> list[schema.OperatorT]:
@@ -124,9 +137,17 @@ class FlatModel:
         tensor.buffer = _append(self.model.buffers, buffer)
 
     def add_tensor(
-        self, graph: schema.SubGraphT, like: schema.TensorT, suffix: str, **changes
+        self, graph: schema.SubGraphT, like: schema.TensorT, suffix: str, **changes: Any
     ) -> int:
-        """Adds a tensor that is computed (see `store`) and returns its index."""
+        """Adds a tensor and returns its index.
+
+        Args:
+            graph: Where to add it.
+            like: A tensor to copy but for its values: it is a constant after `store`,
+                and must be computed otherwise.
+            suffix: What its name has more than that of `like`.
+            **changes: What else is different, by the names of the schema.
+        """
         tensor = copy.copy(like)
         tensor.name = like.name + suffix.encode()
         tensor.buffer = 0  # by definition the empty one
@@ -137,7 +158,15 @@ class FlatModel:
     def make_operator(
         self, kind: int, inputs: list[int], output: int, name: str, version: int = 1
     ) -> schema.OperatorT:
-        """Returns an operator with default options, which is in no graph yet."""
+        """Returns an operator with default options, which is in no graph yet.
+
+        Args:
+            kind: The builtin operator's number in the schema.
+            inputs: Indices of the tensors it reads.
+            output: Index of the tensor it writes.
+            name: What the schema calls its options, without "Options".
+            version: The lowest version of the operator that will do.
+        """
         operator = schema.OperatorT()
         operator.opcodeIndex = self.opcode(kind, version)
         operator.inputs = np.array(inputs, np.int32)
@@ -157,9 +186,11 @@ class FlatModel:
         code.version = version
         return _append(self.model.operatorCodes, code)
 
-    def _maker(self, graph, position) -> schema.OperatorT | None:
-        makers = (o for o in graph.operators if position in o.outputs)
-        return next(makers, None)
+    def _writer(
+        self, graph: schema.SubGraphT, position: int
+    ) -> schema.OperatorT | None:
+        writers = (o for o in graph.operators if position in o.outputs)
+        return next(writers, None)
 
     def _drop_unused_tensors(self, graph: schema.SubGraphT) -> None:
         used = {int(i) for i in (*graph.inputs, *graph.outputs)}
@@ -174,7 +205,8 @@ class FlatModel:
             for entry in (*(signature.inputs or ()), *(signature.outputs or ()))
         ]
         used = sorted((used | {entry.tensorIndex for entry in maps}) - {-1})
-        moved = {old: new for new, old in enumerate(used)} | {-1: -1}  # -1: left out
+        moved = {old: new for new, old in enumerate(used)}
+        moved[-1] = -1  # an optional input that is left out
         graph.tensors = [graph.tensors[old] for old in used]
         for entry in maps:
             entry.tensorIndex = moved[entry.tensorIndex]
@@ -208,6 +240,6 @@ class FlatModel:
         model.metadataBuffer = None  # the old form of `metadata`
 
 
-def _append(items: list, item) -> int:
+def _append(items: list[Any], item: Any) -> int:
     items.append(item)
     return len(items) - 1

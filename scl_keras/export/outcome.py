@@ -1,23 +1,78 @@
-"""From what was tried to a report: times, choice, figures."""
+"""What comes of the trials: the file that is handed out, and the report."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import gzip
 import pathlib
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from scl_keras.export.choose import choose
-from scl_keras.export.labels import accuracy
-from scl_keras.export.measure import Latency, gzip_bytes, measure_latencies
-from scl_keras.export.notes import make_notes
+from scl_keras.export.candidates import CONVERTER_SPARSE, Trial
+from scl_keras.export.latency import Latency, measure_latencies
 from scl_keras.export.reference import Batch, Reference
-from scl_keras.export.report import Attempt, ExportReport, TensorEncoding
-from scl_keras.export.tensors import Weights, read_weights
-from scl_keras.export.trials import Trial
+from scl_keras.export.report import Attempt, ExportReport
+from scl_keras.export.verification import accuracy
+from scl_keras.export.weights import Weights, read_weights
+
+GOALS = ("balanced", "size", "latency")
+
+# Times this close together are the same: what is left is noise.
+_SAME_TIME = 1.03
+
+# Bytes this close together are worth less than time.
+_SAME_SIZE = 1.01
 
 _BATCH_SHARE = 0.1  # of the time to measure, for the larger batch
+
+# Below this, a file is not faster in any sense that counts.
+_FASTER = 1.1
+
+_SPARSE = 0.5  # share of zeros from which on a kernel counts as sparse
+
+
+class ExportError(RuntimeError):
+    """No file could be made that computes what the model computes."""
+
+
+def choose(
+    trials: Sequence[Trial], optimize_for: str, milliseconds: Mapping[str, float]
+) -> Trial:
+    """Returns the best of the correct files.
+
+    Args:
+        trials: What was tried.
+        optimize_for: "size": the fewest bytes, and the shortest time of those within
+            1 % of it. "latency": the shortest time, and the fewest bytes of those
+            within 3 % of it. "balanced": the smallest product of bytes and time, so
+            that half the bytes are worth as much as half the time.
+        milliseconds: Time of one inference by name. If it is empty, that is not
+            measured, bytes count: the first of those within 1 % of the fewest is taken.
+
+    Returns:
+        The chosen trial, of equal ones the first.
+
+    Raises:
+        ExportError: If no file is correct.
+    """
+    correct = [trial for trial in trials if trial.correct]
+    if not correct:
+        reasons = "\n".join(f"- {trial.name}: {trial.problem}" for trial in trials)
+        raise ExportError(
+            "No TFLite file computes what the Keras model computes; nothing was "
+            f"written. Tried:\n{reasons}"
+        )
+    if optimize_for == "balanced" and milliseconds:
+        return min(correct, key=lambda t: len(t.file) * milliseconds[t.name])
+    if optimize_for == "latency" and milliseconds:
+        enough = _SAME_TIME * min(milliseconds[t.name] for t in correct)
+        fast = [t for t in correct if milliseconds[t.name] <= enough]
+        return min(fast, key=lambda t: len(t.file))
+    enough = _SAME_SIZE * min(len(t.file) for t in correct)
+    small = [t for t in correct if len(t.file) <= enough]
+    return min(small, key=lambda t: milliseconds.get(t.name, 0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +80,8 @@ class Outcome:
     """What came of the candidates.
 
     Attributes:
-        dense: The plain converter's file.
-        trials: One a candidate, the plain one first.
+        plain: The plain converter's file.
+        trials: One for each candidate, the plain one first.
         reference: What the model computes.
         labels: Labels of the samples, or None.
         optimize_for: What to choose by.
@@ -34,8 +89,8 @@ class Outcome:
         seconds: How long to time the files; 0 for not at all.
     """
 
-    dense: bytes
-    trials: list[Trial]
+    plain: bytes
+    trials: Sequence[Trial]
     reference: Reference
     labels: np.ndarray | None
     optimize_for: str
@@ -59,41 +114,45 @@ class Outcome:
     def report(self, path: pathlib.Path) -> ExportReport:
         """Returns all figures, for a file at `path`."""
         chosen = self.chosen
-        weights = tuple(read_weights(self.dense))
-        unpacked = sum(kernel.values.nbytes for kernel in weights)
-        bitmap = sum(kernel.bitmap_bytes for kernel in weights)
+        plain_weights = read_weights(self.plain)
+        unpacked = sum(kernel.values.nbytes for kernel in plain_weights)
+        bitmap = sum(kernel.bitmap_bytes for kernel in plain_weights)
         batch_latency = self._batch_latency()
         ratios = {name: self.times["dense"] / ms for name, ms in self.times.items()}
-        notes = make_notes(
-            chosen, self.trials, weights, ratios, batch_latency, self.dtype
-        )
         return ExportReport(
             path=str(path),
             candidate=chosen.name,
             optimize_for=self.optimize_for,
-            bytes_dense=len(self.dense),
+            bytes_dense=len(self.plain),
             bytes_written=len(chosen.file),
-            bytes_bitmap=len(self.dense) - unpacked + bitmap,
-            gzip_dense=gzip_bytes(self.dense),
-            gzip_written=gzip_bytes(chosen.file),
-            tensors=tuple(map(_encoding, chosen.weights)),
+            bytes_bitmap=len(self.plain) - unpacked + bitmap,
+            gzip_dense=_gzip_bytes(self.plain),
+            gzip_written=_gzip_bytes(chosen.file),
+            tensors=tuple(kernel.figures() for kernel in chosen.weights),
             differences=chosen.verification.differences,
             tolerance=chosen.verification.tolerance,
             latency=self._latency(self.times, self.reference.batches[0].size),
             batch_latency=batch_latency,
             accuracy=self._accuracy(),
-            attempts=tuple(self._attempt(t, ratios) for t in self.trials),
-            notes=notes,
+            attempts=tuple(self._attempt(trial, ratios) for trial in self.trials),
+            notes=(
+                *_converter_notes(self.trials),
+                *_dtype_notes(chosen, self.dtype),
+                *_speed_notes(chosen, plain_weights, ratios),
+                *_batch_notes(batch_latency),
+            ),
         )
 
-    def _time(self, trials, batch: Batch, seconds: float) -> dict[str, float]:
+    def _time(
+        self, trials: Sequence[Trial], batch: Batch, seconds: float
+    ) -> dict[str, float]:
         files = {trial.name: trial.file for trial in trials if trial.correct}
         if not seconds or "dense" not in files:
             return {}
         return measure_latencies(files, batch.inputs, seconds)
 
     def _batch_latency(self) -> Latency | None:
-        """The same for several samples at once, where the batch size is open."""
+        """Returns times of several samples at once, where the batch size is open."""
         largest = max(self.reference.batches, key=lambda batch: batch.size)
         if largest.size == self.reference.batches[0].size:
             return None
@@ -101,26 +160,27 @@ class Outcome:
         times = self._time(pair, largest, _BATCH_SHARE * self.seconds)
         return self._latency(times, largest.size)
 
-    def _latency(self, times, batch_size: int) -> Latency | None:
+    def _latency(self, times: Mapping[str, float], batch_size: int) -> Latency | None:
         if not times:
             return None
         return Latency(times["dense"], times[self.chosen.name], batch_size)
 
     def _accuracy(self) -> float | None:
+        """Returns the accuracy of the Keras model."""
         if self.labels is None:
             return None
         answers = [batch.outputs for batch in self.reference.batches]
         return accuracy(self.labels, self.reference, answers)
 
-    def _attempt(self, trial: Trial, ratios) -> Attempt:
+    def _attempt(self, trial: Trial, ratios: Mapping[str, float]) -> Attempt:
         found = trial.verification
         differences = found.differences if found is not None else ()
         return Attempt(
             candidate=trial.name,
             bytes=None if trial.file is None else len(trial.file),
             correct=trial.correct if trial.needed else None,
-            outcome=self._outcome(trial, ratios),
-            gzip_bytes=None if trial.file is None else gzip_bytes(trial.file),
+            outcome=self._sentence(trial, ratios),
+            gzip_bytes=None if trial.file is None else _gzip_bytes(trial.file),
             latency_ratio=ratios.get(trial.name),
             largest_difference=max((d.largest for d in differences), default=None),
             mean_difference=max((d.mean for d in differences), default=None),
@@ -128,26 +188,86 @@ class Outcome:
             chosen=trial is self.chosen,
         )
 
-    def _outcome(self, trial: Trial, ratios) -> str:
+    def _sentence(self, trial: Trial, ratios: Mapping[str, float]) -> str:
         if trial.problem is not None:
             return trial.problem
         if trial is self.chosen:
             return "written"
         share = len(trial.file) / len(self.chosen.file)
-        outcome = f"correct, {share:.2f} times the bytes"
+        sentence = f"correct, {share:.2f} times the bytes"
         if ratios:
             time = ratios[self.chosen.name] / ratios[trial.name]
-            outcome += f" and {time:.2f} times the time"
-        return outcome
+            sentence += f" and {time:.2f} times the time"
+        return sentence
 
 
-def _encoding(kernel: Weights) -> TensorEncoding:
-    return TensorEncoding(
-        name=kernel.name,
-        shape=kernel.values.shape,
-        sparsity=1 - kernel.nonzero / kernel.values.size,
-        encoding=kernel.encoding,
-        bytes=kernel.bytes,
-        dense_bytes=kernel.values.nbytes,
-        bitmap_bytes=kernel.bitmap_bytes,
+def _gzip_bytes(file: bytes) -> int:
+    """Returns the size of a file after gzip, as an app store compresses it."""
+    return len(gzip.compress(file))
+
+
+def _converter_notes(trials: Sequence[Trial]) -> list[str]:
+    wrong = [
+        trial.name
+        for trial in trials
+        if trial.candidate.encoding == CONVERTER_SPARSE
+        and trial.needed
+        and not trial.correct
+    ]
+    if not wrong:
+        return []
+    return [
+        "The converter's own sparse encoding is wrong or does not load here: "
+        f"{', '.join(map(repr, wrong))}."
+    ]
+
+
+def _dtype_notes(chosen: Trial, dtype: str) -> list[str]:
+    found = chosen.candidate.precision.dtype
+    if found == dtype:
+        return []
+    return [f"{dtype} was allowed, but a file of {found} is the best."]
+
+
+def _speed_notes(
+    chosen: Trial, weights: Sequence[Weights], ratios: Mapping[str, float]
+) -> list[str]:
+    if not ratios:
+        return ["Latency was not measured, so bytes decided."]
+    fastest = max(ratios, key=ratios.get)
+    if ratios[fastest] < _FASTER:
+        return [
+            "Nothing tried is faster than the plain file with this runtime. "
+            + _why_not_faster(weights)
+        ]
+    if ratios[chosen.name] < ratios[fastest] / _FASTER:
+        return [
+            f"{fastest!r} would be faster ({ratios[fastest]:.2f}x): "
+            "optimize_for='latency' takes the fastest."
+        ]
+    return []
+
+
+def _why_not_faster(weights: Sequence[Weights]) -> str:
+    sparse = [w for w in weights if w.sparsity > _SPARSE]
+    if not sparse:
+        return "Few of its weights are zero."
+    if all(w.values.ndim > 2 for w in sparse):
+        return (
+            "Its zeros are in convolutions, for which x86 has no sparse kernel: they "
+            "are unpacked when the file is loaded. Whole channels of zeros would help."
+        )
+    cut = int(np.sum([w.values.size - w.nonzero for w in sparse]))
+    return (
+        f"Its {cut:,} zeros are too few or too scattered for the sparse kernels, which "
+        "take longer for a weight than the dense one."
     )
+
+
+def _batch_notes(latency: Latency | None) -> list[str]:
+    if latency is None or latency.ratio >= 1 / _FASTER:
+        return []
+    return [
+        f"It is for one sample at a time: a batch of {latency.batch_size} takes "
+        f"{1 / latency.ratio:.1f} times as long as with the plain file."
+    ]

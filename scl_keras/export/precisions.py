@@ -1,6 +1,11 @@
 """The precisions a file may have: how each is made, and how exact it has to be.
 
 A new one is a new entry of `PRECISIONS`.
+
+The converter makes all but one. "int8 weights" is made here: kernels are stored as
+int8, and computed with in float32. The default delegate does not load sparse int8
+kernels that are computed with. As mere storage they work: the runtime unpacks them and
+converts them to float32 when it loads the file.
 """
 
 from __future__ import annotations
@@ -10,33 +15,36 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
 
-from scl_keras.export.int8_weights import store_as_int8
+from scl_keras.export.flat_model import BUILTIN, FlatModel, Kernel
 from scl_keras.export.reference import Reference
 
-_Converter = tf.lite.TFLiteConverter
+DTYPES = ("float32", "float16", "int8")  # from fine to coarse
+
+_DEQUANTIZE_VERSION = 5  # from which on each channel may have a scale
 
 
-def _leave(converter: _Converter, reference: Reference) -> None:
-    """Float32: the converter's default."""
+def _keep_float32(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
+    """The converter's default."""
 
 
-def _float16(converter: _Converter, reference: Reference) -> None:
+def _round_to_float16(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.target_spec.supported_types = [tf.float16]
 
 
-def _dynamic(converter: _Converter, reference: Reference) -> None:
+def _quantize_weights(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
 
 
-def _integer(converter: _Converter, reference: Reference) -> None:
+def _quantize(converter: tf.lite.TFLiteConverter, reference: Reference) -> None:
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = lambda: _samples(reference)
+    converter.representative_dataset = lambda: _calibration_samples(reference)
 
 
-def _samples(reference: Reference) -> Iterator[dict[str, np.ndarray]]:
-    """The samples, one a call where the batch size is open."""
+def _calibration_samples(reference: Reference) -> Iterator[dict[str, np.ndarray]]:
+    """Yields the samples, one at a time where the batch size is open."""
     for batch in reference.batches:
         if batch.first is None:
             continue
@@ -45,19 +53,69 @@ def _samples(reference: Reference) -> Iterator[dict[str, np.ndarray]]:
             yield {k: v[start : start + size] for k, v in batch.inputs.items()}
 
 
+def store_as_int8(file: bytes) -> bytes:
+    """Rounds every float32 kernel to int8, symmetric, with one scale for each feature.
+
+    `w ≈ scale · q` with `scale = max |w| / 127` over the feature, so that each weight
+    is off by half a scale at most, and zeros stay zeros.
+
+    Args:
+        file: The bytes of a TFLite file.
+
+    Returns:
+        The bytes of the file.
+    """
+    flat = FlatModel(file)
+    for kernel in flat.kernels():
+        if kernel.tensor.type == schema.TensorType.FLOAT32:
+            _store_kernel_as_int8(flat, kernel, _feature_axis(flat, kernel))
+    return flat.to_bytes()
+
+
+def _feature_axis(flat: FlatModel, kernel: Kernel) -> int:
+    kinds = {flat.kind(o) for o in flat.readers(kernel.graph, kernel.position)}
+    return 3 if kinds == {BUILTIN.DEPTHWISE_CONV_2D} else 0
+
+
+def _store_kernel_as_int8(flat: FlatModel, kernel: Kernel, axis: int) -> None:
+    values = kernel.values
+    others = tuple(a for a in range(values.ndim) if a != axis)
+    largest = np.abs(values).max(axis=others, keepdims=True)
+    scale = np.where(largest > 0, largest / 127, 1).astype(np.float32)
+    parameters = schema.QuantizationParametersT()
+    parameters.scale = scale.ravel()
+    parameters.zeroPoint = np.zeros(scale.size, np.int64)
+    parameters.quantizedDimension = axis
+    source = flat.add_tensor(
+        kernel.graph,
+        kernel.tensor,
+        "/int8",
+        type=schema.TensorType.INT8,
+        quantization=parameters,
+    )
+    rounded = np.clip(np.round(values / scale), -127, 127).astype(np.int8)
+    flat.store(kernel.graph.tensors[source], rounded)
+    kernel.tensor.buffer = 0  # the tensor is computed now
+    dequantize = flat.make_operator(
+        BUILTIN.DEQUANTIZE, [source], kernel.position, "Dequantize", _DEQUANTIZE_VERSION
+    )
+    kernel.graph.operators.insert(0, dequantize)
+
+
 @dataclasses.dataclass(frozen=True)
 class Precision:
     """How weights and activations are stored and computed.
 
     Attributes:
         name: What candidates are called by it; empty for float32.
-        dtype: The value of `export_tflite`'s `dtype` from which on it is tried.
+        dtype: It is tried where `export_tflite` allows this dtype or a coarser one.
         configure: Sets up the converter.
         encodings: Names of the encodings that load with it (see `ENCODINGS`).
         tolerance: Largest difference to Keras that its rounding may make, as a share of
             the largest output.
-        rewrite: Turns the converter's file into one of this precision.
-        stock: Whether the converter's own sparse encoding is tried, too.
+        rewrite: Turns the converter's file into one of this precision; None where it is
+            one already.
+        converter_sparse: Whether the converter's own sparse encoding is tried, too.
         shuffled: Whether it must be right on shuffled samples as well. Calibrated
             activations need not be: shuffled samples leave the calibrated range.
         exact: Whether it computes in float32, so that two files with the same weights
@@ -66,11 +124,11 @@ class Precision:
 
     name: str
     dtype: str
-    configure: Callable[[_Converter, Reference], None]
+    configure: Callable[[tf.lite.TFLiteConverter, Reference], None]
     encodings: tuple[str, ...]
     tolerance: float
     rewrite: Callable[[bytes], bytes] | None = None
-    stock: bool = True
+    converter_sparse: bool = True
     shuffled: bool = True
     exact: bool = True
 
@@ -80,22 +138,49 @@ class Precision:
 # add up; these leave room for some tens of them. They catch what is broken, not what is
 # merely coarse: that is what the accuracy in the report is for.
 PRECISIONS = (
-    Precision("", "float32", _leave, ("dense", "csr", "rows", "blocks", "mixed"), 1e-4),
-    Precision("float16", "float16", _float16, ("dense", "csr"), 1e-2),
-    Precision("int8", "int8", _integer, ("dense",), 0.15, shuffled=False, exact=False),
-    Precision("int8 dynamic", "int8", _dynamic, ("dense",), 0.15, exact=False),
     Precision(
-        "int8 weights",
-        "int8",
-        _leave,
-        ("dense", "csr"),
-        0.1,
+        name="",
+        dtype="float32",
+        configure=_keep_float32,
+        encodings=("dense", "csr", "rows", "blocks", "mixed"),
+        tolerance=1e-4,
+    ),
+    Precision(
+        name="float16",
+        dtype="float16",
+        configure=_round_to_float16,
+        encodings=("dense", "csr"),
+        tolerance=1e-2,
+    ),
+    Precision(
+        name="int8",
+        dtype="int8",
+        configure=_quantize,
+        encodings=("dense",),
+        tolerance=0.15,
+        shuffled=False,
+        exact=False,
+    ),
+    Precision(
+        name="int8 dynamic",
+        dtype="int8",
+        configure=_quantize_weights,
+        encodings=("dense",),
+        tolerance=0.15,
+        exact=False,
+    ),
+    Precision(
+        name="int8 weights",
+        dtype="int8",
+        configure=_keep_float32,
+        encodings=("dense", "csr"),
+        tolerance=0.1,
         rewrite=store_as_int8,
-        stock=False,
+        converter_sparse=False,
     ),
 )
 
-DTYPES = ("float32", "float16", "int8")  # from fine to coarse
+FLOAT32 = PRECISIONS[0]
 
 
 def precisions(dtype: str) -> list[Precision]:
@@ -104,8 +189,10 @@ def precisions(dtype: str) -> list[Precision]:
     return [precision for precision in PRECISIONS if precision.dtype in allowed]
 
 
-def rounded(values: np.ndarray, precise: np.ndarray, scale) -> bool:
-    """Whether stored weights are the precise ones, rounded to the nearest.
+def is_rounded(
+    values: np.ndarray, precise: np.ndarray, scale: np.ndarray | float
+) -> bool:
+    """Returns whether stored weights are the precise ones, rounded to the nearest.
 
     Args:
         values: Weights as they are stored.

@@ -1,32 +1,41 @@
-"""What the model computes on the caller's samples: the truth for a file."""
+"""What Keras computes on the caller's samples: every file must compute the same."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+Samples = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+_Serve = Callable[..., dict[str, Any]]
 
 # Several samples at once, to see that the file can be resized, and few enough
 # that the activations of a large network fit into memory.
-LARGE_BATCH = 32
+_LARGE_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Inputs by name, and what Keras answers to them by name.
+    """Inputs, and what Keras answers to them.
 
-    `probe` marks shuffled inputs (see `_probe`), which check the file but do
-    not count in the figures of the report. `first` is the index of the batch's first
-    sample; None where its samples are in another batch as well.
+    Attributes:
+        inputs: Arrays by the names of the model's inputs.
+        outputs: Arrays by the names of its outputs.
+        shuffled: Whether the inputs are shuffled samples (see `_shuffle`). These check
+            the file, but don't count in the figures of the report.
+        first: The index of the batch's first sample; None where its samples are in
+            another batch as well.
     """
 
     inputs: Mapping[str, np.ndarray]
     outputs: Mapping[str, np.ndarray]
-    probe: bool = False
+    shuffled: bool = False
     first: int | None = None
 
     @property
@@ -35,14 +44,19 @@ class Batch:
         return len(next(iter(self.inputs.values())))
 
     def __str__(self) -> str:
-        return f"{'shuffled inputs, ' if self.probe else ''}batch of {self.size}"
+        return f"{'shuffled inputs, ' if self.shuffled else ''}batch of {self.size}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
     """A model and its answers on the samples.
 
-    `structure` is how the model nests its inputs, `samples` the number of samples.
+    Attributes:
+        model: The model as the caller gave it.
+        structure: How it nests its inputs: a tensor, or a list or dict of them.
+        samples: Number of samples.
+        signature: Its inputs one after the other, with the names that files have.
+        batches: The samples one alone, then several at once, then shuffled ones.
     """
 
     model: keras.Model
@@ -52,7 +66,7 @@ class Reference:
     batches: tuple[Batch, ...]
 
 
-def build_reference(model: keras.Model, samples: Any) -> Reference:
+def build_reference(model: keras.Model, samples: Samples) -> Reference:
     """Checks model and samples, and runs the samples through Keras.
 
     Args:
@@ -60,7 +74,7 @@ def build_reference(model: keras.Model, samples: Any) -> Reference:
         samples: Array, list or dict of arrays with a leading batch axis.
 
     Returns:
-        The model as a function of named inputs with its answers.
+        The model and its answers.
 
     Raises:
         ValueError: If the model is not built, or the samples do not fit it,
@@ -78,13 +92,15 @@ def build_reference(model: keras.Model, samples: Any) -> Reference:
         )
     structure, specs = _input_signature(model, samples)
     arrays = _match_samples(structure, specs, samples)
-    serve = flat_function(model, structure)
+    serve = named_function(model, structure)
     batches = tuple(_run(serve, specs, arrays))
     return Reference(model, structure, len(arrays[0]), specs, batches)
 
 
-def _input_signature(model, samples):
-    """Returns the nested structure the model is called with, and flat specs."""
+def _input_signature(
+    model: keras.Model, samples: Samples
+) -> tuple[Any, tuple[tf.TensorSpec, ...]]:
+    """Returns how the model nests its inputs, and the inputs one after the other."""
     # A subclassed model has no symbolic inputs: the samples show what it takes.
     symbolic = getattr(model, "inputs", None)
     if symbolic:
@@ -106,7 +122,9 @@ def _input_signature(model, samples):
     return structure, tuple(specs)
 
 
-def _match_samples(structure, specs, samples) -> list[np.ndarray]:
+def _match_samples(
+    structure: Any, specs: Sequence[tf.TensorSpec], samples: Samples
+) -> list[np.ndarray]:
     """Returns the samples in the order and dtype of the specs."""
     arrays = _as_arrays(samples)
     if isinstance(arrays, Mapping) and not isinstance(structure, Mapping):
@@ -138,7 +156,7 @@ def _match_samples(structure, specs, samples) -> list[np.ndarray]:
     return flat
 
 
-def _check_array(array, spec) -> np.ndarray:
+def _check_array(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
     if array.ndim != spec.shape.rank or not spec.shape[1:].is_compatible_with(
         array.shape[1:]
     ):
@@ -165,8 +183,8 @@ def _check_array(array, spec) -> np.ndarray:
     return array.astype(dtype)
 
 
-def flat_function(model: keras.Model, structure: Any) -> Callable[..., dict[str, Any]]:
-    """Returns a model as a function of flat inputs with named outputs.
+def named_function(model: keras.Model, structure: Any) -> _Serve:
+    """Returns a model as a function of its inputs one by one, with named outputs.
 
     Without it, the order of the inputs of a TFLite file is up to the
     converter, and samples could only be matched to inputs by guessing.
@@ -179,8 +197,13 @@ def flat_function(model: keras.Model, structure: Any) -> Callable[..., dict[str,
     return serve
 
 
-def _run(serve, specs, arrays):
-    """Yields batches of the samples: one alone, then all in larger batches."""
+def _run(
+    serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: list[np.ndarray]
+) -> Iterator[Batch]:
+    """Yields a sample alone, then all in larger batches, then shuffled ones.
+
+    With a fixed batch size, all are in batches of that size.
+    """
     count = len(arrays[0])
     fixed = specs[0].shape[0]
     if fixed is not None:
@@ -195,33 +218,41 @@ def _run(serve, specs, arrays):
         if count == 1:  # a batch of two still shows whether the file can resize
             arrays = [np.repeat(array, 2, axis=0) for array in arrays]
         cuts = [slice(0, 1)]
-        starts = range(0, len(arrays[0]), LARGE_BATCH)
-        cuts += [slice(start, start + LARGE_BATCH) for start in starts]
+        starts = range(0, len(arrays[0]), _LARGE_BATCH)
+        cuts += [slice(start, start + _LARGE_BATCH) for start in starts]
     for position, cut in enumerate(cuts):
-        again = fixed is None and position == 0
+        again = fixed is None and position == 0  # in the next batch
         first = None if again else cut.start
         yield _answer(serve, specs, [array[cut] for array in arrays], first=first)
-    probe = _answer(serve, specs, _probe([a[cuts[-1]] for a in arrays]), probe=True)
-    if all(_finite(output) for output in probe.outputs.values()):
-        yield probe
+    mixed = _shuffle([array[cuts[-1]] for array in arrays])
+    batch = _answer(serve, specs, mixed, shuffled=True)
+    # Unlike the samples, these may lead to NaN: then they are of no use.
+    if all(_finite(output) for output in batch.outputs.values()):
+        yield batch
 
 
-def _answer(serve, specs, arrays, probe=False, first=None) -> Batch:
+def _answer(
+    serve: _Serve,
+    specs: Sequence[tf.TensorSpec],
+    arrays: list[np.ndarray],
+    shuffled: bool = False,
+    first: int | None = None,
+) -> Batch:
     outputs = {
         name: keras.ops.convert_to_numpy(output)
         for name, output in serve(*map(tf.constant, arrays)).items()
     }
     for name, output in outputs.items():
-        if not probe and np.isnan(output.astype(np.float64)).any():
+        if not shuffled and np.isnan(output.astype(np.float64)).any():
             raise ValueError(
                 "The model must compute numbers on `samples`, to have something to "
                 f"compare the file with. Received: NaN in {name!r}"
             )
     names = [spec.name for spec in specs]
-    return Batch(dict(zip(names, arrays, strict=True)), outputs, probe, first)
+    return Batch(dict(zip(names, arrays, strict=True)), outputs, shuffled, first)
 
 
-def _probe(arrays) -> list[np.ndarray]:
+def _shuffle(arrays: list[np.ndarray]) -> list[np.ndarray]:
     """Shuffles the values within each floating-point sample.
 
     Real samples hide wrong weights behind inputs that are always zero (the
@@ -241,8 +272,8 @@ def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array.astype(np.float64)).all())
 
 
-def _as_arrays(samples):
-    """Turns the leaves of `samples` into arrays; a list is one per input."""
+def _as_arrays(samples: Samples) -> Any:
+    """Turns the leaves of `samples` into arrays; a list has one for each input."""
     if isinstance(samples, Mapping):
         return {key: np.asarray(value) for key, value in samples.items()}
     if isinstance(samples, list | tuple):
@@ -256,7 +287,7 @@ def _as_arrays(samples):
     return array
 
 
-def _named_leaves(structure, prefix: str) -> dict[str, Any]:
+def _named_leaves(structure: Any, prefix: str) -> dict[str, Any]:
     """Returns the leaves by their path, or `prefix`_0, `prefix`_1, ..."""
     named = {}
     for path, leaf in keras.tree.flatten_with_path(structure):
@@ -268,7 +299,7 @@ def _named_leaves(structure, prefix: str) -> dict[str, Any]:
 
 
 def _clean(name: str) -> str:
-    """Keeps what a signature may hold, and Python as a keyword argument."""
+    """Keeps what may stand in a signature, and in Python as a keyword argument."""
     return "".join(c if c.isalnum() or c == "_" else "_" for c in name)
 
 

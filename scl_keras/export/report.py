@@ -1,44 +1,22 @@
-"""What was written, what else was tried, and what is known about all of it."""
+"""What was written and what else was tried: as data, as text and as a picture."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
-from scl_keras.export.measure import Latency
-from scl_keras.export.picture import draw
-from scl_keras.export.tables import report_text
-from scl_keras.export.verify import Difference
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-
-@dataclasses.dataclass(frozen=True)
-class TensorEncoding:
-    """How the file holds one constant of rank two or more.
-
-    Attributes:
-        name: The converter's name.
-        shape: Shape in the file: a Dense kernel is (outputs, inputs), a
-            convolution (outputs, height, width, inputs).
-        sparsity: Share of zeros.
-        encoding: "dense", "csr" (rows along the last axis), "csr axis 0", ...,
-            "block 1x4".
-        bytes: Size in the file, values and indices.
-        dense_bytes: Size of the plain array.
-        bitmap_bytes: A value a non-zero and one bit a weight.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    sparsity: float
-    encoding: str
-    bytes: int
-    dense_bytes: int
-    bitmap_bytes: int
+from scl_keras.export.latency import Latency
+from scl_keras.export.verification import Difference
+from scl_keras.export.weights import TensorEncoding
 
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """One candidate. What isn't known of it, such as of a file that fails, is None.
+    """What came of one candidate. What isn't known, as of a file that fails, is None.
 
     Attributes:
         candidate: Its name.
@@ -78,7 +56,7 @@ class ExportReport:
         bytes_dense: Size of the plain converter's float32 file.
         bytes_written: Size of the file at `path`.
         bytes_bitmap: Size the dense file would have with every kernel at its
-            bitmap limit: four bytes a non-zero and one bit a weight.
+            bitmap limit: four bytes for each non-zero and one bit for each weight.
         gzip_dense: Size of the plain converter's file after gzip.
         gzip_written: Size of the file at `path` after gzip.
         tensors: How each kernel is encoded.
@@ -165,8 +143,10 @@ class ExportReport:
             "repaired": self.repaired,
         }
 
-    def plot(self, axes=None):
+    def plot(self, axes: Axes | None = None) -> Figure:
         """Draws every correct candidate by its bytes and its latency.
+
+        Without latencies the bytes alone are drawn.
 
         Args:
             axes: Matplotlib axes to draw on; by default those of a new figure.
@@ -174,10 +154,157 @@ class ExportReport:
         Returns:
             The matplotlib `Figure`.
         """
-        return draw(self, axes)
+        correct = [attempt for attempt in self.attempts if attempt.correct]
+        if axes is None:
+            height = 5 if self.latency else 1.5 + 0.35 * len(correct)
+            axes = Figure(figsize=(8, height), layout="constrained").add_subplot()
+        if self.latency is None:
+            _draw_bytes(correct, axes)
+        else:
+            _draw_speed(correct, axes)
+        axes.axvline(
+            self.bytes_bitmap, color="0.5", linestyle=":", label="bitmap limit"
+        )
+        wrong = sum(attempt.correct is False for attempt in self.attempts)
+        axes.set(
+            xlabel="bytes",
+            xscale="log",
+            title=f"{self.candidate!r} is written (best by {self.optimize_for}); "
+            f"{wrong} wrong or unusable files aren't shown",
+        )
+        axes.title.set_fontsize("medium")
+        axes.legend(fontsize="small")
+        return axes.figure
 
     def __str__(self) -> str:
-        return report_text(self)
+        return "\n".join(
+            [
+                f"{self.path} (candidate {self.candidate!r})",
+                *_size_lines(self),
+                *_difference_lines(self),
+                *_tensor_lines(self),
+                f"tried, to choose by {self.optimize_for}",
+                *_attempt_lines(self),
+                *self.notes,
+            ]
+        )
 
     def _largest(self, delegate: str) -> float:
         return max(d.largest for d in self.differences if d.delegate == delegate)
+
+
+def _size_lines(report: ExportReport) -> list[str]:
+    share = report.bytes_written / report.bytes_dense
+    lines = [
+        f"  {'bytes':<18} {report.bytes_written:>12,}  dense {report.bytes_dense:,}, "
+        f"ratio {share:.3f}, bitmap limit {report.bytes_bitmap:,}",
+        f"  {'bytes after gzip':<18} {report.gzip_written:>12,}  "
+        f"dense {report.gzip_dense:,}",
+    ]
+    for found in (report.latency, report.batch_latency):
+        if found is not None:
+            lines.append(
+                f"  {f'ms (batch {found.batch_size})':<18} {found.written_ms:>12.4f}  "
+                f"dense {found.dense_ms:.4f}, {found.ratio:.2f}x as fast"
+            )
+    if report.accuracy is not None:
+        lines.append(
+            f"  {'accuracy':<18} {report.chosen.accuracy:>12.2%}  "
+            f"Keras {report.accuracy:.2%}"
+        )
+    return lines
+
+
+def _difference_lines(report: ExportReport) -> list[str]:
+    lines = ["largest difference to Keras"]
+    for found in report.differences:
+        agreement = ""
+        if found.agreement is not None:
+            agreement = f", same largest entry in {found.agreement:.2%}"
+        lines.append(
+            f"  {found.output:<18} {found.largest:>12.2e}  {found.delegate}, "
+            f"mean {found.mean:.2e}, relative {found.relative:.2e}{agreement}"
+        )
+    return lines
+
+
+def _tensor_lines(report: ExportReport) -> list[str]:
+    rows = [("kernel", "shape", "zeros", "encoding", "bytes", "bitmap limit")]
+    rows += [
+        (
+            tensor.name.rpartition(";")[2],
+            "x".join(map(str, tensor.shape)),
+            f"{tensor.sparsity:.1%}",
+            tensor.encoding,
+            f"{tensor.bytes:,}",
+            f"{tensor.bitmap_bytes:,}",
+        )
+        for tensor in report.tensors
+    ]
+    return _aligned(rows, right={4, 5})
+
+
+def _attempt_lines(report: ExportReport) -> list[str]:
+    header = ("candidate", "bytes", "gzip", "speed", "largest", "mean", "accuracy", "")
+    rows = [header, *(_attempt_row(attempt) for attempt in report.attempts)]
+    # A column that says nothing would only take room.
+    shown = [
+        column
+        for column in range(len(header))
+        if column == len(header) - 1 or any(row[column] != "-" for row in rows[1:])
+    ]
+    rows = [tuple(row[column] for column in shown) for row in rows]
+    lines = _aligned(rows, right=set(range(1, len(shown) - 1)))
+    return [f"  {line}" for line in lines]
+
+
+def _attempt_row(attempt: Attempt) -> tuple[str, ...]:
+    def cell(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    speed = cell(attempt.latency_ratio, ".2f")
+    return (
+        attempt.candidate,
+        cell(attempt.bytes, ","),
+        cell(attempt.gzip_bytes, ","),
+        speed if speed == "-" else f"{speed}x",
+        cell(attempt.largest_difference, ".1e"),
+        cell(attempt.mean_difference, ".1e"),
+        cell(attempt.accuracy, ".2%"),
+        attempt.outcome,
+    )
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _draw_bytes(correct: Sequence[Attempt], axes: Axes) -> None:
+    colors = ["C3" if attempt.chosen else "C0" for attempt in correct]
+    names = [attempt.candidate for attempt in correct]
+    axes.barh(names, [attempt.bytes for attempt in correct], color=colors)
+    axes.invert_yaxis()
+
+
+def _draw_speed(correct: Sequence[Attempt], axes: Axes) -> None:
+    for attempt in correct:
+        point = attempt.bytes, attempt.latency_ratio
+        color = "C3" if attempt.chosen else "C0"
+        axes.plot(*point, "o", color=color, label="written" if attempt.chosen else None)
+        axes.annotate(
+            attempt.candidate,
+            point,
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize="small",
+        )
+    axes.axhline(1, color="0.8", zorder=0)
+    axes.set(ylabel="times as fast as the plain converter's file", yscale="log")
+    axes.margins(0.15)

@@ -6,38 +6,38 @@ import math
 import os
 import pathlib
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+from numpy.typing import ArrayLike
 
 from scl_keras import backend
-from scl_keras.export.candidates import candidates
-from scl_keras.export.choose import GOALS, ExportError
-from scl_keras.export.convert import Source
-from scl_keras.export.labels import check_labels
-from scl_keras.export.outcome import Outcome
+from scl_keras.export.candidates import Trials, candidates
+from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
-from scl_keras.export.trials import Trials
+from scl_keras.export.verification import check_labels
 
 
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    samples: Any,
+    samples: ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike],
     optimize_for: str = "balanced",
     dtype: str = "float32",
-    labels: Any = None,
+    labels: ArrayLike | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
 ) -> ExportReport:
     """Writes a model as the best TFLite file that computes the same.
 
     What is smallest or fastest can't be told beforehand, and some files that
-    converters write are silently wrong or do not load. So all that make sense
-    are made, and named in the report:
+    converters write are silently wrong or do not load. So every file that may be worth
+    it is made, and named in the report:
 
     - "dense": the plain converter's file.
     - "sparse": the converter's own encoding of zeros
@@ -45,7 +45,7 @@ def export_tflite(
     - "csr": compressed rows, unpacked when the file is loaded: small, and as fast as
       "dense".
     - "rows", "blocks": dense layers compute with compressed rows, or with blocks
-      of 1x4 (four inputs) instead; "mixed": each layer as it should be faster.
+      of 1x4 (four inputs) instead; "mixed": each layer with what should be faster.
     - "compact": without dead units and channels (`compact`), alone and with each of the
       above.
     - "float16": weights rounded to float16, alone and with "csr".
@@ -123,11 +123,11 @@ def export_tflite(
     reference = build_reference(model, samples)
     if labels is not None:
         labels = check_labels(labels, reference)
-    with Source(reference) as source:
-        dense = _convert_dense(source)
-        trials = Trials(source, reference, tolerance, labels).run(candidates(dtype))
+    with ConvertedFiles(reference) as files:
+        plain = _convert(files)
+        trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
     outcome = Outcome(
-        dense, trials, reference, labels, optimize_for, dtype, latency_seconds
+        plain, trials, reference, labels, optimize_for, dtype, latency_seconds
     )
     report = outcome.report(path)
     _write(path, outcome.chosen.file)
@@ -160,9 +160,10 @@ def _check_positive(name: str, value: float, *, zero: bool) -> None:
         raise ValueError(f"`{name}` must {kind} and finite. Received: {name}={value}")
 
 
-def _convert_dense(source: Source) -> bytes:
+def _convert(files: ConvertedFiles) -> bytes:
+    """Returns the plain file: without it, there is nothing to measure others by."""
     try:
-        return source.dense
+        return files.plain
     # The converter raises its own type, or whatever tracing the model raises.
     except Exception as error:
         hint = ""

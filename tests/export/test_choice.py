@@ -10,10 +10,9 @@ from keras import layers
 from matplotlib.figure import Figure
 
 from scl_keras.export import ExportError, export_tflite, read_metadata
-from scl_keras.export.candidates import Candidate, candidates
-from scl_keras.export.choose import choose
+from scl_keras.export.candidates import Candidate, Trial, candidates
+from scl_keras.export.outcome import choose
 from scl_keras.export.precisions import PRECISIONS
-from scl_keras.export.trials import Trial
 
 
 def trials(**bytes_of):

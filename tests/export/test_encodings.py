@@ -14,9 +14,9 @@ from flat_files import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scl_keras.export.candidates import ENCODINGS
-from scl_keras.export.int8_weights import store_as_int8
-from scl_keras.export.tensors import read_weights
+from scl_keras.export.encodings import ENCODINGS
+from scl_keras.export.precisions import store_as_int8
+from scl_keras.export.weights import read_weights
 
 RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES)
 ZEROS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 1.0)

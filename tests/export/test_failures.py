@@ -20,7 +20,7 @@ def no_conversion(monkeypatch):
     def refuse(*_):
         raise AssertionError("converted before the arguments were checked")
 
-    monkeypatch.setattr(tflite_module, "Source", refuse)
+    monkeypatch.setattr(tflite_module, "ConvertedFiles", refuse)
 
 
 BAD_SAMPLES = {
@@ -121,28 +121,28 @@ def test_model_that_computes_nan(tmp_path, no_conversion):
         export_tflite(model, tmp_path / "model.tflite", samples=samples(8))
 
 
-def raises(source):
+def raises(files):
     raise OSError("no more space")
 
 
 WRONG = {
-    "garbage": lambda source: b"not a TFLite file at all, not even nearly",
-    "cut off": lambda source: source.dense[: len(source.dense) // 2],
-    "empty": lambda source: b"",
+    "garbage": lambda files: b"not a TFLite file at all, not even nearly",
+    "cut off": lambda files: files.plain[: len(files.plain) // 2],
+    "empty": lambda files: b"",
     "raises": raises,
 }
 
 
 def use_candidates(monkeypatch, **makers):
-    """Has functions of a `Source` make the files, and nothing else."""
+    """Has functions of a `ConvertedFiles` make the files, and nothing else."""
 
     class Made(Candidate):
         @property
         def name(self):
             return self.encoding
 
-        def make(self, source):
-            return makers[self.encoding](source)
+        def make(self, files):
+            return makers[self.encoding](files)
 
     made = [Made(PRECISIONS[0], name) for name in makers]
     monkeypatch.setattr(tflite_module, "candidates", lambda dtype: made)
@@ -158,9 +158,9 @@ def test_unusable_files(tmp_path, monkeypatch, wrong):
     assert not list(tmp_path.iterdir())
 
 
-def other_network(source):
+def other_network(files):
     """The file with other weights: it runs, but computes something else."""
-    parsed = flatbuffer_utils.convert_bytearray_to_object(source.dense)
+    parsed = flatbuffer_utils.convert_bytearray_to_object(files.plain)
     largest = max(parsed.buffers, key=lambda b: 0 if b.data is None else len(b.data))
     values = 1.01 * np.frombuffer(bytes(largest.data), "<f4")
     largest.data = np.frombuffer(values.astype("<f4").tobytes(), np.uint8)
@@ -206,7 +206,7 @@ def test_wrong_encoder_beside_a_right_one(tmp_path, monkeypatch):
     use_candidates(
         monkeypatch,
         broken=WRONG["raises"],
-        dense=lambda source: source.dense,
+        dense=lambda files: files.plain,
     )
     path = tmp_path / "model.tflite"
     report = export_tflite(dense_net(8), path, samples=samples(8), latency_seconds=0)

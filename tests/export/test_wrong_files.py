@@ -11,8 +11,8 @@ from keras import Sequential, layers
 
 from scl_keras.export import ExportError, export_tflite
 from scl_keras.export import tflite as tflite_module
-from scl_keras.export.candidates import STOCK, Candidate
-from scl_keras.export.convert import Source
+from scl_keras.export.candidates import CONVERTER_SPARSE, Candidate
+from scl_keras.export.converter import ConvertedFiles
 from scl_keras.export.precisions import PRECISIONS
 from scl_keras.export.reference import build_reference
 
@@ -53,9 +53,9 @@ def test_the_converters_own_bad_files(tmp_path, monkeypatch, name, inputs, zeros
     """
     [precision] = [p for p in PRECISIONS if p.name == name]
     model, x = dense_net(inputs, 300, zeros=zeros), samples(inputs)
-    bad = Candidate(precision, STOCK)
-    with Source(build_reference(model, x)) as source:
-        file = bad.make(source)
+    bad = Candidate(precision, CONVERTER_SPARSE)
+    with ConvertedFiles(build_reference(model, x)) as files:
+        file = bad.make(files)
     assert is_bad(file, x, np.asarray(model(x)), TOLERANCES[precision.dtype])
     monkeypatch.setattr(tflite_module, "candidates", lambda dtype: [bad])
     with pytest.raises(ExportError, match="wrong|does not run|something else"):

@@ -1,16 +1,17 @@
-"""Run a TFLite file and compare it with Keras."""
+"""Run a TFLite file, and compare its answers with those of Keras and with labels."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
 # LiteRT's own package: `tf.lite.Interpreter` is deprecated in its favour.
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import ArrayLike
 
-from scl_keras.export.labels import accuracy
 from scl_keras.export.reference import Batch, Reference
 
 _RESOLVERS = {
@@ -48,10 +49,13 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The differences of a file, and the sentence on what is wrong with it.
+    """What a run of a file has shown.
 
-    `accuracy` is that with the default delegate, if labels are given, `tolerance` the
-    largest relative difference that was allowed.
+    Attributes:
+        differences: Those to Keras, as far as the file was compared.
+        problem: A sentence on what is wrong with the file; None for a correct one.
+        accuracy: That with the default delegate, if labels are given.
+        tolerance: The largest relative difference that was allowed.
     """
 
     differences: tuple[Difference, ...]
@@ -80,7 +84,7 @@ def verify(
         The differences, with `problem` set if the file cannot be handed out.
     """
     differences: list[Difference] = []
-    found_accuracy = None
+    share_right = None
     for delegate, resolver in _RESOLVERS.items():
         try:
             answers = _run(file, reference.batches, resolver)
@@ -91,29 +95,27 @@ def verify(
             return Verification(
                 tuple(differences), f"does not run with {delegate}: {reason}"
             )
-        for probe in (False, True) if shuffled else (False,):
+        for is_shuffled in (False, True) if shuffled else (False,):
             pairs = [
                 (batch, answer)
                 for batch, answer in zip(reference.batches, answers, strict=True)
-                if batch.probe == probe
+                if batch.shuffled == is_shuffled
             ]
             for name in pairs[0][0].outputs if pairs else ():
                 found = _compare(name, delegate, pairs)
                 if not found.relative <= tolerance:  # NaN is wrong as well
-                    inputs = "shuffled inputs" if probe else "the samples"
+                    inputs = "shuffled inputs" if is_shuffled else "the samples"
                     return Verification(
                         tuple(differences),
                         f"computes something else on {inputs} with {delegate}: "
                         f"output {name!r} is off by {found.largest:.3g}, "
                         f"{found.relative:.2g} of its largest value",
                     )
-                if not probe:
+                if not is_shuffled:
                     differences.append(found)
-        if labels is not None and found_accuracy is None:
-            found_accuracy = accuracy(labels, reference, answers)
-    return Verification(
-        tuple(differences), accuracy=found_accuracy, tolerance=tolerance
-    )
+        if labels is not None and share_right is None:
+            share_right = accuracy(labels, reference, answers)
+    return Verification(tuple(differences), accuracy=share_right, tolerance=tolerance)
 
 
 def answers_of(file: bytes, reference: Reference) -> Reference:
@@ -135,13 +137,17 @@ def open_interpreter(
     )
 
 
-def _run(file, batches: Iterable[Batch], resolver) -> list[dict[str, np.ndarray]]:
+def _run(
+    file: bytes, batches: Iterable[Batch], resolver: OpResolverType
+) -> list[dict[str, np.ndarray]]:
     run = open_interpreter(file, resolver).get_signature_runner()
     return [run(**batch.inputs) for batch in batches]
 
 
-def _compare(name, delegate, pairs) -> Difference:
-    """Compares one output over all batches."""
+def _compare(
+    name: str, delegate: str, pairs: list[tuple[Batch, dict[str, np.ndarray]]]
+) -> Difference:
+    """Compares one output over all batches, each with the file's answer."""
     distances, largest_entries, scale = [], [], 0.0
     for batch, answer in pairs:
         expected, found = batch.outputs[name], answer[name]
@@ -166,3 +172,60 @@ def _compare(name, delegate, pairs) -> Difference:
         scale=float(scale),
         agreement=None if agreement is None else float(agreement),
     )
+
+
+def check_labels(labels: ArrayLike, reference: Reference) -> np.ndarray:
+    """Checks that labels fit the model's output.
+
+    Args:
+        labels: Integers, one for each sample (for each position, for a map).
+        reference: What the model computes.
+
+    Returns:
+        The labels as an array.
+
+    Raises:
+        ValueError: If they don't fit, or the model has several outputs.
+    """
+    checked = np.asarray(labels)
+    outputs = reference.batches[0].outputs
+    if len(outputs) != 1:
+        raise ValueError(
+            "`labels` need a model with one output. Received: a model with "
+            f"{sorted(outputs)}"
+        )
+    [output] = outputs.values()
+    shape = (reference.samples, *output.shape[1:-1])
+    classes = output.shape[-1] if output.ndim > 1 else 1
+    if checked.dtype.kind not in "iu" or checked.shape != shape or classes < 2:
+        raise ValueError(
+            f"`labels` must be integers of shape {shape}, indices on the last axis of "
+            f"an output of two or more classes. Received: labels of dtype "
+            f"{checked.dtype} and shape {checked.shape}, an output of {classes} classes"
+        )
+    return checked
+
+
+def accuracy(
+    labels: np.ndarray, reference: Reference, answers: Iterable[Mapping[str, Any]]
+) -> float:
+    """Returns the share of labels that are the index of the largest entry.
+
+    That is the largest on the last axis of the output.
+
+    Args:
+        labels: What `check_labels` returned.
+        reference: The batches that were answered.
+        answers: Outputs by name, one mapping for each batch.
+
+    Returns:
+        A number between 0 and 1.
+    """
+    right = []
+    for batch, answer in zip(reference.batches, answers, strict=True):
+        if batch.first is not None:
+            [output] = answer.values()
+            part = labels[batch.first : batch.first + batch.size]
+            found = np.asarray(output).argmax(axis=-1)[: len(part)]
+            right.append((found == part).ravel())
+    return float(np.concatenate(right).mean())

@@ -1,15 +1,14 @@
-"""Measure the size and the speed of TFLite files."""
+"""How long TFLite files take for one inference."""
 
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from scl_keras.export.verify import open_interpreter
+from scl_keras.export.verification import open_interpreter
 
 # A round lasts long enough that reading the clock does not count.
 _ROUND_SECONDS = 0.002
@@ -34,11 +33,6 @@ class Latency:
     def ratio(self) -> float:
         """Dense over written: above 1 the written file is faster."""
         return self.dense_ms / self.written_ms
-
-
-def gzip_bytes(file: bytes) -> int:
-    """Returns the size of a file after gzip, as an app store compresses it."""
-    return len(gzip.compress(file))
 
 
 def measure_latencies(

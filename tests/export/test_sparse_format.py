@@ -5,16 +5,16 @@ import pytest
 from ai_edge_litert.tools import flatbuffer_utils
 from export_models import conv_net, dense_net, samples
 
-from scl_keras.export import candidates, export_tflite
-from scl_keras.export.convert import Source
-from scl_keras.export.csr import encode_csr
+from scl_keras.export import encodings, export_tflite
+from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.encodings import encode_csr
 from scl_keras.export.reference import build_reference
 from scl_keras.export.sparse_format import best_layout
-from scl_keras.export.tensors import read_weights
+from scl_keras.export.weights import read_weights
 
 
-def source_of(model, inputs):
-    return Source(build_reference(model, inputs))
+def converted(model, inputs):
+    return ConvertedFiles(build_reference(model, inputs))
 
 
 def sorted_contents(file):
@@ -25,8 +25,8 @@ def sorted_contents(file):
 
 
 def test_decoding_undoes_encoding():
-    with source_of(conv_net(0.9), samples(12, 12, 3)) as source:
-        dense, csr, sparse = source.dense, encode_csr(source.dense), source.sparse
+    with converted(conv_net(0.9), samples(12, 12, 3)) as files:
+        dense, csr, sparse = files.plain, encode_csr(files.plain), files.sparse()
     assert len(csr) < len(sparse) < len(dense)
     assert sorted_contents(csr) == sorted_contents(dense)
     # The decoder reads the converter's encoding too, which nobody here wrote.
@@ -34,15 +34,15 @@ def test_decoding_undoes_encoding():
 
 
 def test_decoder_reads_blocks():
-    with source_of(dense_net(400, 300, zeros=0.98), samples(400)) as source:
-        sparse = read_weights(source.sparse)
-        assert "block 1x4" in {w.encoding for w in sparse}
-        assert sorted_contents(source.sparse) == sorted_contents(source.dense)
+    with converted(dense_net(400, 300, zeros=0.98), samples(400)) as files:
+        sparse = files.sparse()
+        assert "block 1x4" in {w.encoding for w in read_weights(sparse)}
+        assert sorted_contents(sparse) == sorted_contents(files.plain)
 
 
 def test_encoding_twice_changes_nothing():
-    with source_of(dense_net(100, zeros=0.9), samples(100)) as source:
-        once = encode_csr(source.dense)
+    with converted(dense_net(100, zeros=0.9), samples(100)) as files:
+        once = encode_csr(files.plain)
     assert encode_csr(once) == once
 
 
@@ -85,7 +85,7 @@ def test_a_lost_weight_is_noticed(tmp_path, monkeypatch):
                     buffer.data = np.frombuffer(values.tobytes(), np.uint8)
         return bytes(flatbuffer_utils.convert_object_to_bytearray(parsed))
 
-    monkeypatch.setitem(candidates.ENCODINGS, "csr", drop_it)
+    monkeypatch.setitem(encodings.ENCODINGS, "csr", drop_it)
     report = export_tflite(
         model, tmp_path / "m.tflite", samples=samples(100), latency_seconds=0
     )
