@@ -38,7 +38,8 @@ class ConnectionGraph:
     Operations of which it is not known what depends on what count as fully connected,
     with all kernels inside of them, see `unknown`: `Lambda` and custom layers, cells
     and activations, calls with time steps masked, with initial states or with attention
-    scores returned, and stateful layers. `stand_in` makes a layer of one's own known.
+    scores returned, and stateful layers. `register_rule` makes a layer of one's own
+    known.
 
     Args:
         model: A built functional or Sequential model, masked or with zeros in its
@@ -115,12 +116,12 @@ class ConnectionGraph:
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
             _backwards(step, pullback, needed, used)
-        joining = []
+        usable = []
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
-            joining.append(np.zeros(kernel.shape, bool) if use is None else use)
-        effective = [k & j for k, j in zip(kept, joining, strict=True)]
-        return Reachability(reached, needed, effective, joining)
+            usable.append(np.zeros(kernel.shape, bool) if use is None else use)
+        effective = [k & u for k, u in zip(kept, usable, strict=True)]
+        return Reachability(reached, needed, effective, usable)
 
     def _checked(self, kept):
         if kept is None:
@@ -173,14 +174,14 @@ class Reachability:
             are reached from an input.
         needed: The same backwards; tensors that no output needs have no entry.
         effective: List of boolean NumPy arrays, one a kernel.
-        joining: The same of connections that lead, kept or not, from what is reached to
+        usable: The same of connections that lead, kept or not, from what is reached to
             what is needed: kept, they are effective.
     """
 
     reached: dict
     needed: dict
     effective: list
-    joining: list
+    usable: list
 
 
 def _forwards(step, reached, masks):
@@ -195,7 +196,7 @@ def _forwards(step, reached, masks):
     for out, y in zip(step.call.outputs, ys, strict=True):
         if tuple(y.shape) != tuple(out.shape):
             raise ValueError(
-                f"The stand-in of layer '{layer.name}' ({type(layer).__name__}) must "
+                f"The `reach` of layer '{layer.name}' ({type(layer).__name__}) must "
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
         reached[id(out)] = binary(y)
