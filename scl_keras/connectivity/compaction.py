@@ -1,5 +1,7 @@
 """Makes a model physically smaller by removing its dead units, filters and channels."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -11,7 +13,7 @@ from scl_keras.conversion.sparsify import strip_masks
 from scl_keras.graph.walking import is_graph
 
 
-def compact(model, input_shapes=None):
+def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.Model:
     """Removes dead units, filters and channels, so that dense arrays get smaller.
 
     A unit is removed if no path leads from it to an output, or none from an input to it

@@ -80,6 +80,7 @@ def _channels_function(call):
         or any(value is not None for value in call.kwargs.values())
         or is_rewired(operation)
         or (operation.weights and rule.shrink is None)
+        or (rule.mixes_channels and not rule.is_known(operation))
     ):
         return unknown_channels
     default = new_channels if rule.mixes_channels else unknown_channels

@@ -62,13 +62,11 @@ class Composite:
     options: tuple = ()
 
 
-def always(layer: keras.layers.Layer) -> bool:
-    """Says yes for any layer."""
+def _always(layer):
     return True
 
 
-def never(layer: keras.layers.Layer) -> bool:
-    """Says no for any layer."""
+def _never(layer):
     return False
 
 
@@ -89,16 +87,16 @@ class LayerRule:
             them, with whole non-negative coefficients. An `activation` attribute of the
             layer is applied afterwards.
         kernels: Names of the attributes that hold kernels.
-        is_known: `is_known(layer)`: whether `reach` holds for the layer as it is
-            configured.
+        is_known: `is_known(layer)`, or a bool: whether `reach` holds for the layer as
+            it is configured.
         composite: How it is followed if it computes with layers inside of it.
         mixes_channels: Whether each channel of its output is made, by its kernels, of
             all channels of its one input. The last of `kernels` has the output's
             channels as its features, and `reach` is the layer's own linear function.
-        folds_constants: `folds_constants(layer)`, of a layer that mixes channels:
-            whether a constant among its inputs that is the same at all positions adds
-            the same to all positions of its outputs, so that it can go into the biases.
-            `shrink` then gets what to add as `shift`.
+        folds_constants: `folds_constants(layer)`, or a bool, of a layer that mixes
+            channels: whether a constant among its inputs that is the same at all
+            positions adds the same to all positions of its outputs, so that it can go
+            into the biases. `shrink` then gets what to add as `shift`.
         channels: `channels(classes, call, xs)`: the list of the `Channels` of a call's
             outputs, made of the list of those of its inputs, or None where it isn't
             known which can go; `classes` are the `ChannelClasses`. By default new ones
@@ -131,10 +129,10 @@ class LayerRule:
 
     reach: Callable | None = None
     kernels: Sequence[str] = ()
-    is_known: Callable = always
+    is_known: Callable | bool = True
     composite: Composite | None = None
     mixes_channels: bool = False
-    folds_constants: Callable = never
+    folds_constants: Callable | bool = False
     channels: Callable | None = None
     shrink: Callable | None = None
     takes_fewer_inputs: bool = False
@@ -150,6 +148,9 @@ class LayerRule:
                 f"Received: kernels={self.kernels!r}"
             )
         object.__setattr__(self, "kernels", tuple(self.kernels))
+        for name in ("is_known", "folds_constants"):
+            if isinstance(value := getattr(self, name), bool):
+                object.__setattr__(self, name, _always if value else _never)
         if self.mixes_channels and not (self.reach and self.kernels and self.shrink):
             raise ValueError(
                 "A rule with `mixes_channels` needs `reach`, `kernels` and `shrink`. "
@@ -192,7 +193,9 @@ def register_rule(*layer_types: type[keras.layers.Layer], rule: LayerRule) -> No
         _rules[layer_type] = rule
 
 
-def stand_in(*layer_types: type[keras.layers.Layer], kernels: Sequence[str] = ()):
+def stand_in(
+    *layer_types: type[keras.layers.Layer], kernels: Sequence[str] = ()
+) -> Callable[[Callable], Callable]:
     """Registers a rule that has nothing but `LayerRule.reach`, as a decorator.
 
     It holds for these types alone, and for their masked twins, but for no other

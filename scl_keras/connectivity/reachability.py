@@ -1,6 +1,7 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -66,7 +67,7 @@ class ConnectionGraph:
     ```
     """
 
-    def __init__(self, model, input_shapes=None):
+    def __init__(self, model: keras.Model, input_shapes: Sequence | None = None):
         if not is_graph(model):
             raise ValueError(
                 "Effective connections need a built functional or Sequential Keras "
@@ -85,7 +86,7 @@ class ConnectionGraph:
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 
-    def effective(self, kept=None):
+    def effective(self, kept: Sequence | None = None) -> list[np.ndarray]:
         """Finds the effective connections.
 
         Args:
@@ -97,7 +98,7 @@ class ConnectionGraph:
         """
         return self.spread(kept).effective
 
-    def spread(self, kept=None):
+    def spread(self, kept: Sequence | None = None) -> "Reachability":
         """Propagates reachability forwards and backwards; arguments as `effective`.
 
         Returns:
@@ -136,7 +137,9 @@ class ConnectionGraph:
         return kept
 
 
-def effective_masks(model, input_shapes=None):
+def effective_masks(
+    model: keras.Model, input_shapes: Sequence | None = None
+) -> dict[str, np.ndarray]:
     """Finds the effective connections of a model, see `ConnectionGraph`.
 
     Args:

@@ -3,7 +3,7 @@
 from keras import layers, ops
 
 from scl_keras.connectivity.channel_rules import new_channels
-from scl_keras.connectivity.layer_rules import LayerRule, always, register_rule
+from scl_keras.connectivity.layer_rules import LayerRule, register_rule
 from scl_keras.connectivity.shrinking import kept_biases
 
 
@@ -24,7 +24,7 @@ register_rule(
         reach=_dense,
         kernels=("kernel",),
         mixes_channels=True,
-        folds_constants=always,
+        folds_constants=True,
         shrink=_shrink_dense,
         input_axis=-2,
     ),
@@ -67,7 +67,7 @@ register_rule(
         reach=_einsum,
         kernels=("kernel",),
         mixes_channels=True,
-        folds_constants=always,
+        folds_constants=True,
         channels=_einsum_channels,
         shrink=_shrink_einsum,
     ),
