@@ -20,9 +20,11 @@ from scl_keras.callbacks import (
 from scl_keras.connectivity import (
     CompactionReport,
     ConnectionGraph,
+    LayerRule,
     compact,
     compaction_report,
     effective_masks,
+    register_rule,
     stand_in,
 )
 from scl_keras.conversion.sparsify import sparsify, unmasked_layers
@@ -73,6 +75,7 @@ __all__ = [
     "GradualPruning",
     "Granularity",
     "Identity",
+    "LayerRule",
     "LeakyReLU",
     "Mask",
     "MaskLogger",
@@ -107,6 +110,7 @@ __all__ = [
     "prune",
     "ramp",
     "read_metadata",
+    "register_rule",
     "sparsify",
     "stand_in",
     "strip_masks",

@@ -3,15 +3,16 @@
 import keras
 from keras import ops
 
-from scl_keras.connectivity.stand_ins import elementwise, layer_stand_in, together
+from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.reach import elementwise, mixed_along
 
 
 def activated(activation, y, shape):
-    """Applies an activation to a stand-in's output.
+    """Applies an activation to what `LayerRule.reach` returns.
 
     Args:
         activation: Function or layer, or None.
-        y: Output of the stand-in.
+        y: What it returns.
         shape: Shape of the layer's output.
 
     Returns:
@@ -20,7 +21,7 @@ def activated(activation, y, shape):
     if is_elementwise(activation):
         return y
     if activation in _ALONG_LAST_AXIS:
-        return together(y, -1)
+        return mixed_along(y, -1)
     return ops.broadcast_to(ops.sum(y), shape)
 
 
@@ -34,8 +35,7 @@ def is_elementwise(activation):
     if activation is None:
         return True
     if isinstance(activation, keras.layers.Layer):
-        found = layer_stand_in(activation)
-        return found is not None and found.function is elementwise
+        return rule_of(activation).reach is elementwise
     return activation in _ELEMENTWISE
 
 

@@ -1,17 +1,20 @@
 """Makes a model physically smaller by removing its dead units, filters and channels."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
+from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_graph
 from scl_keras.conversion.strip import stripped
 from scl_keras.graph.walking import is_graph
 
 
-def compact(model, input_shapes=None):
+def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.Model:
     """Removes dead units, filters and channels, so that dense arrays get smaller.
 
     A unit is removed if no path leads from it to an output, or none from an input to it
@@ -87,7 +90,7 @@ class _Builder:
 
     def _make(self, call):
         """Makes a call on the new tensors."""
-        if type(call.operation) in (layers.Add, layers.Concatenate):
+        if rule_of(call.operation).takes_fewer_inputs:
             read = [self._tensors.get(id(x)) for x in self.plan.read(call)]
             read = [x for x in read if x is not None]
             if len(read) > 1:
@@ -125,7 +128,7 @@ class _Builder:
         shape = list(outputs[0].shape)
         shape[axis] = int(kept.sum())
         shift = None
-        if shrinking.reads_all_channels(old):
+        if rule_of(old).mixes_channels:
             constants = plan.constants(call)
             if constants.any():
                 shift = shrinking.shift_of(old, constants, axis)

@@ -2,23 +2,24 @@
 
 import keras
 import numpy as np
-from keras import layers, ops
+from keras import ops
 
-from scl_keras.connectivity import shrinking
-from scl_keras.connectivity.channels import ChannelClasses
+from scl_keras.connectivity.graph_channels import GraphChannels
+from scl_keras.connectivity.layer_rules import rule_of
 
 
 class CompactionPlan:
     """What stays of a graph, and which constants go into which biases.
 
     Args:
-        graph: `ConnectionGraph` of a stock model that is given up: the kernels of units
-            that go are overwritten with zeros.
+        graph: `ConnectionGraph` of a stock model.
     """
 
     def __init__(self, graph):
-        self.trace = graph.trace
-        self._spread(graph)
+        self._graph, self.trace = graph, graph.trace
+        # The connections that are left, one boolean array a kernel of the graph.
+        self._left = [np.array(kernel.kept()) for kernel in graph.kernels]
+        self._spread()
         if not any(self._reached[id(x)].any() for x in self.trace.outputs):
             raise ValueError(
                 "No path is left from the model's inputs to its outputs: it computes a "
@@ -30,7 +31,7 @@ class CompactionPlan:
         self._uses = {}
         for call in self.calls:
             self._uses.setdefault(id(call.operation), []).append(call)
-        classes = ChannelClasses(
+        classes = GraphChannels(
             self.trace.inputs, self.calls, self.trace.outputs, self.dropped
         )
         self.axes = {key: x.axis for key, x in classes.of.items()}
@@ -46,7 +47,7 @@ class CompactionPlan:
             assert self._kept <= before
             # What only units read that are constants, and go, isn't needed any more.
             self._cut_off_removed()
-            self._spread(graph)
+            self._spread()
 
     def kept(self, x):
         """Which channels of a tensor stay: a boolean array."""
@@ -63,8 +64,8 @@ class CompactionPlan:
         shape = [-1 if axis == self.axes[id(x)] else 1 for axis in range(len(x.shape))]
         return np.where(folded.reshape(shape), self._values[id(x)], 0)
 
-    def _spread(self, graph):
-        reach = graph.spread()
+    def _spread(self):
+        reach = self._graph.spread(self._left)
         self._reached = {
             key: ops.convert_to_numpy(x) > 0 for key, x in reach.reached.items()
         }
@@ -73,16 +74,26 @@ class CompactionPlan:
         }
 
     def _cut_off_removed(self):
+        """Leaves only connections to units that stay.
+
+        Kernels without a masked twin aren't in the graph's list, and stay as they are:
+        at worst some more constants stay in front of them.
+        """
+        units = {}
         for call in self.calls:
-            kept = self.kept(call.outputs[0])
-            if shrinking.reads_all_channels(call.operation) and not kept.all():
-                shrinking.cut_off(call.operation, kept)
+            rule, kept = rule_of(call.operation), self.kept(call.outputs[0])
+            if rule.mixes_channels and not kept.all():
+                units[id(call.operation), rule.kernels[-1]] = kept
+        for kernel, left in zip(self._graph.kernels, self._left, strict=True):
+            kept = units.get((id(kernel.layer), kernel.name))
+            if kept is not None and len(kernel.feature_axes) == 1:
+                np.moveaxis(left, kernel.feature_axes[0], -1)[..., ~kept] = False
 
     def _zero_terms(self):
         """Terms of sums that are zero for any input, as pairs of ids."""
         dropped = set()
         for call in self.trace.calls:
-            if type(call.operation) is layers.Add:
+            if rule_of(call.operation).is_sum:
                 shape = call.outputs[0].shape
                 zero = {
                     id(x)
@@ -125,7 +136,7 @@ class CompactionPlan:
 
     def _keep_what_does_not_fold(self):
         for call in self.calls:
-            if shrinking.reads_all_channels(call.operation):
+            if rule_of(call.operation).mixes_channels:
                 (x,) = call.inputs
                 stays = self._is_constant(x) & ~self._folds(call, x)
                 self._kept.update(self._roots[id(x)][stays].tolist())
@@ -135,7 +146,7 @@ class CompactionPlan:
         values = self._slices(x, self._values[id(x)])
         zero = ~values.any(1)
         once = len(self._uses[id(call.operation)]) == 1
-        if not once or not shrinking.keeps_uniform(call.operation):
+        if not once or not rule_of(call.operation).folds_constants(call.operation):
             return zero
         return zero | np.isclose(values, values[:, :1], rtol=1e-6, atol=0).all(1)
 
@@ -145,7 +156,7 @@ class CompactionPlan:
         while changed:
             changed = False
             for call in self.calls:
-                if shrinking.reads_all_channels(call.operation):
+                if rule_of(call.operation).mixes_channels:
                     (x,), (out,) = call.inputs, call.outputs
                     if self.kept(out).any() and not self.kept(x).any():
                         roots = self._roots[id(x)].tolist()

@@ -50,11 +50,11 @@ class CompactionReport:
     difference: float
 
     @property
-    def speedup(self):
+    def speedup(self) -> float:
         """Time before over time after: above 1 the compacted model is faster."""
         return self.ms_before / self.ms_after
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """All figures as JSON-able data."""
         return {**dataclasses.asdict(self), "speedup": self.speedup}
 
@@ -70,7 +70,13 @@ class CompactionReport:
         )
 
 
-def compaction_report(model, compacted, *, batch_size=1, seconds=1.0):
+def compaction_report(
+    model: keras.Model,
+    compacted: keras.Model,
+    *,
+    batch_size: int = 1,
+    seconds: float = 1.0,
+) -> CompactionReport:
     """Compares a model with its compacted version, and times both.
 
     They take turns, so that whatever else the machine does meets both alike.

@@ -1,57 +1,22 @@
-"""Stand-ins of layers that compute with the kernels of layers inside of them.
+"""Following layers that compute with the kernels of layers inside of them.
 
 Such a layer is followed step by step. So that nothing grows on the way, each step ends
 with `binarized`: in between all is zeros and ones, backwards as well as forwards.
 """
 
-import dataclasses
 import inspect
-from collections.abc import Callable
 
 import keras
 from keras import ops
 
-from scl_keras.connectivity.stand_ins import layer_stand_in, stock_type
+from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Composite:
-    """How layers of a type are followed.
-
-    Attributes:
-        plan: `plan(layer, **arguments)`, with the call's `KerasTensor` objects and
-            options: a function `run(masks, **tensors)`, or None where what depends on
-            what isn't known. `masks` are 0/1 tensors by the ids of the layers and the
-            names of the kernels, and `run` returns a list of tensors, positive where
-            the outputs are reached. It is linear in all of them, but for `binarized`.
-        tensors: Names of the arguments of `call` that are tensors.
-        options: Names of others that the plan takes.
-    """
-
-    plan: Callable
-    tensors: tuple
-    options: tuple = ()
-
-
-_composites = {}
-
-
-def composite(*layer_types, tensors, options=()):
-    """Registers a `Composite.plan` of layer types, as a decorator."""
-
-    def register(plan):
-        for layer_type in layer_types:
-            _composites[layer_type] = Composite(plan, tensors, options)
-        return plan
-
-    return register
-
-
 def composite_run(call):
     """The function `run(masks, xs)` of a call, or None where none is known."""
-    found = _composites.get(stock_type(call.operation))
+    found = rule_of(call.operation).composite
     arguments = found and _arguments(found, call)
     run = arguments and found.plan(call.operation, **arguments)
     if not run:
@@ -88,8 +53,7 @@ def kernels_inside(layer):
         masked = type(inner) if isinstance(inner, MaskedLayer) else None
         masked = masked or masked_class_of(inner)
         names = dict.fromkeys(masked.declared_kernels() if masked else ())
-        found = layer_stand_in(inner)
-        names |= dict.fromkeys(found.kernels if found else ())
+        names |= dict.fromkeys(rule_of(inner).kernels)
         pairs += [(inner, name) for name in names if inner.built]
     return tuple(pairs)
 

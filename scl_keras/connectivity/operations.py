@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras.connectivity.stand_ins import bilinear, together
+from scl_keras.connectivity.reach import mixed_along, product
 
 
 def operation_stand_in(operation):
@@ -43,15 +43,15 @@ def _reduction(call, xs):
 
 
 def _along_axis(call, xs):
-    return together(xs[0], call.operation.axis)
+    return mixed_along(xs[0], call.operation.axis)
 
 
 def _product(call, xs):
-    def product(*xs):
+    def compute(*xs):
         args, kwargs = _filled(call, xs, constant=_ones)
         return call.operation.call(*args, **kwargs)
 
-    return bilinear(product, xs)
+    return product(compute, xs)
 
 
 def _ones(x):

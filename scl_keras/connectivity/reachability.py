@@ -1,6 +1,7 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -39,8 +40,8 @@ class ConnectionGraph:
     layers and `keras.ops` alone. Operations of which it is not known what depends on
     what count as fully connected, with all kernels inside of them, see `unknown`:
     `Lambda` with other functions, custom cells and activations, recurrent layers with
-    time steps masked or with initial states, and stateful layers. `stand_in` makes a
-    layer of one's own known.
+    time steps masked or with initial states, and stateful layers. `register_rule` makes
+    a layer of one's own known.
 
     Args:
         model: A built functional or Sequential model, masked or with zeros in its
@@ -67,7 +68,7 @@ class ConnectionGraph:
     ```
     """
 
-    def __init__(self, model, input_shapes=None):
+    def __init__(self, model: keras.Model, input_shapes: Sequence | None = None):
         if not isinstance(model, keras.Model) or not model.built:
             raise ValueError(
                 "Effective connections need a built Keras model. "
@@ -92,7 +93,7 @@ class ConnectionGraph:
         unknown = [x.unknown for x in self.steps if x.unknown]
         self.unknown = tuple(dict.fromkeys(unknown))
 
-    def effective(self, kept=None):
+    def effective(self, kept: Sequence | None = None) -> list[np.ndarray]:
         """Finds the effective connections.
 
         Args:
@@ -104,7 +105,7 @@ class ConnectionGraph:
         """
         return self.spread(kept).effective
 
-    def spread(self, kept=None):
+    def spread(self, kept: Sequence | None = None) -> "Reachability":
         """Propagates reachability forwards and backwards; arguments as `effective`.
 
         Returns:
@@ -123,14 +124,14 @@ class ConnectionGraph:
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
             _backwards(step, pullback, needed, used)
-        joining = []
+        usable = []
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
             if use is None:
                 use = np.full(kernel.shape, id(kernel.layer) in self._constants)
-            joining.append(use)
-        effective = [k & j for k, j in zip(kept, joining, strict=True)]
-        return Reachability(reached, needed, effective, joining)
+            usable.append(use)
+        effective = [k & u for k, u in zip(kept, usable, strict=True)]
+        return Reachability(reached, needed, effective, usable)
 
     def _checked(self, kept):
         if kept is None:
@@ -145,7 +146,9 @@ class ConnectionGraph:
         return kept
 
 
-def effective_masks(model, input_shapes=None):
+def effective_masks(
+    model: keras.Model, input_shapes: Sequence | None = None
+) -> dict[str, np.ndarray]:
     """Finds the effective connections of a model, see `ConnectionGraph`.
 
     Args:
@@ -183,14 +186,14 @@ class Reachability:
             are reached from an input.
         needed: The same backwards; tensors that no output needs have no entry.
         effective: List of boolean NumPy arrays, one a kernel.
-        joining: The same of connections that lead, kept or not, from what is reached to
+        usable: The same of connections that lead, kept or not, from what is reached to
             what is needed: kept, they are effective.
     """
 
     reached: dict
     needed: dict
     effective: list
-    joining: list
+    usable: list
 
 
 def _forwards(step, reached, masks):
@@ -205,7 +208,7 @@ def _forwards(step, reached, masks):
     for out, y in zip(step.call.outputs, ys, strict=True):
         if tuple(y.shape) != tuple(out.shape):
             raise ValueError(
-                f"The stand-in of layer '{layer.name}' ({type(layer).__name__}) must "
+                f"The `reach` of layer '{layer.name}' ({type(layer).__name__}) must "
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
         reached[id(out)] = binary(y)

@@ -1,4 +1,4 @@
-"""How each call of a graph is followed: by a stand-in, or as fully connected."""
+"""How each call of a graph is followed: by a rule, or as fully connected."""
 
 import dataclasses
 import functools
@@ -10,8 +10,8 @@ from keras import ops
 from scl_keras.connectivity.activations import activated, is_known_activation
 from scl_keras.connectivity.composites import composite_run, kernels_inside
 from scl_keras.connectivity.implicit_masks import hands_mask_on
+from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import Call
 from scl_keras.layers.masked_layer import has_kernels
@@ -65,7 +65,8 @@ def needs_entering(call):
     """
     if has_kernels(call.operation):
         return False
-    if _is_plain(call) and layer_stand_in(call.operation) is not None:
+    rule = rule_of(call.operation)
+    if rule.reach is not None and _is_plain(call, rule):
         return False
     return composite_run(call) is None
 
@@ -79,15 +80,16 @@ def _step_of(call, under_mask):
             run = functools.partial(_run_operation, function, call)
             return Step(call, run, (), None)
         return Step(call, functools.partial(_connect_fully, call), (), title)
-    if _is_plain(call) and (found := layer_stand_in(operation)) is not None:
+    rule = rule_of(operation)
+    if rule.reach is not None and _is_plain(call, rule):
         activation = getattr(operation, "activation", None)
         if not is_known_activation(activation):
             name = getattr(activation, "__name__", type(activation).__name__)
             title = f"{title}: activation {name}"
         else:
             title = None
-        run = functools.partial(_run_layer, found, call)
-        return Step(call, run, tuple((operation, k) for k in found.kernels), title)
+        run = functools.partial(_run_layer, rule, call)
+        return Step(call, run, tuple((operation, k) for k in rule.kernels), title)
     kernels = kernels_inside(operation)
     if not under_mask and (found := composite_run(call)) is not None:
         run = functools.partial(_run_composite, found, kernels)
@@ -95,14 +97,14 @@ def _step_of(call, under_mask):
     return Step(call, functools.partial(_connect_fully, call), kernels, title)
 
 
-def _is_plain(call):
-    """Whether a layer is called with its inputs only, and does as its stand-in says."""
+def _is_plain(call, rule):
+    """Whether a layer is called with its inputs only, and does as its rule says."""
     options = {k: v for k, v in call.kwargs.items() if v is not None}
     return (
         len(call.args) == 1
         and set(options) <= {"training"}
-        and is_known(call.operation)
-        # A stand-in of one's own may say nothing of the kernels of layers inside.
+        and rule.is_known(call.operation)
+        # A rule of one's own may say nothing of the kernels of layers inside.
         and all(k.layer is call.operation for k in prunable_kernels(call.operation))
     )
 
@@ -111,11 +113,11 @@ def _run_operation(function, call, xs, kernels):
     return keras.tree.flatten(function(call, xs))
 
 
-def _run_layer(stand_in, call, xs, kernels):
+def _run_layer(rule, call, xs, kernels):
     (args,) = call.args
-    masks = dict(zip(stand_in.kernels, kernels, strict=True))
+    masks = dict(zip(rule.kernels, kernels, strict=True))
     args = keras.tree.pack_sequence_as(args, xs)
-    outputs = keras.tree.flatten(stand_in.function(call.operation, args, **masks))
+    outputs = keras.tree.flatten(rule.reach(call.operation, args, **masks))
     activation = getattr(call.operation, "activation", None)
     return [
         activated(activation, y, out.shape)

@@ -87,14 +87,14 @@ def total(masks):
 def _fill(network, scores, count, masks, candidates):
     """Adds connections between living units until there are `count`, or None."""
     while (missing := count - total(masks)) > 0:
-        joining = [
+        usable = [
             use & allowed & ~mask
             for use, allowed, mask in zip(
-                network.joining(masks), candidates, masks, strict=True
+                network.usable(masks), candidates, masks, strict=True
             )
         ]
-        if not total(joining):
+        if not total(usable):
             return None
-        added = keep_best(scores, min(missing, total(joining)), None, joining)
+        added = keep_best(scores, min(missing, total(usable)), None, usable)
         masks = [mask | new for mask, new in zip(masks, added, strict=True)]
     return masks

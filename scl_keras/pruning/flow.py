@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.connectivity.stand_ins import is_known, layer_stand_in
 from scl_keras.graph.tracing import Call
 from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
@@ -61,7 +61,7 @@ class SynapticFlow:
                     f"What flows through '{kernel.label}' isn't known, since it is in "
                     f"'{operation.name}' ({type(operation).__name__}). Leave it out "
                     "with `layers`, or, if it is a layer of your own, tell it with "
-                    "`scl_keras.connectivity.stand_in`."
+                    "`scl_keras.register_rule` or `scl_keras.stand_in`."
                 )
             else:
                 scores.append(np.full(kernel.shape, -np.inf))
@@ -145,20 +145,24 @@ def _pull_back(rule, flows, values, upstream, gradients):
 
 
 def _rule(call, stand_in):
-    operation = call.operation
-    if not isinstance(operation, layers.Layer):
+    layer = call.operation
+    if not isinstance(layer, layers.Layer):
         return _operation_rule(call, stand_in)
-    if isinstance(operation, _NORMALIZATIONS):
-        scale, shift = _scale_and_shift(operation, call.outputs[0])
-        return _Rule(call, _scaled, constants=(scale,), shift=shift)
-    found = layer_stand_in(operation)
-    if found is None or len(call.args) != 1 or not is_known(operation):
+    known = rule_of(layer)
+    if known.reach is None or len(call.args) != 1 or not known.is_known(layer):
         return _Rule(call, functools.partial(_connect_fully, call))
-    for types, function in _FUNCTIONS.items():
-        if type(operation) in types:
-            return _Rule(call, functools.partial(function, found, call))
-    run = functools.partial(_stand_in, found, call)
-    return _Rule(call, run, found.kernels, shift=_bias(operation, call.outputs[0]))
+    affine = _bias_alone if known.affine is None else known.affine
+    scale, shift = (
+        None if x is None else np.abs(np.asarray(x, "float64"))
+        for x in affine(layer, tuple(call.outputs[0].shape))
+    )
+    return _Rule(
+        call,
+        functools.partial(_run, known, call),
+        known.kernels,
+        constants=() if scale is None else (log(scale),),
+        shift=log(shift) if shift is not None and shift.any() else None,
+    )
 
 
 def _operation_rule(call, stand_in):
@@ -173,10 +177,18 @@ def _operation_rule(call, stand_in):
     return _Rule(call, lambda xs, kernels: stand_in(xs, []))
 
 
-def _stand_in(found, call, xs, kernels):
-    kernels = dict(zip(found.kernels, kernels, strict=True))
-    args = keras.tree.pack_sequence_as(call.args[0], list(xs))
-    return keras.tree.flatten(found.function(call.operation, args, **kernels))
+def _run(known, call, xs, weights):
+    # Some of Keras' functions don't take arrays.
+    xs, weights = ([ops.convert_to_tensor(x) for x in part] for part in (xs, weights))
+    count = len(known.kernels)
+    kernels = dict(zip(known.kernels, weights[:count], strict=True))
+    args = keras.tree.pack_sequence_as(call.args[0], xs)
+    ys = keras.tree.flatten(
+        (known.flow or known.reach)(call.operation, args, **kernels)
+    )
+    for scale in weights[count:]:
+        ys = [ops.multiply(y, scale) for y in ys]
+    return ys
 
 
 def _connect_fully(call, xs, kernels):
@@ -184,105 +196,15 @@ def _connect_fully(call, xs, kernels):
     return [ops.broadcast_to(total, out.shape) for out in call.outputs]
 
 
-def _identity(found, call, xs, kernels):
-    return list(xs)
-
-
-def _sum(found, call, xs, kernels):
-    share = 1 / len(xs) if type(call.operation) is layers.Average else 1.0
-    # Not the layer itself, which would compute in its own precision.
-    return [sum(ops.broadcast_to(x, call.outputs[0].shape) for x in xs) * share]
-
-
-def _window_mean(found, call, xs, kernels):
-    (y,) = _stand_in(found, call, xs, kernels)
-    return [y / float(math.prod(call.operation.pool_size))]
-
-
-def _global_mean(found, call, xs, kernels):
-    (x,), (y,) = xs, _stand_in(found, call, xs, kernels)
-    return [y * (math.prod(y.shape) / math.prod(x.shape))]
-
-
-def _adaptive_mean(found, call, xs, kernels):
-    (x,), (y,) = xs, _stand_in(found, call, xs, kernels)
-    return [y / float(math.prod(x.shape[1:]))]
-
-
-def _resized(found, call, xs, kernels):
-    return [ops.cast(call.operation.call(xs[0]), "float64")]
-
-
-def _scaled(xs, kernels):
-    return [ops.multiply(xs[0], kernels[0])]
-
-
-def _types(*names):
-    return tuple(getattr(layers, name) for name in names if hasattr(layers, name))
-
-
-_NORMALIZATIONS = _types(
-    *("BatchNormalization", "LayerNormalization"),
-    *("GroupNormalization", "RMSNormalization"),
-)
-_FUNCTIONS = {
-    _types("Softmax", "UnitNormalization"): _identity,
-    _types("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum"): _sum,
-    _types(
-        *(f"{kind}Pooling{rank}D" for kind in ("Max", "Average") for rank in (1, 2, 3))
-    ): _window_mean,
-    _types(
-        *(
-            f"Global{kind}Pooling{rank}D"
-            for kind in ("Max", "Average")
-            for rank in (1, 2, 3)
-        )
-    ): _global_mean,
-    _types(
-        *(
-            f"Adaptive{kind}Pooling{rank}D"
-            for kind in ("Max", "Average")
-            for rank in (1, 2, 3)
-        )
-    ): _adaptive_mean,
-    _types("UpSampling2D"): _resized,
-}
-
-
-def _scale_and_shift(layer, out):
-    """What a normalization does in inference, in logarithms of absolute numbers."""
-    axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
-    axes = [axis % len(out.shape) for axis in axes]
-    shape = [n if i in axes else 1 for i, n in enumerate(out.shape)]
-
-    def read(name, default):
-        variable = getattr(layer, name, None)
-        if not isinstance(variable, keras.Variable):  # RMSNormalization.scale is one
-            return np.full(shape, default)
-        return np.reshape(_float64(variable), shape)
-
-    root_mean_square = isinstance(layer, _types("RMSNormalization"))
-    scale = read("scale" if root_mean_square else "gamma", 1.0)
-    shift = read("beta", 0.0)
-    if isinstance(layer, layers.BatchNormalization):
-        scale = scale / np.sqrt(read("moving_variance", 1.0) + layer.epsilon)
-        shift = shift - scale * read("moving_mean", 0.0)
-    return log(np.abs(scale)), _shift(np.abs(shift))
-
-
-def _bias(layer, out):
-    """The logarithm of the absolute bias in a shape to add to the output, or None."""
+def _bias_alone(layer, shape):
+    """`LayerRule.affine` of most layers: no scale, and the bias as the shift."""
     bias = getattr(layer, "bias", None)
     if not isinstance(bias, keras.Variable):
-        return None
-    values = np.abs(_float64(bias))
+        return None, None
+    values = _float64(bias)
     if getattr(layer, "data_format", None) == "channels_first":
-        values = values.reshape(-1, *[1] * (len(out.shape) - 2))
-    return _shift(values)
-
-
-def _shift(values):
-    return log(values) if values.any() else None
+        values = values.reshape(-1, *[1] * (len(shape) - 2))
+    return None, values
 
 
 def _by_key(kernels, weights):

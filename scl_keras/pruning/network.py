@@ -82,7 +82,7 @@ class PrunableNetwork:
         pairs = zip(self.graph.kernels, effective, strict=True)
         return [e for kernel, e in pairs if kernel.mask is not None]
 
-    def joining(self, masks):
+    def usable(self, masks):
         """The connections, kept or not, between units on a path.
 
         Args:
@@ -91,9 +91,9 @@ class PrunableNetwork:
         Returns:
             A list of boolean arrays: kept, such a connection is effective.
         """
-        joining = self.graph.spread(self._with_unmasked(masks)).joining
-        pairs = zip(self.graph.kernels, joining, strict=True)
-        return [j for kernel, j in pairs if kernel.mask is not None]
+        usable = self.graph.spread(self._with_unmasked(masks)).usable
+        pairs = zip(self.graph.kernels, usable, strict=True)
+        return [u for kernel, u in pairs if kernel.mask is not None]
 
     def _with_unmasked(self, masks):
         masks = iter(masks)

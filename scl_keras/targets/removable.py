@@ -1,14 +1,14 @@
 """Where masks have to switch channels so that `compact` can remove them."""
 
-import keras
-from keras import layers
-
-from scl_keras.connectivity.channels import ChannelClasses, channel_axis
-from scl_keras.connectivity.shrinking import reads_all_channels
+from scl_keras.connectivity.channel_rules import multiplied_channels
+from scl_keras.connectivity.channels import channel_axis
+from scl_keras.connectivity.graph_channels import GraphChannels
+from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.graph.tracing import trace_one
 from scl_keras.masks.granularity import Channel
 
-INPUTS = Channel((-2,))
+INPUT_AXIS = -2
+INPUTS = Channel((INPUT_AXIS,))
 
 
 class ChannelSwitches:
@@ -33,10 +33,10 @@ class ChannelSwitches:
 
     def __init__(self, model, excluded=frozenset()):
         graph = trace_one(model)
-        self._classes = ChannelClasses(graph.inputs, graph.calls, graph.outputs)
+        self._classes = GraphChannels(graph.inputs, graph.calls, graph.outputs)
         self._pinned = self._classes.always_kept
         self._outermost = {r for x in graph.outputs for r in self._roots(x)}
-        kernels = [c for c in graph.calls if reads_all_channels(c.operation)]
+        kernels = [c for c in graph.calls if rule_of(c.operation).mixes_channels]
         self._made_by, self._read_by, self._called = {}, {}, {}
         for call in kernels:
             layer = call.operation
@@ -89,7 +89,7 @@ class ChannelSwitches:
             or len(set(inputs)) != len(inputs)
             or self._pinned & set(inputs)
             or self._called[id(reader)] != 1
-            or type(reader) not in _READERS
+            or rule_of(reader).input_axis != INPUT_AXIS
             or self._classes.of[id(x)].axis != channel_axis(reader, len(x.shape))
         ):
             return None
@@ -139,7 +139,7 @@ class ChannelSwitches:
             self.reasons[id(layer)] = "switches channels that it reads" + (
                 f"; {own}" if own else ""
             )
-        elif isinstance(layer, _DEPTHWISE):
+        elif rule_of(layer).channels is multiplied_channels:
             made = self._roots(call.outputs[0])
             makers = [x for r in made for x in self._made_by.get(r, {}).values()]
             if any(id(x) in self._switched for x in makers):
@@ -149,7 +149,3 @@ class ChannelSwitches:
                 self.reasons[id(layer)] = "the channels that it is given all stay"
         elif id(layer) not in self.reasons:
             self.reasons[id(layer)] = "compaction doesn't take such layers apart"
-
-
-_READERS = (layers.Dense, layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)

@@ -186,6 +186,20 @@ def test_shared_layer_has_the_sum_of_its_calls(rng):
     np.testing.assert_allclose(np.exp(scores), w * gradient)
 
 
+@pytest.mark.parametrize("kind", ["Max", "Average"])
+def test_adaptive_pooling_is_a_mean(kind, rng):
+    inputs = keras.Input((4, 3))
+    x = layers.Dense(2, use_bias=False)(inputs)
+    x = layers.Flatten()(getattr(layers, f"Adaptive{kind}Pooling1D")(2)(x))
+    network = network_of(inputs, layers.Dense(3, use_bias=False)(x), rng)
+    first, last = scores_of(network)
+    v, w = map(np.abs, network.weights())
+    means = np.tile(v.sum(0), 2)
+    np.testing.assert_allclose(np.exp(last), means[:, None] * w)
+    behind = w.sum(1).reshape(2, 2).sum(0)
+    np.testing.assert_allclose(np.exp(first), v * behind)
+
+
 def test_kernels_of_unknown_layers_are_refused(rng):
     @keras.saving.register_keras_serializable("test_flow")
     class Odd(layers.Dense):

@@ -1,4 +1,4 @@
-"""Stand-ins of recurrent layers: their time steps one by one.
+"""Rules of recurrent layers: their time steps one by one.
 
 A step makes a cell's new states of its input and of the states before. The states
 before the first step are zeros: nothing is reached there, and what is multiplied by
@@ -11,8 +11,13 @@ import functools
 from keras import layers, ops
 
 from scl_keras.connectivity.activations import activated, is_known_activation
-from scl_keras.connectivity.composites import binarized, composite
-from scl_keras.connectivity.stand_ins import stock_type
+from scl_keras.connectivity.composites import binarized
+from scl_keras.connectivity.layer_rules import (
+    Composite,
+    LayerRule,
+    register_rule,
+    stock_type,
+)
 
 
 def _activated(activation, x):
@@ -65,20 +70,25 @@ _STEPS = {
 _RECURRENT = (layers.RNN, layers.SimpleRNN, layers.LSTM, layers.GRU)
 
 
-@composite(*_RECURRENT, tensors=("sequences",))
 def _recurrent(layer, sequences):
     if _is_known(layer) and len(sequences.shape) == 3:
         return functools.partial(_run, layer)
     return None
 
 
+register_rule(
+    *_RECURRENT,
+    rule=LayerRule(composite=Composite(_recurrent, tensors=("sequences",))),
+)
+
+
 def _is_known(layer):
     # The states of a stateful layer come from the batch before.
     return (
-        stock_type(layer) in _RECURRENT
+        stock_type(type(layer)) in _RECURRENT
         and not layer.stateful
         and all(
-            stock_type(cell) in _STEPS
+            stock_type(type(cell)) in _STEPS
             and is_known_activation(cell.activation)
             and is_known_activation(getattr(cell, "recurrent_activation", None))
             for cell in _cells(layer)
@@ -108,19 +118,24 @@ def _run_cell(cell, masks, steps):
     kernel = masks[id(cell), "recurrent_kernel"]
     # In a stack each cell only reads the one before: one after another will do.
     inputs = ops.matmul(ops.stack(steps, axis=1), masks[id(cell), "kernel"])
-    step, states, outputs = _STEPS[stock_type(cell)], None, []
+    step, states, outputs = _STEPS[stock_type(type(cell))], None, []
     for x in ops.unstack(inputs, axis=1):
         states = step(cell, x, states, kernel)
         outputs.append(states[0])
     return outputs, states
 
 
-@composite(layers.Bidirectional, tensors=("sequences",))
 def _bidirectional(layer, sequences):
     pair = layer.forward_layer, layer.backward_layer
     if all(map(_is_known, pair)) and len(sequences.shape) == 3:
         return functools.partial(_run_both, layer)
     return None
+
+
+register_rule(
+    layers.Bidirectional,
+    rule=LayerRule(composite=Composite(_bidirectional, tensors=("sequences",))),
+)
 
 
 def _run_both(layer, masks, sequences):

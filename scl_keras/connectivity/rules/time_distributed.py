@@ -1,17 +1,17 @@
-"""Stand-in of a layer or model that is applied to each time step alike."""
+"""The rule of a layer or model that is applied to each time step alike."""
 
 import functools
 
 import keras
 from keras import layers, ops
 
-from scl_keras.connectivity.composites import binarized, composite
+from scl_keras.connectivity.composites import binarized
+from scl_keras.connectivity.layer_rules import Composite, LayerRule, register_rule
 from scl_keras.connectivity.steps import steps_of
 from scl_keras.graph.tracing import Call, Trace, trace
 from scl_keras.graph.walking import is_graph
 
 
-@composite(layers.TimeDistributed, tensors=("inputs",))
 def _time_distributed(layer, inputs):
     # The steps of all samples as if they were samples.
     batch, length, *shape = inputs.shape
@@ -23,6 +23,12 @@ def _time_distributed(layer, inputs):
     if any(step.unknown for step in steps) or len(graph.outputs) != 1:
         return None
     return functools.partial(_run, graph, steps)
+
+
+register_rule(
+    layers.TimeDistributed,
+    rule=LayerRule(composite=Composite(_time_distributed, tensors=("inputs",))),
+)
 
 
 def _trace(layer, x):

@@ -1,4 +1,4 @@
-"""Stand-ins of attention between projections.
+"""Rules of attention between projections.
 
 Each output of a head depends on that entry of the values at all positions that are
 attended to, and, since the weights of these are compared by a softmax, on all entries
@@ -10,13 +10,13 @@ import functools
 import numpy as np
 from keras import layers, ops
 
-from scl_keras.connectivity.composites import binarized, composite
+from scl_keras.connectivity.composites import binarized
+from scl_keras.connectivity.layer_rules import Composite, LayerRule, register_rule
 from scl_keras.graph.walking import sublayers
 
 _CALL = {"tensors": ("query", "value", "key"), "options": ("use_causal_mask",)}
 
 
-@composite(layers.MultiHeadAttention, **_CALL)
 def _multi_head(layer, query, value, key=None, use_causal_mask=False):
     ranks = {len(x.shape) for x in (query, value, key) if x is not None}
     if len(ranks) > 1 or not (ranks == {3} or _sees_all(layer, use_causal_mask)):
@@ -25,9 +25,20 @@ def _multi_head(layer, query, value, key=None, use_causal_mask=False):
     return functools.partial(_run, layer, axes, use_causal_mask, 1)
 
 
-@composite(layers.GroupQueryAttention, **_CALL)
+register_rule(
+    layers.MultiHeadAttention,
+    rule=LayerRule(composite=Composite(_multi_head, **_CALL)),
+)
+
+
 def _grouped(layer, query, value, key=None, use_causal_mask=False):
     return functools.partial(_run, layer, (1,), use_causal_mask, layer.num_repeats)
+
+
+register_rule(
+    layers.GroupQueryAttention,
+    rule=LayerRule(composite=Composite(_grouped, **_CALL)),
+)
 
 
 def _sees_all(layer, use_causal_mask):

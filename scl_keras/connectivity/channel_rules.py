@@ -1,0 +1,84 @@
+"""What layers do to channels: functions that `LayerRule.channels` may be.
+
+Each takes the `ChannelClasses`, the `Call` and the list of the `Channels` of its
+inputs, and returns those of its outputs, or None where it isn't known whether some
+could go: then all stay.
+"""
+
+import keras
+import numpy as np
+
+from scl_keras.connectivity.activations import is_elementwise
+from scl_keras.connectivity.channels import ChannelClasses, Channels, channel_axis
+from scl_keras.connectivity.layer_rules import LayerRule
+from scl_keras.connectivity.reach import elementwise
+
+
+def unknown_channels(classes: ChannelClasses, call, xs: list) -> None:
+    """Nothing is known, so that all stay."""
+    return None
+
+
+def new_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+    """New channels, of a layer with a kernel over all of its inputs."""
+    layer, out = call.operation, call.outputs[0]
+    axis = channel_axis(layer, len(out.shape))
+    if xs[0].axis != axis:
+        return None
+    units = classes.fresh(out.shape[axis])
+    if not is_elementwise(getattr(layer, "activation", None)):
+        classes.pin(units)
+    return [Channels(axis, units)]
+
+
+def multiplied_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+    """A depthwise kernel makes `depth_multiplier` channels of each."""
+    layer, (x,) = call.operation, xs
+    if x.axis != channel_axis(layer, len(call.outputs[0].shape)):
+        return None
+    if not is_elementwise(layer.activation):
+        return None
+    return [Channels(x.axis, np.repeat(x.ids, layer.depth_multiplier))]
+
+
+def same_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+    """The same channels, whatever their axis."""
+    activation = getattr(call.operation, "activation", None)
+    return xs if is_elementwise(activation) else None
+
+
+ELEMENTWISE = LayerRule(reach=elementwise, channels=same_channels)
+"""The rule of layers without weights whose outputs depend on the entry at their place.
+
+Wherever that is, so that any channels of theirs can go.
+"""
+
+
+def same_channels_along_axis(classes: ChannelClasses, call, xs: list) -> list | None:
+    """The same channels, in a layer that does something along the other axes."""
+    (x,), out = xs, call.outputs[0]
+    return xs if x.axis == channel_axis(call.operation, len(out.shape)) else None
+
+
+def united_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+    """One class for each channel of a sum, a product, ..."""
+    sizes = {(x.axis, len(x.ids)) for x in xs}
+    ranks = {len(x.shape) for x in call.inputs}
+    if len(sizes) > 1 or len(ranks) > 1:
+        return None
+    for x in xs[1:]:
+        classes.unite(xs[0].ids, x.ids)
+    return [xs[0]]
+
+
+def moved_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+    """Layers that move entries: they do the same to the channels' ids."""
+    (x,), (source,) = xs, call.inputs
+    shape = [-1 if axis == x.axis else 1 for axis in range(len(source.shape))]
+    ids = np.broadcast_to(x.ids.reshape(shape), source.shape)
+    ids = keras.ops.convert_to_numpy(call.operation.call(ids.astype("int32")))
+    for axis in reversed(range(1, ids.ndim)):
+        moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
+        if (moved == moved[:, :1]).all():
+            return [Channels(axis, moved[:, 0])]
+    return None

@@ -1,0 +1,29 @@
+"""The rule of `Embedding`."""
+
+from keras import layers, ops
+
+from scl_keras.connectivity.channels import Channels
+from scl_keras.connectivity.layer_rules import LayerRule, register_rule
+
+
+def _embedding(layer, x, embeddings):
+    # A position holds any of the tokens: each is an input of its own.
+    return ops.expand_dims(x, -1) * ops.sum(embeddings, axis=0)
+
+
+def _channels(classes, call, xs):
+    classes.pin(xs[0].ids)
+    axis = len(call.outputs[0].shape) - 1
+    return [Channels(axis, classes.fresh(call.operation.output_dim))]
+
+
+def _shrink(layer, weights, kept):
+    return {"output_dim": kept.units}, [weights[0][:, kept.outputs]]
+
+
+register_rule(
+    layers.Embedding,
+    rule=LayerRule(
+        reach=_embedding, kernels=("embeddings",), channels=_channels, shrink=_shrink
+    ),
+)

@@ -1,0 +1,60 @@
+"""Rules of layers that move, repeat or leave out entries."""
+
+import math
+
+from keras import layers, ops
+
+from scl_keras.connectivity.channel_rules import (
+    moved_channels,
+    same_channels_along_axis,
+)
+from scl_keras.connectivity.layer_rules import LayerRule, register_rule
+from scl_keras.connectivity.layer_types import layers_named, layers_of_ranks
+from scl_keras.connectivity.reach import as_called
+
+register_rule(
+    *layers_named("Flatten", "Permute", "RepeatVector"),
+    rule=LayerRule(reach=as_called, channels=moved_channels),
+)
+
+
+def _shrink_reshape(layer, weights, kept):
+    return {"target_shape": kept.output_shape}, []
+
+
+register_rule(
+    layers.Reshape,
+    rule=LayerRule(reach=as_called, channels=moved_channels, shrink=_shrink_reshape),
+)
+
+register_rule(
+    *layers_of_ranks("Cropping{}D"),
+    *layers_of_ranks("ZeroPadding{}D"),
+    *layers_of_ranks("UpSampling{}D", (1, 3)),
+    rule=LayerRule(reach=as_called, channels=same_channels_along_axis),
+)
+
+
+def _interpolated(layer, x):
+    return ops.cast(layer.call(x), x.dtype)
+
+
+def _up_sampling(layer, x):
+    # Interpolation has fractions for weights; bilinear ones are 1 / (4 h w) at least.
+    fraction = 4 * math.prod(layer.size) if layer.interpolation == "bilinear" else 1
+    return layer.call(x) * float(fraction)
+
+
+def _has_positive_weights(layer):
+    return layer.interpolation in ("nearest", "bilinear")
+
+
+register_rule(
+    layers.UpSampling2D,
+    rule=LayerRule(
+        reach=_up_sampling,
+        is_known=_has_positive_weights,
+        channels=same_channels_along_axis,
+        flow=_interpolated,
+    ),
+)
