@@ -16,7 +16,7 @@ from comparison.training import train
 
 import scl_keras
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "compare_methods.py"
+SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "compare_methods.py"
 TASK = TASKS["lenet_300_100"]
 
 
@@ -305,7 +305,7 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
             assert result["effective_compression"] == pytest.approx(asked, rel=0.01)
         elif name != "tfmot":  # which rounds in each layer
             assert result["direct_compression"] == pytest.approx(asked, rel=0.01)
-        words = ["python", "examples/compare_methods.py", *options]
+        words = ["python", "examples/benchmarks/compare_methods.py", *options]
         assert result["command"] == " ".join(words)
         assert {"keras", "tensorflow", "scl_keras"} <= set(result["versions"])
     assert (tmp_path / "o" / "frontier.png").stat().st_size > 10_000

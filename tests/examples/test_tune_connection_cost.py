@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parents[2] / "examples" / "tune_connection_cost.py"
+EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+SCRIPT = EXAMPLES / "benchmarks" / "tune_connection_cost.py"
 COSTS = [0.0, 0.3, 1.0]
 
 

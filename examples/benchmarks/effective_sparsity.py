@@ -1,7 +1,9 @@
 r"""Compares direct with effective compression of pruning methods, and what they cost.
 
-    python examples/effective_sparsity.py --network=lenet_300_100 --network=vgg_16
-    python examples/effective_sparsity.py --accuracy --dataset=mnist --epochs=10
+    python examples/benchmarks/effective_sparsity.py --network=lenet_300_100 \
+        --network=vgg_16
+    python examples/benchmarks/effective_sparsity.py --accuracy --dataset=mnist \
+        --epochs=10
 
 Prunes new networks by each method to each of --compressions and counts which of the
 kept connections are effective, that is, lie on a path from input to output (Vysogorets
@@ -15,6 +17,10 @@ goes on; then all are drawn and printed.
 
 import functools
 import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import experiment
 import keras

@@ -1,9 +1,11 @@
 r"""Compares methods of sparse training: same data, network, epochs, initial weights.
 
-    python examples/compare_methods.py --network=lenet_300_100
-    python examples/compare_methods.py --network=resnet --epochs=3 --samples=10000
-    python examples/compare_methods.py --network=lenet_300_100 --costs --notrain
-    python examples/compare_methods.py --notrain --out=examples/study
+    python examples/benchmarks/compare_methods.py --network=lenet_300_100
+    python examples/benchmarks/compare_methods.py --network=resnet --epochs=3 \
+        --samples=10000
+    python examples/benchmarks/compare_methods.py --costs --notrain
+    python examples/benchmarks/compare_methods.py --notrain \
+        --out=examples/benchmarks/study
 
 Every run of a network has the same epochs in all, starts from the same initial weights
 (those of its seed), and trains weights with Adam whose rate decays by a cosine over
@@ -40,14 +42,16 @@ shared in --out/pretrained. Then it writes, of all results in --out:
     frontier.png      accuracy by effective compression, and by multiply-accumulates
     costs/*.json      with --costs: time and memory of a training step (run it quietly)
 
-In examples/study are the runs that the README's table is made of, by the last of the
-lines above with --readme=README.md.
+In examples/benchmarks/study are the runs that the README's table is made of, by the
+last of the lines above with --readme=README.md.
 """
 
 import dataclasses
 import os
+import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import records

@@ -1,7 +1,7 @@
 r"""Measures exported files: trained masks, size and speed against the dense file.
 
-    python examples/benchmark_export.py --data_dir=... --case=lenet_300_100
-    python examples/benchmark_export.py --dtype=int8
+    python examples/benchmarks/export.py --data_dir=... --case=lenet_300_100
+    python examples/benchmarks/export.py --dtype=int8
 
 Trains each of --case dense, then with masks, and exports it. Speed is that of the stock
 LiteRT runtime with one thread and one sample: the median time of the plain converter's
@@ -19,6 +19,10 @@ writes to --out:
 import dataclasses
 import functools
 import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import experiment
 import keras

@@ -1,6 +1,6 @@
 r"""Which connection cost buys how much sparsity: a frontier, by KerasTuner.
 
-    python examples/tune_connection_cost.py --dataset=mnist
+    python examples/benchmarks/tune_connection_cost.py --dataset=mnist
 
 By itself it tries one cost after the other. On several machines, or in several
 processes, KerasTuner shares them out: start the same command everywhere, with the
@@ -8,9 +8,12 @@ address of the first in the environment, a name for each, and a folder --out tha
 them see.
 
     export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000
-    KERASTUNER_TUNER_ID=chief  python examples/tune_connection_cost.py --out=/shared/t
-    KERASTUNER_TUNER_ID=tuner0 python examples/tune_connection_cost.py --out=/shared/t
-    KERASTUNER_TUNER_ID=tuner1 python examples/tune_connection_cost.py --out=/shared/t
+    KERASTUNER_TUNER_ID=chief  python examples/benchmarks/tune_connection_cost.py \
+        --out=/shared/t
+    KERASTUNER_TUNER_ID=tuner0 python examples/benchmarks/tune_connection_cost.py \
+        --out=/shared/t
+    KERASTUNER_TUNER_ID=tuner1 python examples/benchmarks/tune_connection_cost.py \
+        --out=/shared/t
 
 The chief only hands out the costs; it comes back when all are done, prints a Markdown
 table, and writes it to --out as frontier.json.
@@ -18,6 +21,9 @@ table, and writes it to --out as frontier.json.
 
 import os
 import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import keras
 import keras_tuner
