@@ -1,33 +1,22 @@
-r"""Which connection cost buys how much sparsity: a frontier, by KerasTuner.
+r"""Which connection cost buys how much sparsity: a frontier.
 
     python examples/benchmarks/tune_connection_cost.py --dataset=mnist
 
-By itself it tries one cost after the other. On several machines, or in several
-processes, KerasTuner shares them out: start the same command everywhere, with the
-address of the first in the environment, a name for each, and a folder --out that all of
-them see.
-
-    export KERASTUNER_ORACLE_IP=10.0.0.1 KERASTUNER_ORACLE_PORT=8000
-    KERASTUNER_TUNER_ID=chief  python examples/benchmarks/tune_connection_cost.py \
-        --out=/shared/t
-    KERASTUNER_TUNER_ID=tuner0 python examples/benchmarks/tune_connection_cost.py \
-        --out=/shared/t
-    KERASTUNER_TUNER_ID=tuner1 python examples/benchmarks/tune_connection_cost.py \
-        --out=/shared/t
-
-The chief only hands out the costs; it comes back when all are done, prints a Markdown
-table, and writes it to --out as frontier.json.
+Trains a network with each of --costs. On several machines, or in several processes, the
+costs are shared out: start the same command everywhere, with a folder --out that all of
+them see. What was interrupted goes on where it stopped. Each result is kept as JSON in
+--out/runs; when all are there, they are printed as a Markdown table, and written to
+--out as frontier.json.
 """
 
-import os
 import pathlib
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import keras
-import keras_tuner
 from absl import app, flags
+from grid import Grid, Run
 from records import write_json
 
 import scl_keras
@@ -50,71 +39,54 @@ flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything work
 flags.DEFINE_string("out", "runs/tune_connection_cost", "Folder to write to.")
 
 
-class Frontier(keras_tuner.HyperModel):
-    """A network whose connection cost is to be chosen."""
-
-    def __init__(self, data):
-        super().__init__()
-        self.data = data
-
-    def build(self, hp):
-        """The model with the cost at hand."""
-        keras.utils.set_random_seed(FLAGS.seed)
-        shape, classes = self.data.input_shape, self.data.num_classes
-        model = build_architecture(FLAGS.architecture, shape, classes)
-        model = scl_keras.sparsify(model)
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        cost = hp.Choice("connection_cost", costs())
-        model.compile("adam", loss, metrics=["accuracy"], connection_cost=cost)
-        return model
-
-    def fit(self, hp, model, *args, **kwargs):
-        """Trains; what counts is the last epoch, not the most accurate."""
-        history = model.fit(*args, **kwargs).history
-        return {name: float(values[-1]) for name, values in history.items()}
+def run_of(cost):
+    """The training with a connection cost, with all that its result depends on."""
+    names = ("dataset", "architecture", "epochs", "batch_size", "samples", "seed")
+    setting = {name: FLAGS[name].value for name in names}
+    if FLAGS.smoke:
+        setting |= {"samples": 512, "epochs": 3}
+    return Run(f"cost_{cost:g}", {"connection_cost": cost, **setting})
 
 
-def costs():
-    """The costs to try, in order; two of them in a smoke run."""
-    return sorted(map(float, FLAGS.costs))[: 2 if FLAGS.smoke else None]
-
-
-def main(argv):
-    """Searches; the chief, or the only process, reports."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    data = load_dataset(FLAGS.dataset)
-    tuner = keras_tuner.GridSearch(
-        Frontier(data),
-        objective=keras_tuner.Objective("val_accuracy", "max"),
-        directory=FLAGS.out,
-        project_name="trials",
-        seed=FLAGS.seed,
+def train(run, data):
+    """The figures of a run after its last epoch: a dict."""
+    setting = run.setting()
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(setting["seed"])
+    model = build_architecture(
+        setting["architecture"], data.input_shape, data.num_classes
     )
-    samples, epochs = (512, 3) if FLAGS.smoke else (FLAGS.samples, FLAGS.epochs)
-    tuner.search(
-        data.x_train[:samples],
-        data.y_train[:samples],
+    model = scl_keras.sparsify(model)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    cost, epochs = setting["connection_cost"], setting["epochs"]
+    model.compile("adam", loss, metrics=["accuracy"], connection_cost=cost)
+    history = model.fit(
+        data.x_train[: setting["samples"]],
+        data.y_train[: setting["samples"]],
         validation_data=(data.x_test, data.y_test),
-        batch_size=FLAGS.batch_size,
+        batch_size=setting["batch_size"],
         epochs=epochs,
         callbacks=[scl_keras.FreezeMasks(epochs * 2 // 3)],
         verbose=0,
     )
-    if os.environ.get("KERASTUNER_TUNER_ID", "chief") == "chief":
-        report(tuner)
+    return {name: float(values[-1]) for name, values in history.history.items()}
 
 
-def report(tuner):
-    """Prints the table, writes the file."""
+def main(argv):
+    """Trains with the costs that are missing, then reports all."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
+    # Two of them in a smoke run.
+    costs = sorted(map(float, FLAGS.costs))[: 2 if FLAGS.smoke else None]
+    data, folder = load_dataset(FLAGS.dataset), pathlib.Path(FLAGS.out)
+    runs = [run_of(cost) for cost in costs]
+    results = Grid(folder / "runs").complete(runs, lambda run: train(run, data))
     names = ("compression", "accuracy", "val_accuracy")
     rows = [
-        {"connection_cost": trial.hyperparameters.get("connection_cost")}
-        | {name: trial.metrics.get_best_value(name) for name in names}
-        for trial in tuner.oracle.get_best_trials(len(costs()))
+        {"connection_cost": cost} | {name: result[name] for name in names}
+        for cost, result in zip(costs, results, strict=True)
     ]
-    rows.sort(key=lambda row: row["connection_cost"])
-    write_json(pathlib.Path(FLAGS.out) / "frontier.json", rows)
+    write_json(folder / "frontier.json", rows)
     print("| connection cost | compression | accuracy |\n|---|---|---|")
     for row in rows:
         print(
