@@ -50,7 +50,7 @@ def main(run):
         tf.get_logger().setLevel("ERROR")
         try:
             run()
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             sys.exit(f"{type(error).__name__}: {error}")
 
     app.run(guarded)

@@ -35,8 +35,10 @@ def command_line():
             options.append(argument)
         elif not is_set:
             next(arguments, None)
-    binary = f"examples/{pathlib.Path(sys.argv[0]).name}"
-    return shlex.join(["python", binary, *options])
+    binary, root = (pathlib.Path(p).resolve() for p in (sys.argv[0], __file__))
+    root = root.parents[1]
+    name = binary.relative_to(root) if binary.is_relative_to(root) else binary.name
+    return shlex.join(["python", str(name), *options])
 
 
 def write_text(path, text):

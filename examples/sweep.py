@@ -7,9 +7,14 @@ r"""Repeats a training binary over seeds and settings, and compares the results.
 
 Every combination of the values after --vary (which may be given several times) is run
 once a seed, in a process of its own; what comes after `--` goes to each run as it is.
-A sweep that was interrupted goes on where it stopped: runs with a results.json in their
-folder are not repeated. Prints a Markdown table, and writes it to --out as sweep.md;
-sweep.png shows densities and accuracies over the epochs, with the range of the seeds.
+A sweep that was interrupted goes on where it stopped, and several processes may share
+one: start the same command again, or on another machine with the same folder --out.
+Prints a Markdown table. Written to --out are
+
+    <run>.json   the results of a run; what has one isn't repeated
+    <run>/       all that the binary writes, and what it printed, as log.txt
+    sweep.md     the table
+    sweep.png    densities and accuracies over the epochs, with the range of the seeds
 """
 
 import itertools
@@ -21,8 +26,9 @@ import sys
 
 import numpy as np
 from absl import app, flags
+from grid import Grid, Run
 from matplotlib.figure import Figure
-from tqdm import tqdm
+from records import write_text
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run each.")
@@ -41,15 +47,15 @@ def main(argv):
     if FLAGS.smoke:  # two runs, each of them a smoke run
         fixed, seeds = [*fixed, "--smoke", "--noexport"], seeds[:2]
     names, choices = _parse(FLAGS.vary)
-    settings = list(itertools.product(*choices))
-    runs = list(itertools.product(settings, seeds))
-    results = {setting: [] for setting in settings}
-    for setting, seed in tqdm(runs, unit="run"):
-        arguments = [f"--{n}={v}" for n, v in zip(names, setting, strict=True)]
-        arguments += [*fixed, f"--seed={seed}"]
-        results[setting].append(_run(folder, arguments))
+    runs = {
+        values: [_run(names, values, fixed, seed) for seed in seeds]
+        for values in itertools.product(*choices)
+    }
+    grid = Grid(folder)
+    grid.complete([r for some in runs.values() for r in some], lambda r: _make(r, grid))
+    results = {values: [grid.find(run) for run in runs[values]] for values in runs}
     table = "\n".join(_table(names, results))
-    (folder / "sweep.md").write_text(table + "\n")
+    write_text(folder / "sweep.md", table + "\n")
     _draw(names, results).savefig(folder / "sweep.png", dpi=100)
     print(table)
 
@@ -64,22 +70,28 @@ def _parse(vary):
     return [p[0] for p in pairs], [p[2].split(",") for p in pairs]
 
 
-def _run(folder, arguments):
-    """The results of one run, which is made if its folder has none yet."""
-    name = "_".join(a.lstrip("-").replace("/", "-") for a in arguments)
-    out = folder / name
-    path = out / "results.json"
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        binary = pathlib.Path(__file__).with_name(f"{FLAGS.binary}.py")
-        command = [sys.executable, str(binary), *arguments, f"--out={out}"]
-        with (out / "log.txt").open("w") as log:
-            code = subprocess.run(command, stdout=log, stderr=log).returncode
-        if code:
-            lines = (out / "log.txt").read_text().splitlines()
-            tail = "\n".join(lines[-5:])
-            sys.exit(f"{' '.join(command)}\nfailed with exit code {code}:\n{tail}")
-    return json.loads(path.read_text())
+def _run(names, values, fixed, seed):
+    """One run, called after what varies."""
+    varied = [f"{n}={v}" for n, v in zip(names, values, strict=True)]
+    arguments = [*(f"--{v}" for v in varied), *fixed, f"--seed={seed}"]
+    setting = {"binary": FLAGS.binary, "arguments": arguments}
+    return Run("_".join([*varied, f"seed={seed}"]), setting)
+
+
+def _make(run, grid):
+    """The results of one run, from a process of its own."""
+    out = grid.folder / run.name
+    out.mkdir(parents=True, exist_ok=True)
+    setting = run.setting()
+    binary = pathlib.Path(__file__).with_name(f"{setting['binary']}.py")
+    command = [sys.executable, str(binary), *setting["arguments"], f"--out={out}"]
+    with (out / "log.txt").open("w") as log:
+        code = subprocess.run(command, stdout=log, stderr=log).returncode
+    if code:
+        lines = (out / "log.txt").read_text().splitlines()
+        tail = "\n".join(lines[-5:])
+        sys.exit(f"{' '.join(command)}\nfailed with exit code {code}:\n{tail}")
+    return json.loads((out / "results.json").read_text())
 
 
 def _table(names, results):

@@ -1,10 +1,11 @@
 """Small image-classification data sets as NumPy arrays.
 
-`digits` ships with scikit-learn and is always there. The others come from TensorFlow
-Datasets (TFDS): what is already prepared on this machine is used at once, and nothing
-is downloaded unless asked for.
+`digits` ships with scikit-learn. The others come from TensorFlow Datasets (TFDS): what
+is already prepared on this machine is used at once, and nothing is downloaded unless
+asked for. Both libraries come with the extra `scl_keras[examples]`.
 """
 
+import contextlib
 import os
 import threading
 import urllib.error
@@ -106,15 +107,29 @@ def load_dataset(name, *, data_dir=None, download=False):
         FileNotFoundError: If the data set is not on this machine and was not, or
             cannot be, downloaded.
         ConnectionError: If a download was asked for and its host does not answer.
+        ImportError: If the library that it comes from is not installed.
     """
     if name not in DATASETS:
         raise ValueError(f"`name` must be one of {DATASETS}. Received: name={name!r}")
     return _load_digits() if name == "digits" else _load_tfds(name, data_dir, download)
 
 
+@contextlib.contextmanager
+def _extra(name):
+    """Says what to install where a library is missing."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(
+            f"The data set {name!r} comes from a library that is not installed "
+            f'({error}): pip install "scl_keras[examples]"'
+        ) from error
+
+
 def _load_digits():
     """Splits scikit-learn's digits without a random number, so always the same way."""
-    from sklearn.datasets import load_digits
+    with _extra("digits"):
+        from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = (bunch.images / 16).astype("float32")[..., np.newaxis]
@@ -131,8 +146,8 @@ def _load_digits():
 
 def _load_tfds(name, data_dir, download):
     """Loads a TFDS data set, looking on this machine first."""
-    # Imported here: it is heavy, and `digits` does without.
-    import tensorflow_datasets as tfds
+    with _extra(name):
+        import tensorflow_datasets as tfds
 
     # TFDS reads the variable once, when imported; a later change should count too.
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None

@@ -9,8 +9,8 @@ An entry `NAME` of the zoo is five files in one folder:
     NAME.md         the card to read
 
 They are in `saved_models/` of a clone, and a wheel brings them along. Nothing is
-downloaded. Entries of one's own are made by `examples/make_card.py`, and found where
-`folder` or the environment variable `SCL_KERAS_ZOO` says.
+downloaded. Entries of one's own are made by `examples/zoo/make_card.py`, and found
+where `folder` or the environment variable `SCL_KERAS_ZOO` says.
 """
 
 import importlib.metadata

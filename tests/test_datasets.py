@@ -3,6 +3,7 @@ import http.server
 import os
 import pathlib
 import socket
+import sys
 import threading
 import time
 
@@ -194,6 +195,17 @@ def test_a_name_server_that_never_answers_is_given_up_on(monkeypatch):
     finally:
         answer.set()
     assert problem == "no answer within 0.2 seconds"
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("digits", "sklearn.datasets"), ("mnist", "tensorflow_datasets")],
+)
+def test_a_missing_library_says_what_to_install(name, library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    words = rf'{name}.*{library}.*pip install "scl_keras\[examples\]"'
+    with pytest.raises(ImportError, match=words):
+        load_dataset(name)
 
 
 def test_unknown_name():

@@ -15,7 +15,8 @@ def from_tf_keras(model):
     Connections with a weight of zero are cut, and the masks fixed: a model pruned by
     TFMOT and stripped by `tfmot.sparsity.keras.strip_pruning` can be trained on,
     summarized and exported as any `SCLModel`. That its outputs are the same is checked
-    on random inputs. `tf_keras` itself is not imported.
+    on random inputs. `tf_keras` itself is not imported; `scl_keras[tfmot]` installs it,
+    with TFMOT.
 
     Args:
         model: A built functional or Sequential `tf_keras` model of stock layers.

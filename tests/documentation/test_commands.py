@@ -14,8 +14,10 @@ TEXTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "saved_models" / "README.md",
     *sorted(EXAMPLES.glob("*.md")),
     *sorted(EXAMPLES.glob("*.py")),
+    *sorted(EXAMPLES.glob("*/*.py")),
 ]
 
 
@@ -38,7 +40,7 @@ COMMANDS = {
 @pytest.fixture
 def parse(monkeypatch):
     """A function that parses arguments as a binary does; flags are forgotten after."""
-    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "path", list(sys.path))  # binaries add to it
     loaded = set(sys.modules)
     before = set(flags.FLAGS)
 
@@ -46,10 +48,8 @@ def parse(monkeypatch):
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)
         for name in set(sys.modules) - loaded:
-            if (
-                pathlib.Path(getattr(sys.modules[name], "__file__", None) or "").parent
-                == EXAMPLES
-            ):
+            file = pathlib.Path(getattr(sys.modules[name], "__file__", None) or "")
+            if EXAMPLES in file.parents:
                 del sys.modules[name]
 
     def parse(name, arguments):

@@ -13,20 +13,21 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 ROWS = {
     name: command
     for name, command in re.findall(
-        r"^\| \[(\w+)\.py\]\(\1\.py\) \|.*?\| `([^`]*python examples/[^`]+)` \|",
+        r"^\| \[([\w/]+)\.py\]\(\1\.py\) \|.*?\| `([^`]*python examples/[^`]+)` \|",
         (EXAMPLES / "README.md").read_text(),
         re.MULTILINE,
     )
 }
 # What another one makes for it.
-NEEDS = {"export_tflite": ["train_scl"], "make_card": ["train_scl"]}
+NEEDS = {"export_tflite": ["train_scl"], "zoo/make_card": ["train_scl"]}
 
 
 def binaries():
     """The names of those that are started, not imported."""
-    paths = sorted(EXAMPLES.glob("*.py"))
+    paths = [*EXAMPLES.glob("*.py"), *EXAMPLES.glob("*/*.py")]
     starts = ('__name__ == "__main__"', "# %%")
-    return [p.stem for p in paths if any(s in p.read_text() for s in starts)]
+    found = [p for p in paths if any(s in p.read_text() for s in starts)]
+    return sorted(str(p.relative_to(EXAMPLES).with_suffix("")) for p in found)
 
 
 def start(name, folder):

@@ -9,7 +9,7 @@ from comparison.store import Store
 from comparison.tasks import Run, Task
 
 ROOT = Path(__file__).parents[2]
-STORE = Store(ROOT / "examples" / "study")
+STORE = Store(ROOT / "examples" / "benchmarks" / "study")
 RESULTS = STORE.all()
 GROUPS = tables.groups(RESULTS)
 PART = ("resnet", 20)  # more steps, for the methods that there was time for

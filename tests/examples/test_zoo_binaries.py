@@ -19,7 +19,7 @@ def run(name, *arguments, cwd):
 def test_a_run_becomes_an_entry_that_is_verified_and_damage_is_found(tmp_path):
     trained = run("train_scl", "--smoke", "--seed=3", "--out", "r", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr
-    made = run("make_card", "--run=r", "--name=mine", "--out=z", cwd=tmp_path)
+    made = run("zoo/make_card", "--run=r", "--name=mine", "--out=z", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     card = json.loads((tmp_path / "z" / "mine.json").read_text())
     results = json.loads((tmp_path / "r" / "results.json").read_text())
@@ -31,12 +31,12 @@ def test_a_run_becomes_an_entry_that_is_verified_and_damage_is_found(tmp_path):
     assert "| seed | 3 |" in made.stdout
     small = (tmp_path / "z" / "mine.keras").stat().st_size
     assert small < (tmp_path / "r" / "stripped.keras").stat().st_size / 3
-    right = run("verify_models", "--folder=z", "--seconds=0.1", cwd=tmp_path)
+    right = run("zoo/verify_models", "--folder=z", "--seconds=0.1", cwd=tmp_path)
     assert right.returncode == 0, right.stderr
     assert "21 of 21 figures right" in right.stdout and "x as fast" in right.stdout
     with (tmp_path / "z" / "mine.tflite").open("ab") as file:
         file.write(b"0")
-    damaged = run("verify_models", "--folder=z", "--seconds=0", cwd=tmp_path)
+    damaged = run("zoo/verify_models", "--folder=z", "--seconds=0", cwd=tmp_path)
     assert damaged.returncode == 1
     assert "wrong: .tflite sha256" in damaged.stdout
     assert "1 of 1 entries are wrong" in damaged.stderr
@@ -47,10 +47,10 @@ def test_mistakes_end_in_one_line(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "results.json").write_text("{}")
     for name, argument, words in [
-        ("make_card", "--run=r", "train again"),
-        ("make_card", "--run=nowhere", "nowhere"),
-        ("verify_models", "--folder=nowhere", "nowhere"),
-        ("verify_models", "--folder=r", "no model"),
+        ("zoo/make_card", "--run=r", "train again"),
+        ("zoo/make_card", "--run=nowhere", "nowhere"),
+        ("zoo/verify_models", "--folder=nowhere", "nowhere"),
+        ("zoo/verify_models", "--folder=r", "no model"),
     ]:
         extra = ["--name=x"] if argument == "--folder=r" else []
         done = run(name, argument, *extra, cwd=tmp_path)

@@ -195,8 +195,9 @@ def write_index(folder):
     lines = [
         "# Trained sparse networks",
         "",
-        '`scl_keras.zoo.load("NAME")` loads one; `python examples/verify_models.py` '
-        "checks every figure here against the files and the data. Dense is the network "
+        '`scl_keras.zoo.load("NAME")` loads one; '
+        "`python examples/zoo/verify_models.py` checks every figure here against the "
+        "files and the data. Dense is the network "
         "that masks were learned from, after `--dense_epochs` of the card's command. "
         "The sparse one has trained for `--epochs` on top of these, and may be ahead "
         "for that reason alone.",

@@ -1,7 +1,7 @@
 r"""Checks every card of the zoo against its files and the data.
 
-    python examples/verify_models.py
-    python examples/verify_models.py --name=digits_lenet_300_100 --seconds=0
+    python examples/zoo/verify_models.py
+    python examples/zoo/verify_models.py --name=digits_lenet_300_100 --seconds=0
 
 For each entry: SHA-256 and bytes of all files, masks against nonzero weights, direct
 and effective connections, and the accuracies of the .keras and the .tflite file on all
@@ -13,8 +13,10 @@ exit code 1 if one is wrong.
 """
 
 import os
+import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import zoo_entry

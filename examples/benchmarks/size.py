@@ -1,7 +1,7 @@
 r"""Memory and time of a training step of a large network: dense Keras and SCL.
 
-    KERAS_BACKEND=jax python examples/benchmark_size.py
-    python examples/benchmark_size.py --variant=switcher --connections=1.024e8 \
+    KERAS_BACKEND=jax python examples/benchmarks/size.py
+    python examples/benchmarks/size.py --variant=switcher --connections=1.024e8 \
         --layers=1
 
 A stack of Dense layers with --connections connections and SGD with momentum for its
@@ -19,10 +19,13 @@ without a state).
 import gc
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import keras
 import numpy as np

@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
-import hashlib
 import inspect
-import json
 import math
+
+from grid import digest
 
 from scl_keras.architectures import ARCHITECTURES, build_architecture
 from scl_keras.datasets import load_dataset
@@ -122,9 +122,3 @@ class Run:
         """Of its file: readable, and another one for every other setting."""
         plain = f"{self.method}_{self.compression:g}x_seed{self.seed}"
         return f"{self.task.network}/{plain}_{digest(self.setting())}"
-
-
-def digest(data):
-    """A short hash of JSON-able data."""
-    text = json.dumps(data, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,6 +1,6 @@
 r"""Times one training step: dense Keras, SCL, and TFMOT's magnitude pruning.
 
-    python examples/benchmark_training.py
+    python examples/benchmarks/training.py
 
 All variants of a network are made in one process and take turns, a few steps each, in
 an order that changes; the figures are medians over the turns, and ratios of medians to
@@ -8,6 +8,11 @@ dense Keras. "scl + target" has `TargetSparsity` at work, "scl frozen" its masks
 Dense is `keras.Model` with the same layers, batch and Adam. Prints a Markdown table,
 and writes the figures to --out as JSON.
 """
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import keras
 import numpy as np

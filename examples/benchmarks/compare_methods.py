@@ -1,9 +1,11 @@
 r"""Compares methods of sparse training: same data, network, epochs, initial weights.
 
-    python examples/compare_methods.py --network=lenet_300_100
-    python examples/compare_methods.py --network=resnet --epochs=3 --samples=10000
-    python examples/compare_methods.py --network=lenet_300_100 --costs --notrain
-    python examples/compare_methods.py --notrain --out=examples/study
+    python examples/benchmarks/compare_methods.py --network=lenet_300_100
+    python examples/benchmarks/compare_methods.py --network=resnet --epochs=3 \
+        --samples=10000
+    python examples/benchmarks/compare_methods.py --costs --notrain
+    python examples/benchmarks/compare_methods.py --notrain \
+        --out=examples/benchmarks/study
 
 Every run of a network has the same epochs in all, starts from the same initial weights
 (those of its seed), and trains weights with Adam whose rate decays by a cosine over
@@ -33,30 +35,32 @@ training are asked for direct ones; what is effective in the end is measured, an
 
 Each run is kept as JSON in --out/runs, named after all its settings: a study that was
 killed goes on, one with other settings doesn't take its results, and several processes
-may share the folder, each with seeds or networks of its own. Dense pre-trainings are
-shared in --out/pretrained. Then it writes, of all results in --out:
+may share the folder: start the same command in each. Dense pre-trainings are shared in
+--out/pretrained. Then it writes, of all results in --out:
 
     comparison.md     accuracy by method and compression; bold: the best
     frontier.png      accuracy by effective compression, and by multiply-accumulates
     costs/*.json      with --costs: time and memory of a training step (run it quietly)
 
-In examples/study are the runs that the README's table is made of, by the last of the
-lines above with --readme=README.md.
+In examples/benchmarks/study are the runs that the README's table is made of, by the
+last of the lines above with --readme=README.md.
 """
 
 import dataclasses
 import os
+import pathlib
 import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
-import records
 import tensorflow as tf
 from absl import app, flags, logging
 from comparison import costs, frontier, study, tables
 from comparison.methods import METHODS, with_own_step
 from comparison.store import Store
 from comparison.tasks import COMPRESSIONS, SEEDS, TASKS
+from records import write_text
 from tqdm import tqdm
 
 from scl_keras.datasets import DATASETS
@@ -131,8 +135,7 @@ def make_runs(tasks, store):
     def load(task):
         return task.load(FLAGS.data_dir, FLAGS.download)
 
-    command, at_most = records.command_line(), FLAGS.runs_per_process
-    if not study.complete(runs, store, load, command, at_most=at_most):
+    if study.complete(runs, store, load, at_most=FLAGS.runs_per_process) is None:
         # What XLA compiled stays in memory, in hundreds of mappings a run. Linux allows
         # a process 65,530, and TensorFlow crashes when it gets no more.
         os.execv(sys.executable, [sys.executable, *sys.argv])
@@ -149,11 +152,11 @@ def show(store):
     """Writes the table and the picture, and prints the table."""
     results = store.all()
     if not results and FLAGS.costs:
-        print(f"No runs yet to make a table of. Costs are in {store.folder}/costs.")
+        print(f"No runs yet to make a table of. Costs are in {store.top}/costs.")
         return
     text = tables.report(results, store.costs())
-    records.write_text(store.folder / "comparison.md", text)
-    frontier.draw(results).savefig(store.folder / "frontier.png", dpi=100)
+    write_text(store.top / "comparison.md", text)
+    frontier.draw(results).savefig(store.top / "frontier.png", dpi=100)
     if FLAGS.readme is not None:
         tables.write_between_markers(FLAGS.readme, text)
     print(text)

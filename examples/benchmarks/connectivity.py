@@ -1,6 +1,6 @@
 r"""Times effective masks against a dense forward and backward pass.
 
-    python examples/benchmark_connectivity.py
+    python examples/benchmarks/connectivity.py
 
 For VGG-16 and ResNet-18 on images of 32 x 32, with random masks: finding all effective
 connections, forwards and backwards through the whole graph, as a ratio to the gradient
@@ -13,8 +13,12 @@ two Markdown tables, and writes the figures to --out as JSON.
 
 import functools
 import multiprocessing
+import pathlib
+import sys
 import time
 from concurrent import futures
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import numpy as np
 import tensorflow as tf

@@ -6,7 +6,7 @@ ratio is that of medians to the dense Keras network; TFMOT's, too, which trains 
 figure is the peak of what is resident beyond what was before the model was made. It
 runs this file:
 
-    python examples/comparison/costs.py '{"network": "lenet_5", ...}' scl
+    python examples/benchmarks/comparison/costs.py '{"network": "lenet_5", ...}' scl
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import sys
 
 if __name__ == "__main__":  # the process that memory is measured in
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    sys.path[:0] = map(str, pathlib.Path(__file__).parents[1:3])
 
 import keras
 import numpy as np

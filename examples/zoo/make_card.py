@@ -1,7 +1,7 @@
 r"""Makes an entry of the zoo from a run of train_scl.py.
 
     python examples/train_scl.py --seed=0 --out=runs/digits
-    python examples/make_card.py --run=runs/digits --name=digits_lenet_300_100
+    python examples/zoo/make_card.py --run=runs/digits --name=digits_lenet_300_100
 
 Takes the run's stripped model, masks and TFLite file, measures both on all of the test
 images, and writes to --out (by default saved_models):
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import zipfile
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import keras
@@ -70,7 +71,7 @@ def run_folder(scratch):
         return pathlib.Path(FLAGS.run)
     if not FLAGS.smoke:
         raise ValueError("--run must name a folder of train_scl.py. Received: None")
-    binary = pathlib.Path(__file__).with_name("train_scl.py")
+    binary = pathlib.Path(__file__).parents[1] / "train_scl.py"
     command = [sys.executable, str(binary), "--smoke", f"--out={scratch}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:

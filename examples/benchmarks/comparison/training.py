@@ -5,10 +5,10 @@ import time
 
 import keras
 import numpy as np
+from grid import digest
 
 import scl_keras
 from comparison.methods import METHODS
-from comparison.tasks import digest
 from scl_keras.pruning import DisconnectedError
 
 

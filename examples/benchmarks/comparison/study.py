@@ -3,8 +3,6 @@
 import contextlib
 import itertools
 
-from tqdm import tqdm
-
 from comparison.methods import METHODS, methods_for
 from comparison.tasks import Run
 from comparison.training import train
@@ -45,30 +43,26 @@ def plan(tasks, methods, compressions, seeds):
     return list(dict.fromkeys(runs))
 
 
-def complete(runs, store, load, command, train=train, at_most=None):
+def complete(runs, store, load, train=train, at_most=None):
     """Makes the runs that the store doesn't have yet, with a progress bar over all.
 
     Args:
         runs: List of `Run`.
         store: The `Store`.
         load: Function from a `Task` to its data.
-        command: What to note as the command of these runs.
         train: Function from a `Run`, its data and the store to a dict of figures.
         at_most: Number of runs to make, or None for all.
 
     Returns:
-        Whether all are there.
+        Their results, or None if some are still missing after `at_most`.
     """
-    missing = [run for run in runs if store.find(run) is None]
     task = data = None
-    with tqdm(total=len(runs), initial=len(runs) - len(missing), unit="run") as bar:
-        for run in missing[:at_most]:
-            bar.set_postfix_str(run.name)
-            if run.task != task:  # one at a time: they are large
-                task, data = run.task, load(run.task)
-            if store.find(run) is None:  # another process may have made it meanwhile
-                with contextlib.redirect_stdout(None):  # callbacks' remarks
-                    result = train(run, data, store)
-                store.keep(run, result, command)
-            bar.update()
-    return at_most is None or len(missing) <= at_most
+
+    def make(run):
+        nonlocal task, data
+        if run.task != task:  # one at a time: they are large
+            task, data = run.task, load(run.task)
+        with contextlib.redirect_stdout(None):  # callbacks' remarks
+            return train(run, data, store)
+
+    return store.complete(runs, make, at_most)

@@ -1,7 +1,7 @@
 r"""Measures exported files: trained masks, size and speed against the dense file.
 
-    python examples/benchmark_export.py --data_dir=... --case=lenet_300_100
-    python examples/benchmark_export.py --dtype=int8
+    python examples/benchmarks/export.py --data_dir=... --case=lenet_300_100
+    python examples/benchmarks/export.py --dtype=int8
 
 Trains each of --case dense, then with masks, and exports it. Speed is that of the stock
 LiteRT runtime with one thread and one sample: the median time of the plain converter's
@@ -12,20 +12,24 @@ model of the same shape and sparsity, converted with `EXPERIMENTAL_SPARSITY`. Mo
 kept in --out, so that a run that was interrupted goes on. Prints a Markdown table, and
 writes to --out:
 
-    <case>.keras, <case>.tflite, <case>.png    sparse model, its file, all its files
-    benchmark_export.json                      all figures
+    models/                     the sparse models, and their accuracies
+    <case>.tflite, <case>.png   the file of each, and all its files
+    benchmark_export.json       all figures
 """
 
 import dataclasses
 import functools
-import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import experiment
 import keras
 import tfmot_baseline
 from absl import flags
+from grid import Grid, Run
 from keras import layers
-from records import write_json
 
 import scl_keras
 from scl_keras import architectures
@@ -133,7 +137,9 @@ def run():
     FLAGS.out = FLAGS.out or "runs/benchmark_export"
     folder = experiment.out_folder()
     cases = FLAGS.case[: 1 if FLAGS.smoke else None]
-    rows = {name: measure(name, CASES[name], folder) for name in cases}
+    trainings, grid = [_training(name) for name in cases], Grid(folder / "models")
+    grid.complete(trainings, lambda training: _train(training, grid.folder))
+    rows = {t.title: measure(t, grid, folder) for t in trainings}
     experiment.write_results(folder / "benchmark_export.json", {"cases": rows})
     print("| " + " | ".join(COLUMNS) + " |")
     print("|---" * len(COLUMNS) + "|")
@@ -148,10 +154,12 @@ def run():
             print(f"{name}: {note}")
 
 
-def measure(name, case, folder):
-    """Trains and exports one case: a dict of its figures."""
-    data, train, test = _load(case)
-    model, accuracies = _trained(name, case, data, train, test, folder)
+def measure(training, grid, folder):
+    """Exports one case: a dict of its figures."""
+    name, case = training.title, CASES[training.title]
+    data, _, test = _load(case)
+    model = keras.saving.load_model(grid.folder / f"{training.name}.keras")
+    trained = grid.find(training)
     report = scl_keras.export_tflite(
         model,
         folder / f"{name}.tflite",
@@ -173,7 +181,8 @@ def measure(name, case, folder):
     return {
         "case": name,
         "sparsity": scl_keras.summary(model, print_fn=None).sparsity,
-        **accuracies,
+        "dense accuracy": trained["dense accuracy"],
+        "sparse accuracy": trained["sparse accuracy"],
         "dense bytes": report.bytes_dense,
         "written": report.candidate,
         "bytes": report.bytes_written,
@@ -201,12 +210,19 @@ def _functional(build, data):
     return keras.Model(model.inputs[0], model.outputs[0])
 
 
-def _trained(name, case, data, train, test, folder):
-    """The sparse model and the accuracies, from an earlier run if there was one."""
-    path, figures = folder / f"{name}.keras", folder / f"{name}.json"
-    if path.exists() and figures.exists():
-        return keras.saving.load_model(path), json.loads(figures.read_text())
-    dense_epochs, epochs = (1, 3) if FLAGS.smoke else (case.dense_epochs, case.epochs)
+def _training(name):
+    """The training of a case, with all that its result depends on."""
+    case = CASES[name]
+    epochs = (1, 3) if FLAGS.smoke else (case.dense_epochs, case.epochs)
+    setting = {"case": name, "epochs": epochs, "sparsity": case.sparsity}
+    options = ("smoke", "batch_size", "learning_rate", "jit_compile", "seed")
+    return Run(name, setting | {key: FLAGS[key].value for key in options})
+
+
+def _train(training, folder):
+    """Trains a case, and keeps the model in the folder; its accuracies."""
+    case, (dense_epochs, epochs) = CASES[training.title], training.values["epochs"]
+    data, train, test = _load(case)
     keras.utils.set_random_seed(FLAGS.seed)
     dense = _functional(case.build, data)
     experiment.compile_model(dense, len(train[0]), dense_epochs)
@@ -216,13 +232,11 @@ def _trained(name, case, data, train, test, folder):
     experiment.compile_model(model, len(train[0]), epochs, cost=case.cost)
     target = scl_keras.TargetSparsity(case.sparsity)
     experiment.fit(model, train, test, epochs, [target])
-    accuracies = {
+    model.save(folder / f"{training.name}.keras")
+    return {
         "dense accuracy": experiment.accuracy(dense, test),
         "sparse accuracy": experiment.accuracy(model, test),
     }
-    model.save(path)
-    write_json(figures, accuracies)
-    return model, accuracies
 
 
 if __name__ == "__main__":

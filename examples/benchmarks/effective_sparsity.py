@@ -1,7 +1,9 @@
 r"""Compares direct with effective compression of pruning methods, and what they cost.
 
-    python examples/effective_sparsity.py --network=lenet_300_100 --network=vgg_16
-    python examples/effective_sparsity.py --accuracy --dataset=mnist --epochs=10
+    python examples/benchmarks/effective_sparsity.py --network=lenet_300_100 \
+        --network=vgg_16
+    python examples/benchmarks/effective_sparsity.py --accuracy --dataset=mnist \
+        --epochs=10
 
 Prunes new networks by each method to each of --compressions and counts which of the
 kept connections are effective, that is, lie on a path from input to output (Vysogorets
@@ -9,19 +11,22 @@ kept connections are effective, that is, lie on a path from input to output (Vys
 method's masks for --epochs in total: random, SNIP and SynFlow masks are found before
 training, magnitude and LAMP masks after half of it, and SCL learns them in the first
 two thirds. VGG-16 and ResNet-18 are as wide as in the literature, or --width times as
-wide. Each result is kept as JSON in --out, so that a run that was interrupted
-goes on; then all are drawn and printed.
+wide. Each result is kept as JSON in --out/results, so that a run that was interrupted
+goes on, and several processes may share the folder; then all are drawn and printed.
 """
 
 import functools
-import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import experiment
 import keras
 import numpy as np
 from absl import flags
+from grid import Grid, Run
 from matplotlib.figure import Figure
-from tqdm import tqdm
 
 import scl_keras
 from scl_keras import architectures
@@ -69,34 +74,47 @@ def run():
     default = [10, 1000] if FLAGS.smoke else np.logspace(1, 5, 9).round()
     compressions = [float(c) for c in FLAGS.compressions or default]
     data, train, test = experiment.load_data()
+    FLAGS.out = FLAGS.out or f"runs/effective_sparsity_{FLAGS.dataset}"
+    grid = Grid(experiment.out_folder() / "results")
     jobs = [
-        (network, method, compression, seed)
+        _job("masks", network=network, method=method, compression=c, seed=seed)
         for network in FLAGS.network
         for method in METHODS
-        for compression in compressions
+        for c in compressions
         for seed in seeds
     ]
-    rows = [_kept(count_effective, *job, train) for job in tqdm(jobs, "masks")]
+    rows = grid.complete(jobs, lambda job: count_effective(job, train), title="masks")
     _draw(rows, "effective compression", "effective", "effective.png")
     _print(rows)
     if FLAGS.accuracy:
         epochs = 3 if FLAGS.smoke else FLAGS.epochs
         trainings = [
-            (method, compression, seed, epochs)
+            _job("training", method=method, compression=c, seed=seed, epochs=epochs)
             for method in [*METHODS, "SCL"]
-            for compression in compressions
+            for c in compressions
             for seed in seeds
         ]
-        trained = [
-            _kept(train_pruned, *job, data, train, test)
-            for job in tqdm(trainings, "trainings")
-        ]
+        trained = grid.complete(
+            trainings,
+            lambda job: train_pruned(job, data, train, test),
+            title="trainings",
+        )
         _draw(trained, "accuracy", "accuracy", "accuracy.png", x="effective")
         _print(trained)
 
 
-def count_effective(network, method, compression, seed, train):
+def _job(what, **arguments):
+    """A run of the grid: its arguments, and the flags that it depends on."""
+    title = "_".join(str(value).replace(", ", "-") for value in arguments.values())
+    decisive = {name: FLAGS[name].value for name in _DECISIVE}
+    return Run(f"{what}_{title}", {"what": what, **arguments, **decisive})
+
+
+def count_effective(job, train):
     """Direct and effective compression of a new network's masks: a dict."""
+    network, method, compression, seed = (
+        job.values[key] for key in ("network", "method", "compression", "seed")
+    )
     model = _new_network(network, seed)
     shape = model.input_shape[1:]
     images, labels = (a[: FLAGS.samples] for a in train)
@@ -115,8 +133,11 @@ def _new_network(name, seed):
     return build(shape, 10, **{key: width * scale for key, width in widths.items()})
 
 
-def train_pruned(method, compression, seed, epochs, data, train, test):
+def train_pruned(job, data, train, test):
     """Accuracy of LeNet-300-100 with a method's masks: a dict."""
+    method, compression, seed, epochs = (
+        job.values[key] for key in ("method", "compression", "seed", "epochs")
+    )
     keras.utils.set_random_seed(seed)
     model = architectures.lenet_300_100(data.input_shape, data.num_classes)
     result = {"network": "lenet_300_100", "method": method, "direct": compression}
@@ -167,25 +188,6 @@ def _fit(model, train, epochs, callbacks):
     model.fit(*train, **options, callbacks=callbacks)
 
 
-def _kept(function, *arguments):
-    """The result of a call, read if it was written before."""
-    plain = [str(a) for a in arguments if isinstance(a, (str, int, float))]
-    name = "_".join([function.__name__, *plain]).replace(", ", "-")
-    path = _folder() / "results" / f"{name}.json"
-    if path.exists():
-        result = json.loads(path.read_text())
-        if all(result["flags"][f] == FLAGS[f].value for f in _DECISIVE):
-            return result
-    path.parent.mkdir(exist_ok=True)
-    experiment.write_results(path, function(*arguments))
-    return json.loads(path.read_text())
-
-
-def _folder():
-    FLAGS.out = FLAGS.out or f"runs/effective_sparsity_{FLAGS.dataset}"
-    return experiment.out_folder()
-
-
 def _draw(rows, label, key, name, x="direct"):
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(5.5 * len(networks), 4.5), layout="constrained")
@@ -204,7 +206,7 @@ def _draw(rows, label, key, name, x="direct"):
             axes.axline((10, 10), (100, 100), color="gray", linestyle=":")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    figure.savefig(_folder() / name, dpi=100)
+    figure.savefig(experiment.out_folder() / name, dpi=100)
 
 
 def _means(rows, x, y):

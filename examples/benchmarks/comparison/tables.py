@@ -95,7 +95,8 @@ def asked_compressions(results):
 def command(task, results):
     """The command that makes the results of a task."""
     usual = TASKS[task.network]
-    words = ["python examples/compare_methods.py", f"--network={task.network}"]
+    words = ["python examples/benchmarks/compare_methods.py"]
+    words.append(f"--network={task.network}")
     for name in ("dataset", "epochs", "batch_size", "learning_rate", "samples"):
         if getattr(task, name) != getattr(usual, name):
             words.append(f"--{name}={getattr(task, name)}")

@@ -1,0 +1,53 @@
+"""The results of a study, and what its runs share."""
+
+import json
+import os
+import pathlib
+import uuid
+
+import numpy as np
+from grid import Grid, claim
+from records import versions, write_json
+
+
+class Store(Grid):
+    """The folder of a study: `runs`, `costs` and `pretrained`."""
+
+    def __init__(self, folder):
+        super().__init__(pathlib.Path(folder) / "runs")
+        self.top = pathlib.Path(folder)
+
+    def costs(self):
+        """All measurements of steps that were kept."""
+        paths = sorted(self.top.glob("costs/*.json"))
+        return [json.loads(path.read_text()) for path in paths]
+
+    def keep_costs(self, network, figures):
+        """Writes the measurement of a network's steps, a dict."""
+        document = {**figures, "versions": versions()}
+        write_json(self.top / "costs" / f"{network}.json", document)
+
+    def weights(self, name, make):
+        """Arrays that several runs share, made once: those of dense pre-training.
+
+        Args:
+            name: Of their file.
+            make: Function without arguments to a list of arrays and the seconds that
+                it took to make them.
+
+        Returns:
+            The arrays, and these seconds.
+        """
+        path = self.top / "pretrained" / f"{name}.npz"
+        with claim(path):
+            if not path.exists():
+                arrays, seconds = make()
+                partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npz")
+                try:
+                    np.savez(partial, seconds, *arrays)
+                    os.replace(partial, path)
+                finally:
+                    partial.unlink(missing_ok=True)
+        with np.load(path) as file:
+            seconds, *arrays = (file[key] for key in file.files)
+        return arrays, float(seconds)
