@@ -168,6 +168,6 @@ for name, value in {"dense": dense_accuracy, "sparse": accuracy}.items():
 #
 # - Another network or data set: `python examples/train_scl.py --help`.
 # - Whole channels instead of connections, which makes convolutions faster everywhere:
-#   `scl_keras.sparsify(model, target="compact")`.
+#   `scl_keras.sparsify(model, runtime="compact")`.
 # - You come from TFMOT: docs/from_tfmot.md. Your own method or layer:
 #   docs/extending.md.

@@ -4,7 +4,7 @@ r"""Learns which connections of a network matter, and ships the rest as a TFLite
     python examples/train_scl.py --dataset=mnist --architecture=lenet_5 --epochs=60 \
         --compression=100
     python examples/train_scl.py --dataset=fashion_mnist --architecture=mobilenet \
-        --width=0.5 --target=compact --cost=flops --compression=4 --epochs=30
+        --width=0.5 --runtime=compact --cost=flops --compression=4 --epochs=30
 
 Trains the dense network (--dense_epochs), masks it, learns masks and weights together
 until the sparsity asked for is reached, fine-tunes what is left, and exports. Prints a
@@ -17,7 +17,7 @@ table of the layers, and writes to the folder --out:
     training.png     densities, accuracy, and what is left
     results.json     all figures, with seed, flags and versions
 
-With --target=compact or tflite-dense, or --granularity=channel, masks switch channels.
+With --runtime=compact or tflite-dense, or --granularity=channel, masks switch channels.
 What is cut can then be removed, so that the network gets faster everywhere:
 model.tflite is made so if that is best, and written is also
 
@@ -44,7 +44,7 @@ flags.DEFINE_enum(
     "Over what mask gradients are normalized.",
 )
 flags.DEFINE_enum(
-    "target",
+    "runtime",
     None,
     ["compact", "tflite-dense", "xnnpack", "size"],
     "What masks switch is chosen for it; by default single connections.",
@@ -53,22 +53,22 @@ flags.DEFINE_enum(
     "granularity",
     None,
     list(GRANULARITIES),
-    "Without --target: what each mask variable switches; blocks are of four inputs.",
+    "Without --runtime: what each mask variable switches; blocks are of four inputs.",
 )
 flags.DEFINE_enum(
     "mask_dtype", "float32", ["float32", "bfloat16"], "Dtype of the mask variables."
 )
 flags.register_multi_flags_validator(
-    ["target", "granularity"],
+    ["runtime", "granularity"],
     lambda values: None in values.values(),
-    "--target chooses the granularity: give one of the two.",
+    "--runtime chooses the granularity: give one of the two.",
 )
 
 
 def run():
     """Learns the masks, and reports."""
     name = f"{FLAGS.dataset} {FLAGS.architecture}"
-    channels = FLAGS.target in ("compact", "tflite-dense")
+    channels = FLAGS.runtime in ("compact", "tflite-dense")
     compacts = channels or FLAGS.granularity == "channel"
     sparse_experiment.run(learn_masks, name, "scl.keras", compacts)
 
@@ -79,7 +79,7 @@ def learn_masks(dense, train, test, epochs):
     model = scl_keras.sparsify(
         dense,
         ste=FLAGS.ste,
-        target=FLAGS.target,
+        runtime=FLAGS.runtime,
         granularity=granularity,
         mask_dtype=FLAGS.mask_dtype,
     )

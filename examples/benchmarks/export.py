@@ -96,7 +96,7 @@ CASES = {
         "fashion_mnist",
         functools.partial(architectures.mobilenet, width=0.25),
         0.8,
-        {"target": "compact"},
+        {"runtime": "compact"},
         cost="flops",
         epochs=16,
         dense_epochs=8,

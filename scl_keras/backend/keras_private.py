@@ -71,3 +71,12 @@ def without_new_nodes(layers):
     finally:
         for made, count in zip(nodes, counts, strict=True):
             del made[count:]
+
+
+def averages_of(optimizer):
+    """A Keras optimizer's moving averages, a dict by the ids of their variables."""
+    if not getattr(optimizer, "use_ema", False) or not optimizer.built:
+        return {}
+    variables = optimizer._trainable_variables
+    averages = optimizer._model_variables_moving_average
+    return {id(v): a for v, a in zip(variables, averages, strict=True)}

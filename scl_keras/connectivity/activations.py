@@ -1,10 +1,15 @@
 """What activation functions do to reachability."""
 
+import functools
+
 import keras
 from keras import ops
 
+from scl_keras.connectivity import operations
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.connectivity.reach import elementwise, mixed_along
+from scl_keras.graph.tracing import trace
 
 
 def activated(activation, y, shape):
@@ -36,7 +41,20 @@ def is_elementwise(activation):
         return True
     if isinstance(activation, keras.layers.Layer):
         return rule_of(activation).reach is elementwise
-    return activation in _ELEMENTWISE
+    return activation in _ELEMENTWISE or _is_made_of_elementwise(activation)
+
+
+@functools.cache
+def _is_made_of_elementwise(activation):
+    """Whether a function of one's own calls nothing but elementwise operations."""
+    x = keras.Input(batch_shape=(1, 3))
+    try:
+        calls = trace(keras.Model(x, activation(x))).calls
+    except Exception:  # whatever isn't made for such tensors may raise
+        return False
+    return all(
+        operation_stand_in(call.operation) is operations.elementwise for call in calls
+    )
 
 
 _FUNCTIONS = [

@@ -75,7 +75,7 @@ class _Builder:
                 keras.Input(batch_shape=shape, dtype=own.dtype, name=own.name)
             )
             self._tensors[id(x)] = inputs[-1]
-        for call in self.plan.calls:
+        for call in self._whole_calls():
             if any(self.plan.kept(out).any() for out in call.outputs):
                 outputs = keras.tree.flatten(self._make(call))
                 for out, y in zip(call.outputs, outputs, strict=True):
@@ -87,6 +87,16 @@ class _Builder:
             inputs = keras.tree.pack_sequence_as(self.stock.input, inputs)
             outputs = keras.tree.pack_sequence_as(self.stock.output, outputs)
         return keras.Model(inputs, outputs, name=self.stock.name)
+
+    def _whole_calls(self):
+        """The calls to make: a custom layer's instead of those within it."""
+        whole = {}
+        for call in self.plan.calls:
+            outermost = call if call.within is None else call.within
+            # Where the last of the calls within it stands, all that it reads is made.
+            whole.pop(id(outermost), None)
+            whole[id(outermost)] = outermost
+        return list(whole.values())
 
     def _make(self, call):
         """Makes a call on the new tensors."""

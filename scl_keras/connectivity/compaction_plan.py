@@ -82,7 +82,7 @@ class CompactionPlan:
         units = {}
         for call in self.calls:
             rule, kept = rule_of(call.operation), self.kept(call.outputs[0])
-            if rule.mixes_channels and not kept.all():
+            if _mixes_channels(call) and not kept.all():
                 units[id(call.operation), rule.kernels[-1]] = kept
         for kernel, left in zip(self._graph.kernels, self._left, strict=True):
             kept = units.get((id(kernel.layer), kernel.name))
@@ -93,7 +93,7 @@ class CompactionPlan:
         """Terms of sums that are zero for any input, as pairs of ids."""
         dropped = set()
         for call in self.trace.calls:
-            if rule_of(call.operation).is_sum:
+            if rule_of(call.operation).is_sum and call.within is None:
                 shape = call.outputs[0].shape
                 zero = {
                     id(x)
@@ -136,7 +136,7 @@ class CompactionPlan:
 
     def _keep_what_does_not_fold(self):
         for call in self.calls:
-            if rule_of(call.operation).mixes_channels:
+            if _mixes_channels(call):
                 (x,) = call.inputs
                 stays = self._is_constant(x) & ~self._folds(call, x)
                 self._kept.update(self._roots[id(x)][stays].tolist())
@@ -156,13 +156,17 @@ class CompactionPlan:
         while changed:
             changed = False
             for call in self.calls:
-                if rule_of(call.operation).mixes_channels:
+                if _mixes_channels(call):
                     (x,), (out,) = call.inputs, call.outputs
                     if self.kept(out).any() and not self.kept(x).any():
                         roots = self._roots[id(x)].tolist()
                         known = [root for root in roots if root in before]
                         self._kept.add(known[0])
                         changed = True
+
+
+def _mixes_channels(call):
+    return rule_of(call.operation).mixes_channels and call.within is None
 
 
 def _evaluate(trace):

@@ -11,7 +11,7 @@ from keras import ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.graph.walking import walk_inside
-from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
+from scl_keras.layers.masked_layer import own_kernels
 
 
 def composite_run(call):
@@ -37,7 +37,11 @@ def _arguments(found, call):
     arguments = {
         name: value
         for name, value in bound.arguments.items()
-        if name != "training" and value is not None and value is not False
+        if name != "training"
+        and value is not None
+        and value is not False
+        # What is left out by a mask that hangs on no input counts as if it weren't.
+        and not ("mask" in name and keras.ops.is_tensor(value))
     }
     tensors = arguments.keys() - set(found.options)
     known = tensors <= set(found.tensors) and all(
@@ -50,9 +54,7 @@ def kernels_inside(layer):
     """Pairs of a layer and a kernel's name, of a layer and all inside of it."""
     pairs = []
     for inner in walk_inside(layer):
-        masked = type(inner) if isinstance(inner, MaskedLayer) else None
-        masked = masked or masked_class_of(inner)
-        names = dict.fromkeys(masked.declared_kernels() if masked else ())
+        names = dict.fromkeys(own_kernels(inner))
         names |= dict.fromkeys(rule_of(inner).kernels)
         pairs += [(inner, name) for name in names if inner.built]
     return tuple(pairs)

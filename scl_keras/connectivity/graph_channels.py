@@ -21,7 +21,7 @@ class GraphChannels(ChannelClasses):
     makes one class of its terms' channels, a shared layer makes one of those of all its
     calls, and `Flatten` makes a channel a whole lot of entries. Of other operations it
     isn't known whether they leave room for removing some of their inputs: these are
-    pinned, and stay.
+    pinned, and stay. So are those within custom layers, which stay as they are.
 
     Args:
         inputs: List of the graph's input tensors.
@@ -71,12 +71,13 @@ class GraphChannels(ChannelClasses):
 def _channels_function(call):
     """The function of `channel_rules` for a call."""
     operation = call.operation
-    if not isinstance(operation, keras.layers.Layer):
+    if not isinstance(operation, keras.layers.Layer) and call.within is None:
         known = operations.operation_stand_in(operation) is operations.elementwise
         return _of_elementwise_operation if known else unknown_channels
     rule = rule_of(operation)
     if (
-        len(call.args) != 1
+        call.within is not None
+        or len(call.args) != 1
         or any(value is not None for value in call.kwargs.values())
         or is_rewired(operation)
         or (operation.weights and rule.shrink is None)

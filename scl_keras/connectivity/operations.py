@@ -4,6 +4,8 @@ Each takes the `Call` and a 0/1 tensor for each of its `inputs`. What is not a t
 the graph (a number, a constant) is no path from the model's inputs.
 """
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -54,6 +56,23 @@ def _product(call, xs):
     return product(compute, xs)
 
 
+def _attention(call, xs):
+    """Each position attends to all, by how query and keys compare; see `attention`."""
+    given = dict(zip(map(id, call.inputs), xs, strict=True))
+    signature = inspect.signature(ops.dot_product_attention)
+    arguments = signature.bind(*call.args, **call.kwargs).arguments
+    found = {k: given[id(x)] for k, x in arguments.items() if id(x) in given}
+    shape = call.outputs[0].shape
+    reached = ops.sum(found["value"], axis=1, keepdims=True)
+    for name, axes in (("query", -1), ("key", (1, -1))):
+        reached = reached + ops.sum(found[name], axis=axes, keepdims=True)
+    for name in ("bias", "mask"):  # (batch, heads, targets, sources)
+        if name in found:
+            over = ops.sum(found[name], axis=-1, keepdims=True)
+            reached = reached + ops.swapaxes(over, 1, 2)
+    return ops.broadcast_to(reached, shape)
+
+
 def _ones(x):
     return np.ones(x.shape, "float32") if hasattr(x, "shape") else x
 
@@ -83,6 +102,7 @@ _FAMILIES = {
     _reduction: "Sum Mean Max Amax Min Amin Any All Prod Logsumexp Median Std Var",
     _along_axis: "Softmax LogSoftmax",
     _product: "Matmul Einsum Dot Tensordot",
+    _attention: "DotProductAttention",
 }
 _stand_ins = {
     name: function for function, names in _FAMILIES.items() for name in names.split()

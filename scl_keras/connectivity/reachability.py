@@ -75,7 +75,7 @@ class ConnectionGraph:
                 f"Received: {model!r} (of type {type(model).__name__})"
             )
         self.kernels = prunable_kernels(model)
-        sized = _sized_inputs(model, input_shapes) if is_graph(model) else None
+        sized = sized_inputs(model, input_shapes) if is_graph(model) else None
         self.trace = trace(model, sized, needs_entering)
         for call in self.trace.calls:
             if any(None in out.shape for out in call.outputs):
@@ -240,7 +240,7 @@ def _nonzero(layer, name):
     return ops.convert_to_tensor(kernel != 0, "float32")
 
 
-def _sized_inputs(model, input_shapes):
+def sized_inputs(model, input_shapes):
     """Inputs like the model's own, with one sample and no open sizes."""
     own = [tuple(x.shape) for x in model.inputs]
     if input_shapes is None:

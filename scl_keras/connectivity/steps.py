@@ -13,7 +13,7 @@ from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.graph.kernels import prunable_kernels
-from scl_keras.graph.tracing import Call
+from scl_keras.graph.tracing import Call, Constant
 from scl_keras.layers.masked_layer import has_kernels
 
 
@@ -74,6 +74,8 @@ def needs_entering(call):
 def _step_of(call, under_mask):
     operation = call.operation
     title = f"{operation.name} ({type(operation).__name__})"
+    if isinstance(operation, Constant):
+        return Step(call, functools.partial(_reach_nothing, call), (), None)
     if not isinstance(operation, keras.layers.Layer):
         function = operation_stand_in(operation)
         if function is not None:
@@ -128,6 +130,10 @@ def _run_layer(rule, call, xs, kernels):
 def _run_composite(run, pairs, xs, kernels):
     keys = [(id(layer), name) for layer, name in pairs]
     return run(dict(zip(keys, kernels, strict=True)), xs)
+
+
+def _reach_nothing(call, xs, kernels):
+    return [ops.zeros(out.shape) for out in call.outputs]
 
 
 def _connect_fully(call, xs, kernels):

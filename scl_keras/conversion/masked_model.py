@@ -26,8 +26,10 @@ class MaskedModel(SCLModel):
 
     def __init__(self, *args, **kwargs):
         # `SwitcherModel(model)` is the model, long initialized, and Python initializes
-        # what `__new__` returns. Nothing else makes an object of such a class.
-        pass
+        # what `__new__` returns. `keras.models.clone_model` makes new ones.
+        if "built" not in vars(self):
+            super().__init__(*args, **kwargs)
+            connect_followers(self)
 
     def get_config(self):
         """The stock model, what it is trained as, and which layers have masks."""

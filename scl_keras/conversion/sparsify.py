@@ -13,7 +13,12 @@ from scl_keras.conversion.strip import forget_compiled, renew_optimizer
 from scl_keras.graph.walking import is_graph, is_rewired, walk_inside
 from scl_keras.layers.followers import FOLLOWERS, chains
 from scl_keras.layers.in_place import follow_channels, kernel_variables, put_masks
-from scl_keras.layers.masked_layer import MaskedLayer, has_kernels, masked_class_of
+from scl_keras.layers.masked_layer import (
+    MaskedLayer,
+    has_kernels,
+    masked_class_of,
+    own_kernels,
+)
 from scl_keras.masks.granularity import Channel
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
@@ -208,7 +213,7 @@ def _variables_in_several_layers(model):
 
 def _check_fits(layer, settings):
     """Refuses a granularity that a kernel can't have, before anything is changed."""
-    for name, kernel in masked_class_of(layer).declared_kernels().items():
+    for name, kernel in own_kernels(layer).items():
         variable = getattr(layer, name)
         if variable is not None:
             settings.granularity.variable_shape(

@@ -161,8 +161,8 @@ def _take_out(model):
         if inner.compiled:
             optimizers.append((inner, inner.optimizer))
             inner.optimizer = _of_weights(inner.optimizer)
-        if "stock_class" in vars(type(inner)):
-            models.append((inner, type(inner)))
+        models.append((inner, type(inner)))
+        while "stock_class" in vars(type(inner)):
             inner.__class__ = inner.stock_class
     return _Undo(layers, models, optimizers)
 
@@ -219,10 +219,19 @@ def _check_can_strip(model):
             "`strip_masks` takes a Keras model. "
             f"Received: {model!r} (of type {type(model).__name__})"
         )
-    for layer in walk_inside(model):
-        if is_masked(layer) and "stock_class" not in vars(type(layer)):
-            raise ValueError(
-                "`strip_masks` doesn't know the stock layer of a subclass of a masked "
-                "layer. Subclass the stock layer, and give it a masked twin (see "
-                f"`MaskedLayer`). Received: {layer!r}"
-            )
+    if not can_be_stripped(model):
+        layers = [x for x in walk_inside(model) if is_masked(x) and not _has_stock(x)]
+        raise ValueError(
+            "`strip_masks` doesn't know the stock layer of a subclass of a masked "
+            "layer. Subclass the stock layer, and give it a masked twin (see "
+            f"`MaskedLayer`). Received: {layers[0]!r}"
+        )
+
+
+def can_be_stripped(model):
+    """Whether it is known for each masked layer of a model what its stock layer is."""
+    return all(_has_stock(x) for x in walk_inside(model) if is_masked(x))
+
+
+def _has_stock(layer):
+    return "stock_class" in vars(type(layer))

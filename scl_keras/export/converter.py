@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -15,7 +16,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
 from scl_keras.connectivity import compact
-from scl_keras.conversion.sparsify import strip_masks
+from scl_keras.conversion.strip import can_be_stripped, stripped
 from scl_keras.export.flat_model import BUILTIN, FlatModel
 from scl_keras.export.precisions import FLOAT32, Precision
 from scl_keras.export.reference import Reference, named_function
@@ -105,7 +106,7 @@ class ConvertedFiles:
 
     @functools.cached_property
     def _stock_folder(self) -> str:
-        return self._save("stock", self._stock_model)
+        return self._save("stock", self._reference.model)
 
     @functools.cached_property
     def _compact_folder(self) -> str:
@@ -114,19 +115,15 @@ class ConvertedFiles:
         return self._save("compact", self._compact_model)
 
     @functools.cached_property
-    def _stock_model(self) -> keras.Model:
-        return stock_model(self._reference.model)
-
-    @functools.cached_property
     def _compact_model(self) -> keras.Model | Exception:
         """The model without its dead units, or why there is none: asked for often."""
         try:
-            model = compact(self._stock_model)
+            model = compact(self._reference.model)
         # A layer that can't be made smaller may raise anything; the whole model
         # is exported then.
         except Exception as error:
             return error
-        if model.count_params() >= self._stock_model.count_params():
+        if model.count_params() >= self._reference.model.count_params():
             return NotNeeded("no unit or channel is dead")
         return model
 
@@ -146,15 +143,12 @@ class ConvertedFiles:
         return folder
 
 
-def stock_model(model: keras.Model) -> keras.Model:
-    """Returns a model without masks, for the converter does not fold all of them.
+def without_masks(model: keras.Model) -> contextlib.AbstractContextManager:
+    """Takes a model's masks out for a while, for the converter doesn't fold them all.
 
-    The layers of a subclassed model can't be replaced: it is returned as it is.
+    Where a masked layer has no stock one, the model stays as it is.
     """
-    try:
-        return strip_masks(model)
-    except ValueError:
-        return model
+    return stripped(model) if can_be_stripped(model) else contextlib.nullcontext()
 
 
 def tidy(file: bytes) -> bytes:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from scl_keras import backend
 from scl_keras.export.candidates import Trials, candidates
-from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.converter import ConvertedFiles, without_masks
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
@@ -123,7 +123,7 @@ def export_tflite(
     reference = build_reference(model, samples)
     if labels is not None:
         labels = check_labels(labels, reference)
-    with ConvertedFiles(reference) as files:
+    with without_masks(model), ConvertedFiles(reference) as files:
         plain = _convert(files)
         trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
     outcome = Outcome(

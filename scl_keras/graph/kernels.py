@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from scl_keras.graph.walking import sublayers
-from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
+from scl_keras.layers.masked_layer import MaskedLayer, own_kernels
 from scl_keras.layers.positions import at_features
 from scl_keras.masks.mask import Mask
 
@@ -82,12 +82,10 @@ def prunable_kernels(model):
     kernels, models = [], {}
     for layer, around in _walk(model, set()):
         models[id(layer)] = around
-        masked = isinstance(layer, MaskedLayer)
-        masked_class = type(layer) if masked else masked_class_of(layer)
-        if masked_class is None or not layer.built:
+        if not layer.built:
             continue
-        for name, declared in masked_class.declared_kernels().items():
-            mask = layer.mask_of(name) if masked else None
+        for name, declared in own_kernels(layer).items():
+            mask = layer.mask_of(name) if isinstance(layer, MaskedLayer) else None
             axes = declared.axes_of(layer)
             kernels.append(Kernel(layer, name, axes, mask, declared.positions))
     return _told_apart(kernels, models)

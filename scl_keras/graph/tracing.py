@@ -1,12 +1,14 @@
 """A model's graph as a list of calls, nested models and custom layers entered."""
 
+import contextlib
 import dataclasses
+import functools
 import inspect
 
 import keras
 
 from scl_keras.backend.keras_private import without_new_nodes
-from scl_keras.graph.walking import is_graph, walk_inside
+from scl_keras.graph.walking import is_graph, own_weights, walk_inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +103,18 @@ def trace_one(model, enter=None):
     return trace(model, [_input((1, *x.shape[1:]), x) for x in model.inputs], enter)
 
 
+def trace_call(layer, x, enter=None):
+    """Writes down a call of a layer or graph on one tensor, see `trace`."""
+    if is_graph(layer):
+        return trace(layer, [x], enter)
+    recorder = _Recorder(enter or (lambda call: False))
+    # Not the layer's own one, which may leave sizes open that are known.
+    outputs = keras.Operation.compute_output_spec(layer, x)
+    recorder.add(layer, (x,), {}, outputs)
+    outputs = [recorder.resolve(y) for y in keras.tree.flatten(outputs)]
+    return Trace([x], recorder.calls, outputs, recorder.entered)
+
+
 def call_arguments(model):
     """What a model without a graph was built on: inputs for a batch of one.
 
@@ -162,19 +176,43 @@ class _Recorder:
             raise ValueError(f"Layer '{layer.name}' has layers that aren't built.")
         if "training" in inspect.signature(layer.call).parameters:
             kwargs = {**kwargs, "training": False}
-        with without_new_nodes(inside):
+        with without_new_nodes(inside), _watched(inside[1:]) as called:
             outputs = layer.call(*args, **kwargs)
-            flat = [x for x in keras.tree.flatten((args, kwargs)) if _is_symbolic(x)]
-            given = list({id(x): x for x in flat}.values())
+            given = [x for x in keras.tree.flatten((args, kwargs)) if _is_symbolic(x)]
+            given = list({id(x): x for x in given}.values())
             flat = keras.tree.flatten(outputs)
-            if not all(map(_is_symbolic, flat)):
-                raise ValueError(f"What '{layer.name}' returns hangs on no input.")
-            graph = keras.Model(given, [_another_of(x, given) for x in flat])
+            ends = [_another_of(x, given) for x in flat if _is_symbolic(x)]
+            graph = keras.Model(given, ends) if ends else None
             inputs = [keras.Input(batch_shape=x.shape, dtype=x.dtype) for x in given]
             for x, source in zip(inputs, given, strict=True):
                 self.identify(x, source)
-            found = self.record(graph, inputs)
+            found = iter(self.record(graph, inputs) if ends else ())
+        self._check_all_are_called(layer, inside, called)
+        found = [next(found) if _is_symbolic(x) else self.constant(x) for x in flat]
         return keras.tree.pack_sequence_as(outputs, found)
+
+    def _check_all_are_called(self, layer, inside, called):
+        """Refuses a layer that reads the matrix of one inside past its call."""
+        recorded = {
+            id(x)
+            for call in (*self.calls, *self.entered)
+            if isinstance(call.operation, keras.layers.Layer)
+            and call.operation is not layer
+            for x in walk_inside(call.operation)
+        }
+        for inner in inside[1:]:
+            known = id(inner) in recorded or id(inner) in called
+            matrix = any(len(w.shape) > 1 for w in own_weights(inner))
+            if self._within is not None and matrix and not known:
+                raise ValueError(f"'{layer.name}' doesn't call '{inner.name}'.")
+
+    def constant(self, value):
+        """A tensor for a value that hangs on no input, made by a call of its own."""
+        value = keras.ops.convert_to_tensor(value)
+        dtype = keras.backend.standardize_dtype(value.dtype)
+        output = keras.KerasTensor(tuple(value.shape), dtype)
+        self.calls.append(Call(Constant(value), (), {}, [output], self._within))
+        return output
 
     def followed(self, call):
         """The outputs of an entered layer, or None where that fails."""
@@ -216,8 +254,71 @@ class _Recorder:
             if inner is not None:
                 for x, source in zip(outputs, inner, strict=True):
                     self.identify(x, source)
+                # Those that the calls after it read.
+                call.outputs[:] = map(self.resolve, outputs)
                 return
         self.calls.append(call)
+
+
+class Constant(keras.Operation):
+    """What a layer computes of nothing but its weights, such as a table of positions.
+
+    Attributes:
+        value: A tensor.
+    """
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def call(self):
+        """The value."""
+        return self.value
+
+
+@contextlib.contextmanager
+def _watched(layers):
+    """Watches which layers are called on nothing but constants.
+
+    And has those whose own `compute_output_spec` isn't for their `call`, as in
+    subclasses with more arguments, find out by their `call`.
+
+    Yields:
+        Set of the ids of layers.
+    """
+    called = set()
+
+    def watched(layer):
+        call, spec = layer.call, layer.compute_output_spec
+
+        @functools.wraps(call)
+        def watched_call(*args, **kwargs):
+            if not any(map(_is_symbolic, keras.tree.flatten((args, kwargs)))):
+                called.add(id(layer))
+            return call(*args, **kwargs)
+
+        spec = functools.partial(_output_spec, layer, spec)
+        return {"call": watched_call, "compute_output_spec": spec}
+
+    before = [(layer, dict(vars(layer))) for layer in layers]
+    for layer in layers:
+        vars(layer).update(watched(layer))
+    try:
+        yield called
+    finally:
+        for layer, own in before:
+            for name in ("call", "compute_output_spec"):
+                if name in own:
+                    vars(layer)[name] = own[name]
+                else:
+                    del vars(layer)[name]
+
+
+def _output_spec(operation, spec, *args, **kwargs):
+    try:
+        return spec(*args, **kwargs)
+    except TypeError:
+        return keras.Operation.compute_output_spec(operation, *args, **kwargs)
 
 
 class _Probe(keras.Operation):
@@ -228,7 +329,8 @@ class _Probe(keras.Operation):
         self.operation, self.recorder = operation, recorder
 
     def compute_output_spec(self, *args, **kwargs):
-        outputs = self.operation.compute_output_spec(*args, **kwargs)
+        spec = self.operation.compute_output_spec
+        outputs = _output_spec(self.operation, spec, *args, **kwargs)
         if _is_open(outputs) and not _is_open((args, kwargs)):
             # Some layers, like `EinsumDense`, leave sizes open that are known.
             compute = keras.Operation.compute_output_spec

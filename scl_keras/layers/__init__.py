@@ -1,5 +1,6 @@
 """Masked layers, and what makes one's own layer maskable."""
 
+from scl_keras.layers import embedding
 from scl_keras.layers.attention import (
     MaskedGroupQueryAttention,
     MaskedMultiHeadAttention,
@@ -65,3 +66,7 @@ __all__ = [
     "MaskedSimpleRNN",
     "MaskedSimpleRNNCell",
 ]
+if hasattr(embedding, "MaskedReversibleEmbedding"):
+    from scl_keras.layers.embedding import MaskedReversibleEmbedding
+
+    __all__ += ["MaskedReversibleEmbedding"]

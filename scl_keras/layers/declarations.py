@@ -17,6 +17,7 @@ class MaskedKernel:
             filters): a tuple, or a function from the layer to one.
         positions: Rule of `scl_keras.layers.positions` by which the kernel's
             multiply-accumulates are counted.
+        when: Function from the layer to whether it has this kernel; by default it has.
 
     Example:
 
@@ -33,9 +34,10 @@ class MaskedKernel:
     ```
     """
 
-    def __init__(self, feature_axes=(-1,), positions=at_features):
+    def __init__(self, feature_axes=(-1,), positions=at_features, when=None):
         self.feature_axes = feature_axes
         self.positions = positions
+        self.when = when
 
     def axes_of(self, layer):
         """The feature axes of this kernel in `layer`, masked or stock: a tuple."""

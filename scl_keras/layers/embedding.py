@@ -4,7 +4,7 @@ import keras
 
 from scl_keras.layers.declarations import MaskedKernel
 from scl_keras.layers.masked_layer import MaskedLayer
-from scl_keras.layers.positions import nowhere
+from scl_keras.layers.positions import at_reversals, nowhere
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -40,3 +40,37 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
             self.build()
             table = weights[0] if isinstance(weights, list) else weights
             self.embeddings.assign(table)
+
+
+if hasattr(keras.layers, "ReversibleEmbedding"):  # Keras 3.13 on
+
+    @keras.saving.register_keras_serializable("scl_keras")
+    class MaskedReversibleEmbedding(MaskedLayer, keras.layers.ReversibleEmbedding):
+        """`keras.layers.ReversibleEmbedding` with a learned mask over each table.
+
+        Forward: `(v * H(s))[x]`, and with `reverse=True`, from embeddings to tokens,
+        `x · (v * H(s))ᵀ`, or with a table of its own for that.
+
+        Args:
+            *args: Arguments of `keras.layers.ReversibleEmbedding`, in its order.
+            mask_initializer: Initializer of the mask variables, a number or a name.
+            ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+            **kwargs: Keyword arguments of `keras.layers.ReversibleEmbedding`.
+
+        Input shape:
+            Integers `(batch, ...)`, or `(batch, ..., output_dim)` in reverse. Output
+            shape: `(batch, ..., output_dim)`, or `(batch, ..., input_dim)`.
+
+        Example:
+
+        ```python
+        layer = MaskedReversibleEmbedding(100, 8)
+        x = layer(keras.ops.ones((2, 5), "int32"))
+        layer(x, reverse=True).shape  # (2, 5, 100)
+        ```
+        """
+
+        embeddings = MaskedKernel(positions=at_reversals)
+        reverse_embeddings = MaskedKernel(
+            positions=at_reversals, when=lambda layer: not layer.tie_weights
+        )

@@ -19,7 +19,7 @@ from scl_keras.backend.keras_private import (
     set_autocast,
 )
 from scl_keras.layers.followers import FOLLOWERS, ChannelFollower
-from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of
+from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of, own_kernels
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 
 
@@ -33,7 +33,7 @@ def put_masks(layer, settings):
     layer.__class__ = masked_class_of(layer)
     layer.masked_in_place = True
     layer.mask_settings = settings
-    for name in layer.declared_kernels():
+    for name in own_kernels(layer):
         attach(layer, f"{name}_mask", layer.new_mask(name))
     _cast_after_masking(layer)
     with _name_scope_of(layer):
@@ -61,7 +61,7 @@ def replace_masks(layer, settings):
         layer: A `MaskedLayer`.
         settings: Their `MaskSettings`, of the same granularity.
     """
-    old = {name: layer.mask_of(name) for name in layer.declared_kernels()}
+    old = {name: layer.mask_of(name) for name in own_kernels(layer)}
     behind = {name: mask.acts_behind() for name, mask in old.items()}
     take_masks(layer).restore(with_masks=False)
     layer.mask_settings = settings
@@ -133,7 +133,7 @@ def take_masks(layer):
     functions = [(v, v.regularizer, v.constraint) for _, v in kernels]
     masks = {}
     if isinstance(layer, MaskedLayer):
-        names = [f"{name}_mask" for name in layer.declared_kernels()]
+        names = [f"{name}_mask" for name in own_kernels(layer)]
         masks = {name: detach(layer, name) for name in names}
     for name, variable in kernels:
         if name in vars(layer).get("_cast_after", ()):
@@ -173,9 +173,8 @@ def kernel_variables(layer):
     Args:
         layer: A built layer, masked or with a masked twin.
     """
-    twin = type(layer) if isinstance(layer, MaskedLayer) else masked_class_of(layer)
     pairs = []
-    for name in twin.declared_kernels():
+    for name in own_kernels(layer):
         variable = getattr(layer, name)
         if not isinstance(variable, keras.Variable):
             variable = kernel_under_lora(layer, name)

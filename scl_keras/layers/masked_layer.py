@@ -100,7 +100,7 @@ class MaskedLayer:
             mask_initializer, ste, granularity, mask_dtype
         )
         super().__init__(*args, **kwargs)
-        for name in self.declared_kernels():
+        for name in own_kernels(self):
             setattr(self, f"{name}_mask", self.new_mask(name))
 
     def __setattr__(self, name, value):
@@ -134,7 +134,7 @@ class MaskedLayer:
         return Mask(
             settings.initializer,
             settings.ste,
-            self.declared_kernels()[kernel_name].axes_of(self),
+            own_kernels(self)[kernel_name].axes_of(self),
             granularity=settings.granularity,
             mask_dtype=settings.mask_dtype,
             name=f"{kernel_name}_mask",
@@ -142,7 +142,7 @@ class MaskedLayer:
 
     def build_masks(self):
         """Builds the masks of the built layer, and has them act where they should."""
-        for name in self.declared_kernels():
+        for name in own_kernels(self):
             variable, mask = getattr(self, name), self.mask_of(name)
             mask.build(variable.shape)
             mask.trainable = self.trainable
@@ -170,7 +170,7 @@ class MaskedLayer:
         """
         return {
             name: self.mask_of(name).mask_kernel(getattr(self, name))
-            for name in self.declared_kernels()
+            for name in own_kernels(self)
             if getattr(self, name) is not None
         }
 
@@ -240,7 +240,7 @@ class MaskedLayer:
         What mixed precision has cast already is left out: that is masked when it is
         read.
         """
-        kernels = {k: v.masked(self) for k, v in self.declared_kernels().items()}
+        kernels = {k: v.masked(self) for k, v in own_kernels(self).items()}
         full = {
             name: kernel
             for name, kernel in kernels.items()
@@ -270,6 +270,13 @@ def masked_class_of(layer):
                 _make_twin(kind, _masked_class_of[base])
             return _masked_class_of[kind]
     return None
+
+
+def own_kernels(layer):
+    """The `MaskedKernel` declarations that hold for a layer, masked or not, by name."""
+    twin = type(layer) if isinstance(layer, MaskedLayer) else masked_class_of(layer)
+    declared = twin.declared_kernels() if twin is not None else {}
+    return {k: v for k, v in declared.items() if v.when is None or v.when(layer)}
 
 
 def is_maskable(layer):
@@ -311,7 +318,7 @@ def _put_masks_when_built(layer, settings):
     stock_build = vars(layer)["build"]  # each layer's own: Keras's wrapper of it
     layer.__class__ = masked_class_of(layer)
     layer.mask_settings = settings
-    names = list(layer.declared_kernels())
+    names = list(own_kernels(layer))
     for name in names:
         setattr(layer, f"{name}_mask", layer.new_mask(name))
 

@@ -49,6 +49,15 @@ def nowhere(kernel, call):
     return 0
 
 
+def at_reversals(kernel, call):
+    """Positions where a `ReversibleEmbedding` gives numbers for tokens: 0 elsewhere."""
+    inputs, outputs = call.input_shape or (), call.output_shape or ()
+    is_lookup = len(inputs) < len(outputs)
+    if is_lookup or outputs[-1:] != (kernel.layer.input_dim,):
+        return 0
+    return _product(inputs[:-1])
+
+
 def _without_channels(layer, shape):
     if shape is None:
         return None

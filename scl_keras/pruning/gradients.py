@@ -3,6 +3,18 @@
 import keras
 
 from scl_keras import backend
+from scl_keras.graph.walking import graph_of, is_graph
+
+
+class _Same(keras.Model):
+    """Calls another model, and can be compiled without touching it."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def call(self, inputs, training=None):
+        return self.model(inputs, training=training)
 
 
 class LossGradients:
@@ -20,7 +32,7 @@ class LossGradients:
 
     def __init__(self, model, variables, loss, loss_weights=None):
         self.model, self.loss = model, loss
-        evaluator = keras.Model(model.input, model.output)
+        evaluator = keras.Model(*graph_of(model)) if is_graph(model) else _Same(model)
         evaluator.compile(loss=loss, loss_weights=loss_weights, jit_compile=False)
 
         def gradients_of(x, y, sample_weight):

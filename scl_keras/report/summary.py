@@ -1,6 +1,7 @@
 """The table that tells what is left of a network."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import keras
 from rich import box
@@ -8,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from scl_keras.connectivity import ConnectionGraph
+from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.sparsify import unmasked_layers
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
+from scl_keras.graph.walking import is_graph
 from scl_keras.layers.masked_layer import masked_class_of
 from scl_keras.masks.granularity import Connection
 
@@ -214,18 +217,24 @@ class SparsitySummary:
         return text
 
 
-def summary(model, print_fn=print):
+def summary(
+    model: keras.Model,
+    print_fn: Callable[[str], object] | None = print,
+    input_shapes: Sequence | None = None,
+) -> SparsitySummary:
     """Prints and returns what is left of a network's connections.
 
     Masked layers are read by their masks, stock layers that could be masked by the
     zeros in their kernels: a stripped model has the same summary. A kept connection is
     dead if it lies on no path from an input to an output, and effective otherwise, see
-    `scl_keras.connectivity.ConnectionGraph`. Models without a graph to follow
-    (subclassed ones, and those with open sizes) get the direct figures alone.
+    `scl_keras.connectivity.ConnectionGraph`. Models that can't be followed, such as
+    those with open sizes, get the direct figures alone.
 
     Args:
         model: A built Keras model.
         print_fn: Function that takes the table as text; None to print nothing.
+        input_shapes: Shapes of the inputs without the batch axis, where the model
+            leaves sizes open, see `ConnectionGraph`.
 
     Returns:
         A `SparsitySummary`.
@@ -248,11 +257,13 @@ def summary(model, print_fn=print):
             f"Model '{model.name}' has no layer that could be masked. Its layers are: "
             + ", ".join(layer.name for layer in model.layers)
         )
-    positions = connection_positions(model)
     try:
-        graph, reason = ConnectionGraph(model), None
+        graph, reason = ConnectionGraph(model, input_shapes), None
     except ValueError as error:  # no graph, or open sizes
         graph, reason = None, str(error)
+    sized = input_shapes is not None and is_graph(model)
+    inputs = sized_inputs(model, input_shapes) if sized else None
+    positions = connection_positions(model, inputs)
     kept = [kernel.kept() for kernel in kernels]
     effective = [None] * len(kernels) if graph is None else graph.effective(kept)
     rows = zip(kernels, kept, effective, strict=True)

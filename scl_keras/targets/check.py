@@ -20,7 +20,7 @@ POINTWISE_BLOCK = Block(4, axis=-1)
 
 @dataclasses.dataclass(frozen=True)
 class KernelCheck:
-    """What a target makes of one kernel.
+    """What a runtime makes of one kernel.
 
     Attributes:
         layer: The layer's name and the kernel's, such as `"dense_1/kernel"`.
@@ -48,11 +48,11 @@ class KernelCheck:
 
 @dataclasses.dataclass(frozen=True)
 class TargetCheck:
-    """What a target makes of a model: rows, and a table as text.
+    """What a runtime makes of a model: rows, and a table as text.
 
     Attributes:
         name: Name of the model.
-        target: Name of the target.
+        runtime: Name of the runtime.
         rows: A `KernelCheck` for each kernel that could be masked.
         note: What holds for all of them.
 
@@ -65,7 +65,7 @@ class TargetCheck:
     """
 
     name: str
-    target: str
+    runtime: str
     rows: tuple
     note: str
 
@@ -83,7 +83,7 @@ class TargetCheck:
         return {**dataclasses.asdict(self), "rows": rows, "gains": self.gains}
 
     def __str__(self):
-        table = Table(box=box.SQUARE, title=f'"{self.name}" on {self.target}')
+        table = Table(box=box.SQUARE, title=f'"{self.name}" on {self.runtime}')
         for title in ("Layer (type)", "Masks switch", "Gains", "Why"):
             table.add_column(title, overflow="fold")
         for row in self.rows:
@@ -99,8 +99,8 @@ class TargetCheck:
         return f"{capture.get().rstrip()}\n{self.note}"
 
 
-def check_target(model, target):
-    """Tells for each kernel whether a target can run it faster, and why not.
+def check_target(model, runtime):
+    """Tells for each kernel whether a runtime can run it faster, and why not.
 
     - `"compact"`: channels are removed (`compact`), so that all runtimes and devices
       have less to do. Masks switch a channel where it is read by one layer alone, else
@@ -114,13 +114,13 @@ def check_target(model, target):
 
     Args:
         model: A built functional or Sequential model, stock or masked.
-        target: One of `TARGETS`.
+        runtime: One of `RUNTIMES`.
 
     Returns:
         A `TargetCheck`, which `str` makes a table of.
 
     Raises:
-        ValueError: If the model has no graph or open sizes, or there is no such target.
+        ValueError: If the model has no graph or open sizes, or there is no such runtime.
 
     Example:
 
@@ -130,16 +130,16 @@ def check_target(model, target):
     [row.layer for row in check.rows if not row.gains]
     ```
     """
-    check, _ = _plan(model, target)
+    check, _ = _plan(model, runtime)
     return check
 
 
-def granularity_for(model, target):
-    """What the masks of each layer switch on a target; the choice is printed.
+def granularity_for(model, runtime):
+    """What the masks of each layer switch on a runtime; the choice is printed.
 
     Args:
         model: As for `check_target`.
-        target: As for `check_target`.
+        runtime: As for `check_target`.
 
     Returns:
         A function from a layer to a `Granularity`, or None for no masks.
@@ -147,16 +147,16 @@ def granularity_for(model, target):
     Raises:
         ValueError: As `check_target`, and if no layer gains.
     """
-    check, chosen = _plan(model, target)
+    check, chosen = _plan(model, runtime)
     if not any(row.granularity for row in check.rows):
-        raise ValueError(f"No layer of '{model.name}' gains on {target!r}:\n{check}")
+        raise ValueError(f"No layer of '{model.name}' gains on {runtime!r}:\n{check}")
     print(check)
     return lambda layer: chosen.get(id(layer))
 
 
-def _plan(model, target):
-    """`check_target(model, target)`, and a dict of granularities by layers' ids."""
-    check_name(target)
+def _plan(model, runtime):
+    """`check_target(model, runtime)`, and a dict of granularities by layers' ids."""
+    check_name(runtime)
     check_graph(model, "check_target")
     if any(None in x.shape[1:] for x in model.inputs):
         shapes = [tuple(x.shape) for x in model.inputs]
@@ -164,7 +164,7 @@ def _plan(model, target):
             "`check_target` needs inputs of known sizes: padding and what is left of "
             f"an image depend on them. Received: inputs of shapes {shapes}"
         )
-    rule, note = TARGETS[target]
+    rule, note = RUNTIMES[runtime]
     rows, chosen = [], {}
     with stripped(model) as stock:
         judge = rule(stock)
@@ -177,14 +177,14 @@ def _plan(model, target):
                     kernel.label, kind, kernel.shape, gains, granularity, reason
                 )
             )
-    return TargetCheck(model.name, target, tuple(rows), note), chosen
+    return TargetCheck(model.name, runtime, tuple(rows), note), chosen
 
 
-def check_name(target):
-    """Raises a `ValueError` if there is no such target."""
-    if target not in TARGETS:
+def check_name(runtime):
+    """Raises a `ValueError` if there is no such runtime."""
+    if runtime not in RUNTIMES:
         raise ValueError(
-            f"`target` must be one of {tuple(TARGETS)}. Received: target={target!r}"
+            f"`runtime` must be one of {tuple(RUNTIMES)}. Received: runtime={runtime!r}"
         )
 
 
@@ -252,7 +252,7 @@ def _size(model):
     return judge
 
 
-TARGETS = {
+RUNTIMES = {
     "compact": (
         _compact,
         "What is cut has to be removed with `compact` before it is exported.",
@@ -269,7 +269,7 @@ TARGETS = {
     ),
     "size": (_size, "Files get smaller, not faster."),
 }
-"""The targets by name: their rules, and what holds for all kernels."""
+"""The runtimes by name: their rules, and what holds for all kernels."""
 
 
 def _text(granularity):

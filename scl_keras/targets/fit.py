@@ -11,26 +11,26 @@ from scl_keras.targets.check import check_name
 _KINDS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
-def fit_to_target(model, target):
-    """Makes a model that computes the same in the form that a target wants.
+def fit_to_target(model, runtime):
+    """Makes a model that computes the same in the form that a runtime wants.
 
     For `"xnnpack"`, 2D convolutions (depthwise ones, too) with strides and `"same"`
     padding become `"valid"` ones behind a `ZeroPadding2D`. What `"same"` pads depends
     on the size of the image: with stride 2 it is alike on both sides for odd sizes
     only; `check_target` tells of the others, which need another network. For the
-    other targets form doesn't matter, and the model is only copied.
+    others form doesn't matter, and the model is only copied.
 
     Args:
         model: A built functional or Sequential model, stock or masked, with inputs of
             known sizes.
-        target: One of `TARGETS`.
+        runtime: One of `RUNTIMES`.
 
     Returns:
         A functional model with the same weights, masks, outputs and names of layers,
         not compiled.
 
     Raises:
-        ValueError: If the model has no graph or open sizes, or there is no such target.
+        ValueError: If the model has no graph or open sizes, or there is no such runtime.
 
     Example:
 
@@ -39,10 +39,10 @@ def fit_to_target(model, target):
     print(check_target(model, "xnnpack"))
     ```
     """
-    check_name(target)
+    check_name(runtime)
     check_graph(model, "fit_to_target")
     rewriter = _Rewriter()
-    if target == "xnnpack":
+    if runtime == "xnnpack":
         copied = copy_graph(model, rewriter.change, rewriter.call)
     else:
         copied = copy_graph(model)

@@ -238,6 +238,17 @@ class SCLModel(keras.Model):
         return [v for v in self.variables if id(v) not in known]
 
 
+def _signature_of_compile():
+    """Keras's arguments, and those of `SCLModel.compile` after them."""
+    own = inspect.signature(SCLModel.compile).parameters.values()
+    own = [x for x in own if x.kind is x.KEYWORD_ONLY]
+    stock = inspect.signature(keras.Model.compile).parameters.values()
+    return inspect.Signature([*stock, *own])
+
+
+# Any `compile` may stand behind it, but mostly it is Keras's.
+SCLModel.compile.__signature__ = _signature_of_compile()
+
 _RANDOM = "random_state_"
 
 

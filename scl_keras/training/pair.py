@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from scl_keras.backend.keras_private import averages_of
 from scl_keras.masks.mask import split_masks
 
 
@@ -46,9 +47,16 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         return new
 
     @property
-    def optimizers(self):
-        """Both: `keras.callbacks.SwapEMAWeights` looks for averages there."""
-        return [self.optimizer, self.mask_optimizer]
+    def _model_variables_moving_average(self):
+        # `keras.callbacks.SwapEMAWeights` looks for it, in the order of the variables.
+        averages = averages_of(self.optimizer) | averages_of(self.mask_optimizer)
+        if not averages:
+            raise AttributeError("Neither optimizer has `use_ema=True`.")
+        # What has no average is exchanged with itself.
+        return [
+            averages[id(v)] if id(v) in averages else keras.Variable(v)
+            for v in self._trainable_variables
+        ]
 
     def scale_loss(self, loss):
         """Scales the loss as the weights' optimizer wants it."""

@@ -106,9 +106,9 @@ def test_layers_that_are_not_used_are_not_effective():
 
 UNKNOWN = {
     "Lambda": lambda x: layers.Lambda(lambda x: tf.reverse(x, [1]), name="u")(x),
-    "LSTM": lambda x: layers.LSTM(4, lambda x: x, name="u")(ops.expand_dims(x, 1)),
+    "LSTM": lambda x: layers.LSTM(4, tf.tanh, name="u")(ops.expand_dims(x, 1)),
     "Bottleneck": lambda x: Bottleneck(3, 4, name="u")(x),
-    "activation": lambda x: layers.Dense(4, lambda x: x, name="u")(x),
+    "activation": lambda x: layers.Dense(4, lambda x: tf.sin(x), name="u")(x),
     "Cumsum": lambda x: ops.cumsum(x, axis=1),
 }
 

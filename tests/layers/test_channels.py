@@ -24,10 +24,10 @@ from scl_keras.layers import MaskedBatchNormalization, MaskedConv2D
 
 def channels(model):
     """All layers but the last switch channels; MobileNet's depthwise ones go along."""
-    last = model.layers[-1]
+    last = model.layers[-1].name
     return lambda layer: (
         None
-        if layer is last or isinstance(layer, layers.DepthwiseConv2D)
+        if layer.name == last or isinstance(layer, layers.DepthwiseConv2D)
         else "channel"
     )
 

@@ -13,6 +13,7 @@ from scl_keras import (
     find_masks,
     sparsify,
     strip_masks,
+    stripped,
     summary,
     unmasked_layers,
 )
@@ -58,11 +59,11 @@ def test_it_is_sparsified_saved_loaded_and_stripped(make, rng, tmp_path):
     np.testing.assert_array_equal(loaded(x), stock(x))
     for a, b in zip(find_masks(loaded), kept, strict=True):
         np.testing.assert_array_equal(a.variable > 0, b)
-    stripped = strip_masks(loaded, copy=True)
-    assert [type(layer) for layer in stripped.layers[-2:]] == list(
+    stripped_model = strip_masks(loaded, copy=True)
+    assert [type(layer) for layer in stripped_model.layers[-2:]] == list(
         map(type, stock.layers)
     )
-    np.testing.assert_array_equal(stripped(x), stock(x))
+    np.testing.assert_array_equal(stripped_model(x), stock(x))
     assert find_masks(stripped) == []
 
 
@@ -119,8 +120,10 @@ def test_a_layer_that_holds_masked_layers_can_call_them(rng, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
-    with pytest.raises(ValueError, match=r"makes it for itself.*kernel_mask"):
-        strip_masks(model, copy=True)
+    expected = model(x)
+    with stripped(model) as stock:
+        assert find_masks(stock) == []
+        np.testing.assert_array_equal(stock(x), expected)
     # `sparsify` leaves what is masked already as it is.
     np.testing.assert_array_equal(sparsify(model, copy=True)(x), model(x))
 
@@ -175,9 +178,9 @@ def test_a_layer_that_makes_layers_masks_them_all(rng, tmp_path):
     model.save(tmp_path / "m.keras")
     loaded = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(loaded(x), model(x))
-    stripped = strip_masks(loaded, copy=True)
-    np.testing.assert_array_equal(stripped(x), model(x))
-    encoder = stripped.layers[-2]
+    stripped_model = strip_masks(loaded, copy=True)
+    np.testing.assert_array_equal(stripped_model(x), model(x))
+    encoder = stripped_model.layers[-2]
     assert type(encoder) is Encoder
     assert [type(y) for y in encoder.more] == [
         layers.Dense,
@@ -278,15 +281,23 @@ def test_a_subclass_of_a_masked_layer_can_not_be_stripped():
         strip_masks(model, copy=True)
 
 
-def test_a_subclass_of_a_stock_layer_is_not_taken_for_it():
+def test_a_subclass_of_a_stock_layer_is_masked_as_it_computes(rng):
     class MyDense(layers.Dense):
         def call(self, x):
             return super().call(x) * 2
 
     model = keras.Sequential([keras.Input((4,)), MyDense(3, name="mine")])
-    assert [layer.name for layer in unmasked_layers(sparsify(model, copy=True))] == [
-        "mine"
-    ]
+    x = rng.normal(size=(2, 4)).astype("float32")
+    expected, mine = model(x), model.layers[0]
+    sparsify(model)
+    np.testing.assert_array_equal(model(x), expected)
+    assert isinstance(mine, MyDense) and isinstance(mine, MaskedLayer)
+    (kept,) = random_masks(model, rng)
+    expected = 2 * (x @ (mine.kernel.numpy() * kept))
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
+    strip_masks(model)
+    assert type(mine) is MyDense
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_masked_layers_own_call_may_call_the_stock_one(rng):

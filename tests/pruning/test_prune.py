@@ -356,8 +356,8 @@ WRONG = [
     ({"sparsity": 0.5, "quotas": "fair"}, "`quotas` must be one of.*Received"),
     ({"sparsity": 0.99, "quotas": "uniform_plus"}, "keeps the first convolution dense"),
     ({"sparsity": 0.5, "method": "guess"}, "`method` must be one of.*Received"),
-    ({"sparsity": 0.5, "layers": "none"}, "`layers` names 'none'"),
-    ({"sparsity": 0.5, "layers": keras.layers.ReLU}, "no layer to prune"),
+    ({"sparsity": 0.5, "layers": "none"}, "`layers` has 'none'"),
+    ({"sparsity": 0.5, "layers": keras.layers.ReLU}, "is no layer of"),
     ({"sparsity": 0.5, "method": "snip", "data": None}, "`data` is missing"),
 ]
 SNIP = {"sparsity": 0.5, "method": "snip"}
@@ -398,13 +398,13 @@ def test_generators_serve_for_one_round_only(model):
 
 def test_models_without_graph_loss_or_path(model):
     unbuilt = keras.Sequential([layers.Dense(3)])
-    with pytest.raises(ValueError, match="`prune` needs a built functional"):
+    with pytest.raises(ValueError, match="`prune` needs a built Keras model"):
         prune(unbuilt, "magnitude", 0.5, copy=True)
 
     class Subclassed(keras.Model):
         pass
 
-    with pytest.raises(ValueError, match="`prune` needs a built functional"):
+    with pytest.raises(ValueError, match="`prune` needs a built Keras model"):
         prune(Subclassed(), "magnitude", 0.5)
     plain = keras.Sequential(
         [keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(4)]

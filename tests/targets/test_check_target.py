@@ -46,7 +46,7 @@ def test_every_switch_removes_what_it_says(name, shape, arguments, rng):
     stock = build_architecture(name, shape, 10, **arguments)
     for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
         w.assign(0.5 + rng.random(w.shape))
-    model = sparsify(stock, target="compact", copy=True)
+    model = sparsify(stock, runtime="compact", copy=True)
     rows = rows_of(stock, "compact")
     before = sizes(stock)
     masks = find_masks(model)
@@ -171,7 +171,7 @@ def test_it_is_told_as_a_table_and_as_data(capsys):
         data["gains"] and data["rows"][2]["granularity"] == "block of 4 along axis -1"
     )
     assert [row["granularity"] for row in data["rows"][:2]] == [None, None]
-    sparse = sparsify(model, target="xnnpack", copy=True)
+    sparse = sparsify(model, runtime="xnnpack", copy=True)
     assert str(check) in capsys.readouterr().out
     assert "four outputs of one input" in str(check)
     assert [mask.granularity for mask in find_masks(sparse)] == [Block(4, axis=-1)] * 2
@@ -182,12 +182,12 @@ def test_it_is_told_as_a_table_and_as_data(capsys):
 def test_wrong_arguments_are_refused():
     model = xnnpack_net()
     for function in (check_target, fit_to_target):
-        with pytest.raises(ValueError, match="must be one of.*Received: target='arm'"):
+        with pytest.raises(ValueError, match="must be one of.*Received: runtime='arm'"):
             function(model, "arm")
         with pytest.raises(ValueError, match="needs a built functional"):
             function(keras.Sequential([layers.Dense(2)]), "size")
     with pytest.raises(ValueError, match="either `granularity` or `target`"):
-        sparsify(model, target="size", granularity="channel", copy=True)
+        sparsify(model, runtime="size", granularity="channel", copy=True)
     with pytest.raises(ValueError, match="No layer of 'functional.*gains on 'xnnpack'"):
         sparsify(xnnpack_net(strides=1), target="xnnpack")
     inputs = keras.Input((None, None, 3))

@@ -279,8 +279,46 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_an_uncompiled_model_says_so():
-    with pytest.raises(ValueError, match="no optimizer yet"):
+    with pytest.raises(AttributeError, match="no optimizer yet"):
         _ = _network().scl_optimizer
+    assert getattr(_network(), "scl_optimizer", None) is None
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_averaged_weights_are_swapped_as_in_the_dense_model(policy, digits):
+    """With masks that stay, the averages are those of the dense model's weights."""
+    data = (digits.x_test[:128], digits.y_test[:128])
+    found = []
+    for masked in (False, True):
+        keras.utils.set_random_seed(0)
+        layers = [keras.Input((8, 8, 1)), keras.layers.Flatten()]
+        layers.append(keras.layers.Dense(10, dtype=policy))
+        model = keras.Sequential(layers)
+        if masked:
+            sparsify(model)
+        optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+        extra = {"mask_optimizer": keras.optimizers.SGD(0.0)} if masked else {}
+        model.compile(optimizer, LOSS, jit_compile=False, **extra)
+        losses = []
+        swap = keras.callbacks.SwapEMAWeights()
+        logger = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs, losses=losses: losses.append(
+                logs["val_loss"]
+            )
+        )
+        model.fit(
+            *data,
+            32,
+            3,
+            0,
+            callbacks=[swap, logger],
+            validation_data=data,
+            shuffle=False,
+        )
+        weights = [w for w in model.weights if not hasattr(w, "connection_mask")]
+        found.append([losses, *[np.array(w) for w in weights]])
+    for dense, sparse in zip(*found, strict=True):
+        np.testing.assert_allclose(sparse, dense, rtol=1e-3, atol=1e-5)
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers
 
 from scl_keras.connectivity.channel_rules import ELEMENTWISE
-from scl_keras.connectivity.layer_rules import LayerRule, register_rule
+from scl_keras.connectivity.layer_rules import Composite, LayerRule, register_rule
 from scl_keras.connectivity.layer_types import layers_named
 from scl_keras.connectivity.reach import along_own_axes, elementwise
 
@@ -33,4 +33,20 @@ register_rule(
     ),
 )
 
-register_rule(layers.Softmax, rule=LayerRule(reach=along_own_axes, flow=elementwise))
+
+def _masked_softmax(layer, inputs, mask=None):
+    def run(masks, inputs, mask=None):
+        both = inputs if mask is None else inputs + mask
+        return [along_own_axes(layer, both)]
+
+    return run
+
+
+register_rule(
+    layers.Softmax,
+    rule=LayerRule(
+        reach=along_own_axes,
+        composite=Composite(_masked_softmax, tensors=("inputs", "mask")),
+        flow=elementwise,
+    ),
+)

@@ -3,7 +3,7 @@
 from keras import layers, ops
 
 from scl_keras.connectivity.channels import Channels
-from scl_keras.connectivity.layer_rules import LayerRule, register_rule
+from scl_keras.connectivity.layer_rules import Composite, LayerRule, register_rule
 
 
 def _embedding(layer, x, embeddings):
@@ -27,3 +27,27 @@ register_rule(
         reach=_embedding, kernels=("embeddings",), channels=_channels, shrink=_shrink
     ),
 )
+
+
+def _reversible(layer, inputs, reverse=False):
+    untied = not layer.tie_weights
+
+    def run(masks, inputs):
+        table = masks[id(layer), "embeddings"]
+        if not reverse:
+            return [_embedding(layer, inputs, table)]
+        back = (
+            masks[id(layer), "reverse_embeddings"] if untied else ops.transpose(table)
+        )
+        return [ops.matmul(inputs, back)]
+
+    return run
+
+
+if hasattr(layers, "ReversibleEmbedding"):
+    register_rule(
+        layers.ReversibleEmbedding,
+        rule=LayerRule(
+            composite=Composite(_reversible, tensors=("inputs",), options=("reverse",))
+        ),
+    )

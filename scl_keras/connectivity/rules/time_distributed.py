@@ -7,9 +7,8 @@ from keras import layers, ops
 
 from scl_keras.connectivity.composites import binarized
 from scl_keras.connectivity.layer_rules import Composite, LayerRule, register_rule
-from scl_keras.connectivity.steps import steps_of
-from scl_keras.graph.tracing import Call, Trace, trace
-from scl_keras.graph.walking import is_graph
+from scl_keras.connectivity.steps import needs_entering, steps_of
+from scl_keras.graph.tracing import trace_call
 
 
 def _time_distributed(layer, inputs):
@@ -18,7 +17,7 @@ def _time_distributed(layer, inputs):
     if None in inputs.shape:
         return None
     x = keras.Input(batch_shape=(batch * length, *shape), dtype=inputs.dtype)
-    graph = _trace(layer.layer, x)
+    graph = trace_call(layer.layer, x, needs_entering)
     steps = steps_of(graph.calls)
     if any(step.unknown for step in steps) or len(graph.outputs) != 1:
         return None
@@ -29,13 +28,6 @@ register_rule(
     layers.TimeDistributed,
     rule=LayerRule(composite=Composite(_time_distributed, tensors=("inputs",))),
 )
-
-
-def _trace(layer, x):
-    if is_graph(layer):
-        return trace(layer, [x])
-    outputs = keras.tree.flatten(keras.Operation.compute_output_spec(layer, x))
-    return Trace([x], [Call(layer, (x,), {}, outputs)], outputs)
 
 
 def _run(graph, steps, masks, inputs):
