@@ -120,7 +120,8 @@ def check_target(model, runtime):
         A `TargetCheck`, which `str` makes a table of.
 
     Raises:
-        ValueError: If the model has no graph or open sizes, or there is no such runtime.
+        ValueError: If the model has no graph or open sizes, or there is no such
+            runtime.
 
     Example:
 

@@ -30,7 +30,8 @@ def fit_to_target(model, runtime):
         not compiled.
 
     Raises:
-        ValueError: If the model has no graph or open sizes, or there is no such runtime.
+        ValueError: If the model has no graph or open sizes, or there is no such
+            runtime.
 
     Example:
 

@@ -98,7 +98,7 @@ def test_what_cannot_be_wrapped_is_refused():
     with pytest.raises(ValueError, match=r"is no layer of.*with a kernel"):
         layers = [keras.Input((8, 8)), keras.layers.Flatten(name="flatten")]
         SwitcherModel(keras.Sequential(layers))
-    with pytest.raises(ValueError, match="built functional or Sequential"):
+    with pytest.raises(ValueError, match="needs a built Keras model"):
         SwitcherModel(keras.Sequential([keras.layers.Dense(2)]))
     with pytest.raises(ValueError, match=r"`SwitcherModel\(model, layers=...\)`"):
         SwitcherModel(_functional(), keras.layers.Dense)

@@ -186,7 +186,7 @@ def test_wrong_arguments_are_refused():
             function(model, "arm")
         with pytest.raises(ValueError, match="needs a built functional"):
             function(keras.Sequential([layers.Dense(2)]), "size")
-    with pytest.raises(ValueError, match="either `granularity` or `target`"):
+    with pytest.raises(ValueError, match="either `granularity` or `runtime`"):
         sparsify(model, runtime="size", granularity="channel", copy=True)
     with pytest.raises(ValueError, match="No layer of 'functional.*gains on 'xnnpack'"):
         sparsify(xnnpack_net(strides=1), target="xnnpack")
