@@ -22,7 +22,10 @@ flags.DEFINE_float(
     "compression", 50, "Masked connections over those kept.", lower_bound=1
 )
 flags.DEFINE_enum(
-    "of", "connections", ["connections", "flops"], "What --compression counts."
+    "of",
+    None,
+    ["connections", "macs"],
+    "What --compression counts, by default what --cost says.",
 )
 flags.DEFINE_integer(
     "by_epoch", None, "Epoch at which it is reached; default: two thirds of --epochs."
@@ -32,7 +35,9 @@ flags.DEFINE_float(
     None,
     "Learn with this fixed cost instead of a target; masks are frozen at --by_epoch.",
 )
-flags.DEFINE_enum("cost", "connections", ["connections", "flops"], "What costs.")
+flags.DEFINE_enum(
+    "cost", None, ["connections", "macs"], "What costs, by default as --runtime wants."
+)
 flags.DEFINE_bool("export", True, "Write the TFLite file.")
 
 

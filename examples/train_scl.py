@@ -4,7 +4,7 @@ r"""Learns which connections of a network matter, and ships the rest as a TFLite
     python examples/train_scl.py --dataset=mnist --architecture=lenet_5 --epochs=60 \
         --compression=100
     python examples/train_scl.py --dataset=fashion_mnist --architecture=mobilenet \
-        --width=0.5 --runtime=compact --cost=flops --compression=4 --epochs=30
+        --width=0.5 --runtime=compact --cost=macs --compression=4 --epochs=30
 
 Trains the dense network (--dense_epochs), masks it, learns masks and weights together
 until the sparsity asked for is reached, fine-tunes what is left, and exports. Prints a

@@ -15,7 +15,7 @@ each phase. Biases are never cut. E is the number of epochs:
     scl         sparsify, TargetSparsity: masks learned in the first two thirds of E
     scl_feature scl with mask gradients normalized for each feature, as in the paper
     scl_slow    scl with a mask learning rate of a tenth of the default
-    scl_flops   scl with cost="flops" and a target of multiply-accumulates, not of
+    scl_flops   scl with cost="macs" and a target of multiply-accumulates, not of
                 connections; only where there are convolutions
     scl_raw     scl with normalization=None, plain SGD of rate 1.0 for the masks
                 and a connection cost that TargetSparsity steers from 0 on

@@ -97,7 +97,7 @@ CASES = {
         functools.partial(architectures.mobilenet, width=0.25),
         0.8,
         {"runtime": "compact"},
-        cost="flops",
+        cost="macs",
         epochs=16,
         dense_epochs=8,
         tfmot=False,

@@ -1,55 +1,107 @@
-"""What a target counts: connections, or the multiply-accumulates behind them."""
+"""What a target counts: connections, multiply-accumulates, or weights of the model."""
 
 import numpy as np
 
 from scl_keras.masks.density import in_order, nearest
+from scl_keras.masks.mask import find_masks, split_masks
 from scl_keras.training.prices import known_positions
 
 _SAMPLE = 50_000
+OVER = ("masks", "model")
+_NOUNS = {"connections": "connections", "macs": "multiply-accumulates"}
 
 
 class Budget:
-    """Learned masks and what is left of them, counted as a target counts.
+    """The masks of a model and what is left of them, counted as a target counts.
+
+    Masks of frozen layers, and fixed ones, count and don't move. `over="model"` counts
+    all weights of the model, also those that no mask can cut.
 
     Args:
-        masks: List of built `Mask`.
+        model: A built model.
         of: One of `scl_keras.training.prices.COSTS`.
+        over: One of `OVER`.
         density: Float in (0, 1], the share that may be kept.
 
+    Attributes:
+        masks: List of the masks that training moves.
+        size: Number of all that counts.
+        target: Number that may be kept.
+
     Raises:
-        ValueError: If it leaves a mask less than its last switch, or if
-            multiply-accumulates can't be counted.
+        ValueError: If no mask moves, if the target is less than what can't be cut, or
+            if multiply-accumulates can't be counted.
     """
 
-    def __init__(self, masks, of, density):
-        self.masks = masks
-        self.noun = {"connections": "connections", "flops": "multiply-accumulates"}[of]
-        self._units = np.ones(len(masks), int)
-        if of == "flops":
-            variables = [mask.variable for mask in masks]
-            self._units = np.array(known_positions(variables, "of='flops'"), int)
-        units = self._units.tolist()
-        both = list(zip(masks, units, strict=True))
-        self.size = sum(mask.size * unit for mask, unit in both)
-        self.target = round(density * self.size)
-        largest = [int(np.max(mask.sizes)) * unit for mask, unit in both]
-        self.largest = max(largest)
-        holds = [mask.min_connections for mask in masks]
-        floor = sum(held * last for held, last in zip(holds, largest, strict=True))
-        if self.target < max(floor, 1):
+    def __init__(self, model, of, over, density):
+        self.noun = "weights" if over == "model" else _NOUNS[of]
+        self._of = of
+        trained = {id(v) for v in model.trainable_variables}
+        masks = find_masks(model)
+        moving = [m for m in masks if m.is_learned and id(m.variable) in trained]
+        if not moving:
             raise ValueError(
-                f"A density of {density:.3g} leaves {self.target} of {self.size} "
-                f"{self.noun}, less than one connection (or one block or channel, "
-                f"together {floor}) for each of {len(masks)} masks. Ask for less "
-                "sparsity."
+                f"Model '{model.name}' has no mask that training moves. Those made "
+                "with `ste=None`, as `prune` does, are fixed (`GradualPruning` changes "
+                "such masks), and those of layers with `trainable=False` are frozen. "
+                f"Received: {len(masks)} masks"
             )
+        still = [mask for mask in masks if all(mask is not other for other in moving)]
+        self.masks, self._units = moving, self._units_of(moving)
+        self._rest = self._kept(still, self._units_of(still))
+        self.size = sum(self._sizes_of(moving)) + sum(self._sizes_of(still))
+        if over == "model":
+            weights, _ = split_masks(model.weights)
+            unmasked = sum(int(np.prod(w.shape)) for w in weights) - self.size
+            self._rest, self.size = self._rest + unmasked, self.size + unmasked
+        self.target = round(density * self.size)
+        largest = [
+            int(np.max(mask.sizes)) * unit
+            for mask, unit in zip(moving, self._units.tolist(), strict=True)
+        ]
+        self.largest = max(largest)
+        holds = [mask.min_connections for mask in moving]
+        self.floor = sum(held * last for held, last in zip(holds, largest, strict=True))
+        self._check(density)
+
+    def _check(self, density):
+        if self.target >= self._rest + max(self.floor, 1):
+            return
+        still = (
+            f" {self._rest:,} can't be cut: they have no masks, or masks that are "
+            "fixed or frozen."
+            if self._rest
+            else ""
+        )
+        raise ValueError(
+            f"A density of {density:.3g} leaves {self.target:,} of {self.size:,} "
+            f"{self.noun}, less than one connection (or one block or channel, together "
+            f"{self.floor:,}) for each of {len(self.masks)} masks.{still} Ask for less "
+            "sparsity."
+        )
+
+    def _units_of(self, masks):
+        if self._of != "macs":
+            return np.ones(len(masks), int)
+        variables = [mask.variable for mask in masks]
+        return np.array(known_positions(variables, "of='macs'"), int)
+
+    def _sizes_of(self, masks):
+        units = self._units_of(masks).tolist()
+        return [mask.size * unit for mask, unit in zip(masks, units, strict=True)]
+
+    @staticmethod
+    def _kept(masks, units):
+        pairs = zip(masks, units.tolist(), strict=True)
+        return sum(int(mask.count()) * unit for mask, unit in pairs)
 
     def kept(self):
         """What is kept, an int."""
-        counts = [int(mask.count()) for mask in self.masks]
-        return sum(
-            n * unit for n, unit in zip(counts, self._units.tolist(), strict=True)
-        )
+        return self._rest + self._kept(self.masks, self._units)
+
+    def of_masks(self, count):
+        """What the masks that move may keep if `count` is kept in all, an int."""
+        return max(int(count) - self._rest, self.floor, 1)
 
     def sizes(self):
         """What each entry of the mask variables switches, a flat array."""
@@ -76,7 +128,8 @@ class Budget:
         return heights
 
     def distance(self, heights, count):
-        """How far all mask variables must fall for `count` to be kept."""
+        """How far all mask variables must fall for `count` to be kept in all."""
+        count = self.of_masks(count)
         heights = np.concatenate(heights)
         if self.largest > 1:
             stride = max(1, heights.size // _SAMPLE)

@@ -7,12 +7,15 @@ import keras
 import numpy as np
 
 from scl_keras import backend
-from scl_keras.callbacks.budget import Budget
+from scl_keras.callbacks.budget import OVER, Budget
+from scl_keras.callbacks.steering import Steering
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.density import in_order, nearest, target_density
+from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import _BARELY_KEPT, find_masks
-from scl_keras.training.prices import COSTS
+from scl_keras.training.model import scl_optimizer_of
+from scl_keras.training.prices import known_cost
 
 
 class TargetSparsity(keras.callbacks.Callback):
@@ -30,10 +33,11 @@ class TargetSparsity(keras.callbacks.Callback):
     is gone in one stroke, which makes the number exact, and the masks are frozen: what
     epochs are left fine-tune the weights.
 
-    With `of="flops"` `N` counts multiply-accumulates. This belongs to `cost="flops"` of
-    `compile`: what is paid for is what becomes less. (A target of connections with a
-    price on multiply-accumulates takes convolutions first, and where they have few
-    connections all may be gone before the number is met.)
+    `N` counts what `compile` puts a price on: connections, or with `cost="macs"`
+    multiply-accumulates. (A target of connections with a price on multiply-accumulates
+    takes convolutions first, and where single connections are switched all of these may
+    be gone before the number is met: that is refused.) Masks of layers with
+    `trainable=False`, and fixed ones, count, and stay as they are.
 
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
     printed. Where a mask variable switches several connections (see `Granularity`), the
@@ -51,13 +55,18 @@ class TargetSparsity(keras.callbacks.Callback):
         by_epoch: Number of epochs, from 1, after which it is reached. By default two
             thirds of the epochs of `fit`.
         verbose: 1 to print when it is reached, 0 not to.
-        of: What there is to be less of: `"connections"`, or `"flops"`.
+        of: What there is to be less of: `"connections"`, or `"macs"`. By default what
+            the model is compiled to pay for.
+        over: `"masks"`: the target is one of all that has masks. `"model"`: of all
+            weights of the model, biases and what has no masks included.
 
     Raises:
         ValueError: If not exactly one target is given or one is out of range, or
-            `by_epoch` is no whole number, or `of` is something else; at the start of
-            `fit`, if it ends before `by_epoch`, the target leaves less than a
-            connection a layer, or multiply-accumulates can't be counted.
+            `by_epoch` is no whole number, or `of` or `over` is something else; at the
+            start of `fit`, if it ends before `by_epoch`, if the model pays for
+            multiply-accumulates of single connections and the target is of these, if
+            the target leaves less than a connection a layer, or if multiply-accumulates
+            can't be counted.
 
     Example:
 
@@ -72,7 +81,8 @@ class TargetSparsity(keras.callbacks.Callback):
         compression=None,
         by_epoch=None,
         verbose=0,
-        of="connections",
+        of=None,
+        over="masks",
     ):
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
@@ -81,11 +91,17 @@ class TargetSparsity(keras.callbacks.Callback):
                 "`by_epoch` must be a whole number >= 1, or None for two thirds of the "
                 f"epochs. Received: by_epoch={by_epoch}"
             )
-        if of not in COSTS:
-            raise ValueError(f"`of` must be one of {COSTS}. Received: of={of!r}")
+        of = None if of is None else known_cost(of, "of")
+        if over not in OVER:
+            raise ValueError(f"`over` must be one of {OVER}. Received: over={over!r}")
+        if over == "model" and of == "macs":
+            raise ValueError(
+                "`over='model'` counts weights, of which many multiply nothing. "
+                "Received: of='macs'"
+            )
         self.by_epoch = by_epoch and int(by_epoch)
         self.verbose = verbose
-        self.of = of
+        self.of, self.over = of, over
 
     def on_train_begin(self, logs=None):
         """Checks the target against the model and the length of the training."""
@@ -96,28 +112,41 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
                 f"Received: epochs={epochs}"
             )
-        masks = [mask for mask in find_masks(self.model) if mask.is_learned]
-        if not masks:
-            raise ValueError(
-                "`TargetSparsity` needs masks that are learned. Those that were made "
-                "with `ste=None`, as `prune` does, are fixed; `GradualPruning` changes "
-                f"such masks in training. Received: model '{self.model.name}'"
-            )
-        if self.of == "flops":
+        of = self._counts()
+        if of == "macs":
             record_positions(self.model)
-        self._budget = Budget(masks, self.of, self.density)
+        self._budget = Budget(self.model, of, self.over, self.density)
         self._know_steps(self.params.get("steps"))
+
+    def _counts(self):
+        """What the target is of: what the model pays for, unless told otherwise."""
+        paid = scl_optimizer_of(self).cost
+        of = self.of or ("connections" if self.over == "model" else paid)
+        masks = find_masks(self.model)
+        if of != paid == "macs" and any(m.granularity == Connection() for m in masks):
+            raise ValueError(
+                f"The target counts {'weights' if self.over == 'model' else of}, but "
+                "the model is compiled to pay for multiply-accumulates: convolutions "
+                "would go to nothing before enough connections of dense layers are "
+                "cut. Compile it with `cost='connections'`, or let the target follow. "
+                f"Received: of={self.of!r}, over={self.over!r} and cost={paid!r}"
+            )
+        return of
 
     def _know_steps(self, steps):
         self._steps = steps
         if steps:
-            self._total_steps = self._end * steps
+            self._steering = Steering(
+                self.model.scl_optimizer,
+                lambda count: self._budget.distance(self._heights(), count),
+                self._plan,
+                self._end * steps,
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
-        self._last_look = -math.inf
         frozen = self.model.scl_optimizer.frozen
         if epoch == self._end and not frozen.numpy():
             self._close_the_gap()  # saved before this callback's turn, and resumed
@@ -130,7 +159,10 @@ class TargetSparsity(keras.callbacks.Callback):
         # jump: with `steps_per_execution` only the last of each execution comes here.
         if self._epoch >= self._end or not self._steps:
             return
-        self._steer(self._epoch * self._steps + min(self._seen, self._steps))
+        done = self._epoch * self._steps + min(self._seen, self._steps)
+        if self._steering.is_due(done):
+            backend.synchronize(self.model)
+            self._steering.look(done)
 
     def on_epoch_end(self, epoch, logs=None):
         """Makes the number exact at the end of epoch `by_epoch`."""
@@ -143,12 +175,18 @@ class TargetSparsity(keras.callbacks.Callback):
         budget = self._budget
         if logs is not None:
             cost = float(self.model.scl_optimizer.connection_loss())
-            kept = sum(int(mask.count()) for mask in budget.masks)
-            size = sum(mask.size for mask in budget.masks)
+            masks = find_masks(self.model)
+            kept = sum(int(mask.count()) for mask in masks)
+            size = sum(mask.size for mask in masks)
             figures = (cost, kept / size, 1 - kept / size, size / kept)
             keys = ("connection_loss", "density", "sparsity", "compression")
             logs.update(zip(keys, figures, strict=True))
-        labels = [k.label for k in self._kernels() if k.mask.is_down_to_last()]
+        moving = {id(mask) for mask in budget.masks}
+        labels = [
+            kernel.label
+            for kernel in prunable_kernels(self.model)
+            if id(kernel.mask) in moving and kernel.mask.is_down_to_last()
+        ]
         if labels:
             print("\nDown to their last connection: " + ", ".join(labels))
         if self.verbose:
@@ -173,54 +211,11 @@ class TargetSparsity(keras.callbacks.Callback):
         curve = 1 - (1 - min(t, 1.0)) ** 3
         return round(self._budget.size * math.exp(math.log(self.density) * curve))
 
-    def _kernels(self):
-        kernels = prunable_kernels(self.model)
-        return [k for k in kernels if k.mask is not None and k.mask.is_learned]
-
     def _heights(self):
         optimizer = self.model.scl_optimizer
         optimizer.build(self.model.trainable_variables)  # if no step has done it yet
         masks = self._budget.masks
         return self._budget.heights([optimizer.price_of(mask) for mask in masks])
-
-    def _distance(self, count):
-        return self._budget.distance(self._heights(), count)
-
-    def _steer(self, done):
-        """One step of the controller, with `done` of its training steps done.
-
-        Mask variables fall by rate · λ an update, against what the task's gradients
-        lift them. The lift is observed: it is what a distance has not fallen by. (An
-        integral of the distance would wind up while no mask is near zero yet.)
-        """
-        optimizer = self.model.scl_optimizer
-        share = optimizer.mask_updates_per_step
-        if not share:
-            return
-        planned = int(self._total_steps * share)
-        interval = max(1, min(20, planned // 100))
-        if 0 <= done - self._last_look < interval:  # no more updates than steps
-            return
-        backend.synchronize(self.model)
-        balance, distance, count, last, looked = optimizer.steering.numpy().tolist()
-        updates = int(optimizer.mask_optimizer.iterations.numpy())
-        elapsed = updates - looked
-        goes_on = count > 0 and last <= done
-        if goes_on and elapsed < interval:
-            return
-        rate = max(optimizer.mask_rate, 1e-12)
-        cost = float(optimizer.connection_cost.numpy())
-        if goes_on:
-            lift = (self._distance(int(count)) - distance) / (rate * elapsed)
-            balance += _GAIN * (lift + cost - balance)
-        else:
-            balance = cost
-        horizon = max(1, min(_HORIZON * interval, planned // _HORIZON))
-        count = self._plan((done + horizon / share) / self._total_steps)
-        distance = self._distance(count)
-        optimizer.connection_cost.assign(max(balance + distance / (rate * horizon), 0))
-        optimizer.steering.assign([balance, distance, count, done, updates])
-        self._last_look = done
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
@@ -231,7 +226,8 @@ class TargetSparsity(keras.callbacks.Callback):
                 height[np.argmax(height)] = np.inf
         ranked = np.concatenate(heights)
         order, sums = in_order(ranked, budget.sizes())
-        number = max(nearest(sums, budget.target), int(np.isinf(ranked).sum()))
+        target = budget.of_masks(budget.target)
+        number = max(nearest(sums, target), int(np.isinf(ranked).sum()))
         kept = np.zeros(ranked.size, bool)
         kept[order[:number]] = True
         cutoff = ranked[kept].min()
@@ -247,6 +243,4 @@ class TargetSparsity(keras.callbacks.Callback):
             start = stop
 
 
-_HORIZON = 5  # looks
-_GAIN = 0.25
 _NEAR = 1e-3

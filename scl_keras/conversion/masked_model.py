@@ -50,6 +50,7 @@ class MaskedModel(SCLModel):
             "trained_as": keras.saving.get_registered_name(self.trained_as),
             "masks": settings,
             "followers": followers,
+            "runtime": self.masks_runtime,
         }
 
     @classmethod
@@ -71,7 +72,9 @@ class MaskedModel(SCLModel):
         for number in config["followers"]:
             follow_channels(layers[number])
         trained_as = keras.saving.get_registered_object(config["trained_as"])
-        return as_masked_model(model, trained_as)
+        model = as_masked_model(model, trained_as)
+        model.masks_runtime = config["runtime"]
+        return model
 
     def build_from_config(self, config):
         """Builds nothing: the stock model was built by its own configuration."""

@@ -109,11 +109,20 @@ def sparsify(
         layers = _in_copy(layers, model, model := copy_model(model))
     if runtime is not None:
         granularity = granularity_for(model, runtime)
-    return put_masks_into(model, layers, settings, granularity, verbose=verbose)
+    return put_masks_into(
+        model, layers, settings, granularity, runtime=runtime, verbose=verbose
+    )
 
 
 def put_masks_into(
-    model, layers, settings, granularity=None, *, trained_as=SCLModel, verbose=1
+    model,
+    layers,
+    settings,
+    granularity=None,
+    *,
+    trained_as=SCLModel,
+    runtime=None,
+    verbose=1,
 ):
     """Does what `sparsify` does, for a class to train the model as.
 
@@ -123,6 +132,7 @@ def put_masks_into(
         settings: `MaskSettings`, whose granularity doesn't count.
         granularity: As for `sparsify`.
         trained_as: `SCLModel` or a subclass.
+        runtime: As for `sparsify`: what the model remembers it was made for.
         verbose: As for `sparsify`.
 
     Returns:
@@ -158,6 +168,8 @@ def put_masks_into(
     compiled = getattr(model, "compiled", False)
     learned = isinstance(model, SCLModel)
     as_masked_model(model, trained_as)
+    if runtime is not None:
+        model.masks_runtime = runtime
     forget_compiled(model)
     if compiled and learned:
         renew_optimizer(model)

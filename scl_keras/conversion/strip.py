@@ -137,14 +137,15 @@ class _Undo:
     """What a model has to be given back to be the masked model that it was."""
 
     layers: list  # of `TakenMasks`
-    models: list  # of pairs of a model and its class
+    models: list  # of triples of a model, its class and the runtime it was made for
     optimizers: list  # of pairs of a model and its optimizer
 
     def restore(self):
         for taken in reversed(self.layers):
             taken.restore()
-        for model, masked_class in self.models:
+        for model, masked_class, runtime in self.models:
             model.__class__ = masked_class
+            model.masks_runtime = runtime
         for model, optimizer in self.optimizers:
             model.optimizer = optimizer
 
@@ -161,7 +162,7 @@ def _take_out(model):
         if inner.compiled:
             optimizers.append((inner, inner.optimizer))
             inner.optimizer = _of_weights(inner.optimizer)
-        models.append((inner, type(inner)))
+        models.append((inner, type(inner), vars(inner).pop("masks_runtime", None)))
         while "stock_class" in vars(type(inner)):
             inner.__class__ = inner.stock_class
     return _Undo(layers, models, optimizers)

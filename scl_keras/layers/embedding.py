@@ -13,7 +13,7 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
 
     Forward: `(v * H(s))[x]`. As in a `Dense` layer on one-hot inputs, the features are
     the output's: the last axis. A lookup costs no multiply-accumulate, and with
-    `cost="flops"` its connections are free.
+    `cost="macs"` its connections are free.
 
     Args:
         *args: Arguments of `keras.layers.Embedding`, in its order.

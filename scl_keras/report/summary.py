@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,7 @@ from scl_keras.graph.multiply_accumulates import connection_positions
 from scl_keras.graph.walking import is_graph
 from scl_keras.layers.masked_layer import masked_class_of
 from scl_keras.masks.granularity import Connection
+from scl_keras.masks.mask import split_masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,7 @@ class KernelRow:
         sparse_macs: Those of the kept connections alone.
         down_to_last: Whether the mask keeps its last connection only because it must.
         granularity: What the mask switches, `"connection"` also without one.
+        masked: Whether it has a mask.
     """
 
     layer: str
@@ -52,6 +55,7 @@ class KernelRow:
     sparse_macs: int | None
     down_to_last: bool
     granularity: str = "connection"
+    masked: bool = False
 
     @property
     def sparsity(self):
@@ -80,6 +84,7 @@ class SparsitySummary:
         fully_connected: Names of the operations that count as fully connected, since it
             isn't known on what their outputs depend.
         without_effective: Why effective connections are unknown, or None.
+        weights: Number of all weights of the model, masks left out.
 
     Example:
 
@@ -95,6 +100,19 @@ class SparsitySummary:
     unmasked: tuple
     fully_connected: tuple = ()
     without_effective: str | None = None
+    weights: int = 0
+
+    @property
+    def masked_sparsity(self):
+        """Share of the masked kernels' connections that is cut; None without masks."""
+        masked = [row for row in self.rows if row.masked]
+        size = sum(row.connections for row in masked)
+        return _sparsity(sum(row.kept for row in masked), size) if size else None
+
+    @property
+    def model_sparsity(self):
+        """Share of all weights of the model that is cut, biases and all counted."""
+        return (self.connections - self.kept) / self.weights
 
     @property
     def kept(self):
@@ -164,6 +182,7 @@ class SparsitySummary:
             *("kept", "connections", "sparsity", "compression"),
             *("effective", "dead", "effective_sparsity", "effective_compression"),
             *("macs", "sparse_macs", "without_effective"),
+            *("weights", "masked_sparsity", "model_sparsity"),
         )
         return {
             "name": self.name,
@@ -205,7 +224,7 @@ class SparsitySummary:
         console = Console(width=120, color_system=None, highlight=False)
         with console.capture() as capture:
             console.print(table)
-        text = capture.get().rstrip()
+        text = f"{capture.get().rstrip()}\n{self._of_all()}"
         if any(row.down_to_last for row in self.rows):
             text += "\n* down to its last connection"
         if self.unmasked:
@@ -215,6 +234,18 @@ class SparsitySummary:
         if self.without_effective:
             text += f"\nNo effective connections: {self.without_effective}"
         return text
+
+    def _of_all(self):
+        """The sparsity of what is masked, and that of the whole model."""
+        cut = f"{self.model_sparsity:.2%} of the model's {self.weights:,} weights cut"
+        if self.masked_sparsity is None:
+            return f"No masks; {cut}"
+        masked = [row for row in self.rows if row.masked]
+        size = sum(row.connections for row in masked)
+        return (
+            f"{self.masked_sparsity:.2%} of the {size:,} connections with a mask cut "
+            f"({len(masked)} of {len(self.rows) + len(self.unmasked)} kernels), {cut}"
+        )
 
 
 def summary(
@@ -277,6 +308,7 @@ def summary(
         ),
         fully_connected=() if graph is None else graph.unknown,
         without_effective=reason,
+        weights=sum(int(np.prod(w.shape)) for w in split_masks(model.weights)[0]),
     )
     if print_fn is not None:
         print_fn(str(result))
@@ -301,6 +333,7 @@ def _row(kernel, kept, effective, positions):
         granularity=str(
             Connection() if kernel.mask is None else kernel.mask.granularity
         ),
+        masked=kernel.mask is not None,
     )
 
 

@@ -72,7 +72,7 @@ class SwitcherModel(SCLModel):
         task_steps=DEFAULT_TASK_STEPS,
         switcher_steps=DEFAULT_SWITCHER_STEPS,
         connection_cost=DEFAULT_CONNECTION_COST,
-        cost="connections",
+        cost=None,
         normalization="network",
         **kwargs,
     ):
@@ -99,13 +99,13 @@ class SwitcherModel(SCLModel):
         """
         super(SCLModel, self).compile(*args, **kwargs)
         self.pair_optimizer(
-            switcher_optimizer,
-            connection_cost,
-            cost,
-            normalization,
-            switcher,
-            task_steps,
-            switcher_steps,
+            switcher_optimizer=switcher_optimizer,
+            connection_cost=connection_cost,
+            cost=cost,
+            normalization=normalization,
+            switcher=switcher,
+            task_steps=task_steps,
+            switcher_steps=switcher_steps,
         )
 
     @property

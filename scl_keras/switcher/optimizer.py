@@ -52,7 +52,7 @@ class SwitcherOptimizer(SCLOptimizer):
             learning rate 0.001.
         connection_cost: Float `λ >= 0`, the price of keeping one connection, see
             `SCLOptimizer`.
-        cost: `"connections"` or `"flops"`, see `SCLOptimizer`.
+        cost: `"connections"` or `"macs"`, see `SCLOptimizer`.
         normalization: Of the gradients that reach `s`, see `SCLOptimizer`.
         switcher: The switcher network, a Keras model with the signature of
             `switcher_network`, which makes the default.

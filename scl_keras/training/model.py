@@ -13,6 +13,7 @@ from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
+from scl_keras.training.prices import cost_for
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -39,6 +40,9 @@ class SCLModel(keras.Model):
     optimizer_class = SCLOptimizer
     """What moves weights and masks."""
 
+    masks_runtime = None
+    """The runtime that `sparsify(model, runtime=...)` was given, or None."""
+
     def __new__(cls, *args, **kwargs):
         """Makes a functional model where inputs and outputs are given."""
         if cls is SCLModel and _is_functional(args, kwargs):
@@ -63,7 +67,7 @@ class SCLModel(keras.Model):
         *args,
         mask_optimizer=None,
         connection_cost=DEFAULT_CONNECTION_COST,
-        cost="connections",
+        cost=None,
         normalization="network",
         **kwargs,
     ):
@@ -76,8 +80,9 @@ class SCLModel(keras.Model):
             mask_optimizer: Optimizer of the mask variables; by default plain SGD.
             connection_cost: `λ >= 0`, the price of keeping one connection, in units of
                 a typical mask gradient.
-            cost: `"connections"`, or `"flops"` to weigh each connection by its
-                multiply-accumulates.
+            cost: `"connections"`, or `"macs"` to weigh each connection by its
+                multiply-accumulates. By default what serves the runtime that
+                `sparsify(model, runtime=...)` was given, and connections without one.
             normalization: `"network"`, `"layer"`, `"feature"`, None or a
                 `GradientNormalization`.
             **kwargs: As `args`.
@@ -86,15 +91,25 @@ class SCLModel(keras.Model):
             ValueError: If an argument is something else.
         """
         super().compile(*args, **kwargs)
-        self.pair_optimizer(mask_optimizer, connection_cost, cost, normalization)
+        self.pair_optimizer(
+            mask_optimizer=mask_optimizer,
+            connection_cost=connection_cost,
+            cost=cost,
+            normalization=normalization,
+        )
 
-    def pair_optimizer(self, *args):
+    def pair_optimizer(self, cost=None, **options):
         """Puts what moves the masks beside the optimizer that Keras compiled.
 
         Args:
-            *args: Arguments of the `optimizer_class` after the first, unless the user
-                gave one.
+            cost: As for `compile`.
+            **options: Other arguments of the `optimizer_class`, unless the user gave
+                one to `compile`.
+
+        Raises:
+            ValueError: If an argument is something else.
         """
+        cost = cost_for(self.masks_runtime, cost)
         optimizer, scaler = self.optimizer, None
         if optimizer is None:
             return
@@ -104,8 +119,8 @@ class SCLModel(keras.Model):
         if isinstance(optimizer, self.optimizer_class):
             scaler, both = None, self.optimizer
         else:
-            both = optimizer = self.optimizer_class(optimizer, *args)
-        if self.built and optimizer.cost == "flops":
+            both = optimizer = self.optimizer_class(optimizer, cost=cost, **options)
+        if self.built and optimizer.cost == "macs":
             record_positions(self)
         self.optimizer = both if scaler is None else scaled_like(scaler, both)
 
@@ -269,7 +284,8 @@ def scl_optimizer_of(callback):
 
 def unscaled(optimizer):
     """An optimizer without the `LossScaleOptimizer` around it, if there is one."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
+    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    return optimizer.inner_optimizer if scaled else optimizer
 
 
 def scaled_like(scaler, optimizer):

@@ -7,7 +7,7 @@ from scl_keras import backend
 from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
-from scl_keras.training.prices import COSTS, connection_prices
+from scl_keras.training.prices import connection_prices, known_cost
 
 DEFAULT_CONNECTION_COST = 0.1
 DEFAULT_MASK_LEARNING_RATE = 3e-3
@@ -38,7 +38,7 @@ class SCLOptimizer(PairedOptimizer):
         connection_cost: Float `λ >= 0`, the price of keeping one connection, in units
             of a typical mask gradient. A variable: schedules and callbacks may
             assign to `optimizer.connection_cost`.
-        cost: `"connections"` (`c = 1`), or `"flops"`: `c` is the connection's number of
+        cost: `"connections"` (`c = 1`), or `"macs"`: `c` is the connection's number of
             multiply-accumulates over the network's mean number.
         normalization: `"network"`, `"layer"`, `"feature"`, None or a
             `GradientNormalization`.
@@ -73,8 +73,6 @@ class SCLOptimizer(PairedOptimizer):
         if mask_optimizer is None:
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
-        if cost not in COSTS:
-            raise ValueError(f"`cost` must be one of {COSTS}. Received: cost={cost!r}")
         if not 0 <= connection_cost < float("inf"):
             raise ValueError(
                 "`connection_cost` must be a finite number >= 0. "
@@ -84,7 +82,7 @@ class SCLOptimizer(PairedOptimizer):
         self._descends_plainly = type(self.mask_optimizer) is type(
             keras.optimizers.SGD()
         )
-        self.cost = cost
+        self.cost = known_cost(cost)
         self.normalization = GradientNormalization.get(normalization)
         self.connection_cost = self.add_variable(
             (),
@@ -103,8 +101,8 @@ class SCLOptimizer(PairedOptimizer):
             aggregation="only_first_replica",
             name="skipped_updates",
         )
-        # State of `TargetSparsity`, here so that it is saved with the model: balance,
-        # and at the last look distance, number of connections, step and mask updates.
+        # The `SteeringState` of `TargetSparsity`, here so that it is saved with the
+        # model.
         self.steering = self.add_variable(
             (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )

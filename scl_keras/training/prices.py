@@ -1,6 +1,45 @@
 """What one connection costs, relative to the others."""
 
-COSTS = ("connections", "flops")
+COSTS = ("connections", "macs")
+
+
+def known_cost(cost, argument="cost"):
+    """One of `COSTS`; `"flops"`, as multiply-accumulates were called, is `"macs"`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    cost = "macs" if cost == "flops" else cost
+    if cost not in COSTS:
+        raise ValueError(
+            f"`{argument}` must be one of {COSTS}. Received: {argument}={cost!r}"
+        )
+    return cost
+
+
+def cost_for(runtime, cost=None):
+    """What a model pays for that is made for a runtime.
+
+    Args:
+        runtime: One of `scl_keras.targets.RUNTIMES`, or None.
+        cost: One of `COSTS`, or None for what serves the runtime: a smaller file is one
+            of fewer connections, and all others want fewer multiply-accumulates.
+
+    Returns:
+        One of `COSTS`.
+
+    Raises:
+        ValueError: If `cost` is something else, or can't serve the runtime.
+    """
+    if cost is None:
+        return "connections" if runtime in (None, "size") else "macs"
+    cost = known_cost(cost)
+    if runtime == "size" and cost == "macs":
+        raise ValueError(
+            "The model was made for a small file (`runtime='size'`), and "
+            "multiply-accumulates don't tell how large it is. Received: cost='macs'"
+        )
+    return cost
 
 
 def connection_prices(variables, cost):
@@ -8,7 +47,7 @@ def connection_prices(variables, cost):
 
     Args:
         variables: List of mask variables.
-        cost: `"connections"`: every connection costs 1. `"flops"`: it costs the number
+        cost: `"connections"`: every connection costs 1. `"macs"`: it costs the number
             of positions it serves, and so of multiply-accumulates, over the mean of
             all connections; prices are 1 on average, whatever the network.
 
@@ -20,7 +59,7 @@ def connection_prices(variables, cost):
     """
     if cost == "connections":
         return {id(v): 1.0 for v in variables}
-    positions = known_positions(variables, "cost='flops'")
+    positions = known_positions(variables, "cost='macs'")
     sizes = [v.connection_mask.size for v in variables]
     total = sum(p * size for p, size in zip(positions, sizes, strict=True))
     if not total:  # no mask at all, or none whose connections multiply anything

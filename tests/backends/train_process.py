@@ -107,7 +107,7 @@ def target():
         scl_keras.TargetSparsity(0.8, by_epoch=3),
         scl_keras.EffectiveSparsityLogger(),
     ]
-    return fit(convolutional(), callbacks=callbacks, epochs=4, cost="flops")
+    return fit(convolutional(), callbacks=callbacks, epochs=4, cost="macs")
 
 
 def fixed_masks():

@@ -12,6 +12,7 @@ from scl_keras import (
     TargetSparsity,
     find_masks,
     sparsify,
+    summary,
 )
 from scl_keras.architectures import build_architecture
 from scl_keras.datasets import load_dataset
@@ -356,23 +357,68 @@ def _macs(model):
 
 def test_multiply_accumulates_are_counted_where_they_are_the_target():
     shares = {}
-    for cost in ("flops", "connections"):
+    for cost in ("macs", "connections"):
         model = _sparse("lenet_5")
-        target = TargetSparsity(compression=8, of="flops")
+        target = TargetSparsity(compression=8, of="macs")
         _fit(model, target, count=512, epochs=6, cost=cost)
         kept, total = _macs(model)
         largest = 8 * 8  # positions that one connection of the first layer serves
         assert kept == pytest.approx(total / 8, abs=largest)
         shares[cost] = sum(_counts(model)) / _size(model)
     # Where work is paid for, the many connections that do little of it stay longer.
-    assert shares["flops"] > 2 * shares["connections"]
+    assert shares["macs"] > 2 * shares["connections"]
+
+
+def test_a_target_follows_what_is_paid_for_and_contradictions_are_refused():
+    model = _sparse("lenet_5")
+    with pytest.raises(ValueError, match="to nothing before.*of='connections'.*'macs'"):
+        _fit(model, TargetSparsity(0.5, of="connections"), epochs=1, cost="macs")
+    with pytest.raises(ValueError, match="counts weights.*over='model'"):
+        _fit(model, TargetSparsity(0.5, over="model"), epochs=1, cost="macs")
+    _fit(model, TargetSparsity(compression=2), count=256, epochs=3, cost="macs")
+    kept, total = _macs(model)
+    assert kept == pytest.approx(total / 2, abs=8 * 8)
+
+
+def test_frozen_layers_count_and_do_not_move():
+    dense = build_architecture("lenet_300_100", (8, 8, 1), 10)
+    model = sparsify(dense)
+    frozen = next(x for x in model.layers if isinstance(x, MaskedDense))
+    frozen.trainable = False
+    kept = np.random.default_rng(0).random((64, 300)) < 0.5
+    frozen.kernel_mask.assign(kept)
+    before = [np.array(w) for w in frozen.weights]
+    _fit(model, TargetSparsity(0.7), count=256, epochs=3)
+    for weight, value in zip(frozen.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    assert sum(_counts(model)) == round(0.3 * _size(model))
+    with pytest.raises(ValueError, match="can't be cut.*Ask for less"):
+        _fit(model, TargetSparsity(0.9), count=256, epochs=3)
+    model.trainable = False
+    with pytest.raises(ValueError, match="no mask that training moves"):
+        _fit(model, TargetSparsity(0.7), count=256, epochs=3)
+    model.trainable = True
+    _fit(model, TargetSparsity(0.9), count=256, epochs=3)
+    assert sum(_counts(model)) == round(0.1 * _size(model))
+
+
+def test_a_target_may_be_one_of_the_whole_model():
+    dense = build_architecture("lenet_300_100", (8, 8, 1), 10)
+    size = dense.count_params()
+    model = sparsify(dense, layers=[x.name for x in dense.layers if x.weights][:-1])
+    _fit(model, TargetSparsity(0.8, over="model"), count=256, epochs=3)
+    cut = _size(model) - sum(_counts(model))
+    assert size - cut == round(0.2 * size)
+    assert summary(model, None).model_sparsity == pytest.approx(cut / size)
+    with pytest.raises(ValueError, match="weights, less than.*can't be cut"):
+        _fit(model, TargetSparsity(0.99, over="model"), count=256, epochs=3)
 
 
 @pytest.mark.slow
 def test_work_that_is_paid_for_goes_without_the_accuracy():
     model = _sparse("lenet_5")
-    target = TargetSparsity(compression=10, of="flops", by_epoch=16)
-    _fit(model, target, count=1437, epochs=24, cost="flops")
+    target = TargetSparsity(compression=10, of="macs", by_epoch=16)
+    _fit(model, target, count=1437, epochs=24, cost="macs")
     predicted = model.predict(DIGITS.x_test, verbose=0).argmax(-1)
     assert np.mean(predicted == DIGITS.y_test) > 0.9
 
@@ -380,5 +426,5 @@ def test_work_that_is_paid_for_goes_without_the_accuracy():
 def test_work_of_unknown_size_cannot_be_a_target():
     layers = [keras.Input((None, None, 1)), keras.layers.Conv2D(10, 3)]
     layers += [keras.layers.GlobalAveragePooling2D()]
-    with pytest.raises(ValueError, match="of='flops'.*known size.*conv2d"):
-        _fit(sparsify(keras.Sequential(layers)), TargetSparsity(0.5, of="flops"))
+    with pytest.raises(ValueError, match="of='macs'.*known size.*conv2d"):
+        _fit(sparsify(keras.Sequential(layers)), TargetSparsity(0.5, of="macs"))

@@ -69,7 +69,7 @@ def test_a_stock_model_is_wrapped_with_its_weights_and_outputs(make, digits):
 def test_convolutions_are_switched_on_request(digits):
     model = SwitcherModel(_functional(), layers=["conv", "dense"])
     assert [m.size for m in find_masks(model)] == [18, 36 * 2 * 12]
-    model.compile("adam", LOSS, cost="flops", connection_cost=50, task_steps=1)
+    model.compile("adam", LOSS, cost="macs", connection_cost=50, task_steps=1)
     _fit(model, digits, epochs=4)
     assert _all_finite(model)
     assert sum(int(m.count()) for m in find_masks(model)) < 18 + 36 * 2 * 12

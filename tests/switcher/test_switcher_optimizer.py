@@ -332,7 +332,7 @@ def test_its_configuration_makes_the_same_one():
         keras.optimizers.Adam(0.01),
         keras.optimizers.SGD(0.2),
         connection_cost=0.3,
-        cost="flops",
+        cost="macs",
         normalization="layer",
         switcher=switcher_network((3,)),
         task_steps=7,

@@ -73,7 +73,7 @@ def test_every_kind_of_model_trains_beside_the_others(make, digits):
 
 
 @pytest.mark.parametrize("ste", ["identity", "leaky_relu", "softplus"])
-@pytest.mark.parametrize("cost", ["connections", "flops"])
+@pytest.mark.parametrize("cost", ["connections", "macs"])
 def test_without_normalization_the_update_is_the_objectives_gradient(ste, cost, digits):
     model, price = _network(ste), 3e-4
     model.compile(
@@ -90,7 +90,7 @@ def test_without_normalization_the_update_is_the_objectives_gradient(ste, cost, 
     x, y = digits.x_train[:32], digits.y_train[:32]
     # 36 positions use each of the 36 convolution weights, 1 each of the 1,440 others.
     mean = (36 * 36 + 1440) / (36 + 1440)
-    prices = [36 / mean, 1 / mean] if cost == "flops" else [1, 1]
+    prices = [36 / mean, 1 / mean] if cost == "macs" else [1, 1]
     with tf.GradientTape() as tape:
         objective = LOSS(y, model(x, training=True)) + sum(model.losses)
         for mask, c in zip(masks, prices, strict=True):
@@ -569,7 +569,7 @@ def test_two_halves_with_a_file_between_are_one_training(
             LOSS,
             mask_optimizer=keras.optimizers.SGD(3e-3, **masks),
             normalization=GradientNormalization("feature", 0.9),
-            cost="flops",
+            cost="macs",
         )
         # Ten steps an epoch do not divide by three: the file holds half a batch.
         model.fit(x, y, epochs=1, shuffle=False, verbose=0)

@@ -204,7 +204,7 @@ def test_the_price_in_flops_is_the_share_of_multiply_accumulates():
     x = twice(twice(conv(inputs)))  # 3 x 3 positions, the second layer two times
     dense = MaskedDense(5)
     model = SCLModel(inputs, dense(keras.layers.Flatten()(x)))
-    model.compile("sgd", "mse", cost="flops", connection_cost=1.0)
+    model.compile("sgd", "mse", cost="macs", connection_cost=1.0)
     model.optimizer.build(model.trainable_variables)
     macs = np.array([9 * 54, 2 * 9 * 9, 135])
     sizes = np.array([54, 9, 135])
@@ -221,13 +221,13 @@ def test_the_price_in_flops_is_the_share_of_multiply_accumulates():
 
 def test_flops_need_a_built_model_of_known_sizes():
     unbuilt = SCLSequential([MaskedDense(2)])
-    unbuilt.compile("sgd", "mse", cost="flops")
+    unbuilt.compile("sgd", "mse", cost="macs")
     with pytest.raises(ValueError, match="built before `compile`"):
         unbuilt.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
     inputs = keras.Input((None, None, 1))
     pooled = keras.layers.GlobalAveragePooling2D()(MaskedConv2D(2, 3)(inputs))
     unknown = SCLModel(inputs, pooled)
-    unknown.compile("sgd", "mse", cost="flops")
+    unknown.compile("sgd", "mse", cost="macs")
     with pytest.raises(ValueError, match=r"unknown sizes for: .*conv"):
         unknown.fit(np.ones((4, 8, 8, 1)), np.ones((4, 2)), verbose=0)
 
@@ -256,7 +256,7 @@ def test_one_optimizer_cannot_do_both():
 
 def test_it_survives_serialization_with_its_current_cost():
     before = SCLOptimizer(
-        Adam(0.5), SGD(0.25, momentum=0.5), 0.5, "flops", GradientNormalization("layer")
+        Adam(0.5), SGD(0.25, momentum=0.5), 0.5, "macs", GradientNormalization("layer")
     )
     before.connection_cost.assign(0.75)
     config = keras.saving.serialize_keras_object(before)

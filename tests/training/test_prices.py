@@ -26,7 +26,7 @@ def test_flops_cost_what_a_connection_computes_over_the_mean():
     positions = np.array([3 * 3, 2 * 2, 1])  # output pixels of each layer
     sizes = np.array([2 * 2 * 2 * 3, 2 * 2 * 3 * 4, 2 * 2 * 4 * 5])
     assert [mask.size for mask in masks] == list(sizes)
-    prices = connection_prices([mask.variable for mask in masks], "flops")
+    prices = connection_prices([mask.variable for mask in masks], "macs")
     found = np.array([prices[id(mask.variable)] for mask in masks])
     np.testing.assert_allclose(found, positions * sizes.sum() / (positions @ sizes))
     assert found @ sizes == pytest.approx(sizes.sum())
@@ -35,20 +35,20 @@ def test_flops_cost_what_a_connection_computes_over_the_mean():
 def test_flops_of_unknown_positions_are_refused_by_name():
     variables = [mask.variable for mask in find_masks(network())]
     with pytest.raises(ValueError, match="built before `compile`.*masked_dense"):
-        connection_prices(variables, "flops")
-    assert connection_prices([], "flops") == {}
+        connection_prices(variables, "macs")
+    assert connection_prices([], "macs") == {}
 
 
 def test_connections_that_are_only_looked_up_cost_no_flops():
     model = keras.Sequential([keras.Input((3,), dtype="int32"), MaskedEmbedding(5, 2)])
     record_positions(model)
     (mask,) = find_masks(model)
-    assert connection_prices([mask.variable], "flops") == {id(mask.variable): 0}
+    assert connection_prices([mask.variable], "macs") == {id(mask.variable): 0}
     inputs = keras.Input((3,), dtype="int32")
     model = keras.Sequential([inputs, *model.layers, MaskedDense(4)])
     record_positions(model)
     variables = [mask.variable for mask in find_masks(model)]
-    prices = connection_prices(variables, "flops")
+    prices = connection_prices(variables, "macs")
     # Five rows of two without a price: the others are paid for all.
     expected = [0, (10 + 8) / 8]
     assert [prices[id(v)] for v in variables] == pytest.approx(expected)

@@ -91,8 +91,8 @@ def scl_with_slow_masks(model, run, data, epochs, mask_learning_rate):
 
 def scl_of_flops(model, run, data, epochs):
     """SCL that pays for multiply-accumulates, and has a target of them."""
-    target = scl_keras.TargetSparsity(compression=run.compression, of="flops")
-    return Prepared(scl_keras.sparsify(model), {"cost": "flops"}, callbacks=[target])
+    target = scl_keras.TargetSparsity(compression=run.compression, of="macs")
+    return Prepared(scl_keras.sparsify(model), {"cost": "macs"}, callbacks=[target])
 
 
 def scl_without_normalization(model, run, data, epochs, mask_learning_rate):

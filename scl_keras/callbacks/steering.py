@@ -1,0 +1,106 @@
+"""The controller that has the number of connections follow a plan.
+
+Mask variables fall by rate · λ an update, against what the task's gradients lift them.
+The lift is observed: it is what a distance has not fallen by. (An integral of the
+distance would wind up while no mask is near zero yet.)
+"""
+
+import dataclasses
+import math
+
+import keras
+
+_GAIN = 0.25
+_HORIZON = 5  # looks
+
+
+@dataclasses.dataclass
+class SteeringState:
+    """What the controller remembers from one look to the next.
+
+    It is kept in a variable of the optimizer, so that it is saved with the model.
+
+    Attributes:
+        balance: The cost that would hold all mask variables where they are.
+        distance: How far all had to fall at the last look, to meet the plan then.
+        count: The number of connections that was planned, 0 before the first look.
+        step: The training step of the last look.
+        updates: The number of mask updates until then.
+    """
+
+    balance: float
+    distance: float
+    count: float
+    step: float
+    updates: float
+
+    @classmethod
+    def read(cls, variable: keras.Variable) -> "SteeringState":
+        """The state that a variable of five numbers holds."""
+        return cls(*keras.ops.convert_to_numpy(variable).tolist())
+
+    def write(self, variable: keras.Variable) -> None:
+        """Keeps the state in a variable of five numbers."""
+        variable.assign(dataclasses.astuple(self))
+
+
+class Steering:
+    """Steers the connection cost of an optimizer.
+
+    Args:
+        optimizer: The `SCLOptimizer`.
+        distance: Function from a number of connections to the distance by which all
+            mask variables would have to fall for so many to be kept.
+        planned: Function from a share of the way, from 0 to 1, to the number of
+            connections planned then.
+        steps: Number of training steps of the whole way.
+    """
+
+    def __init__(self, optimizer, distance, planned, steps):
+        self.optimizer, self.steps = optimizer, steps
+        self._distance, self._planned = distance, planned
+        self._last_look = -math.inf
+
+    @property
+    def updates(self):
+        """Number of mask updates of the whole way."""
+        return int(self.steps * self.optimizer.mask_updates_per_step)
+
+    @property
+    def interval(self):
+        """Number of mask updates from look to look."""
+        return max(1, min(20, self.updates // 100))
+
+    def is_due(self, done):
+        """Whether a look may be due after `done` training steps."""
+        if not self.optimizer.mask_updates_per_step:
+            return False
+        # There are no more updates than steps.
+        return not 0 <= done - self._last_look < self.interval
+
+    def look(self, done):
+        """Looks at the masks after `done` steps, and moves the cost."""
+        optimizer = self.optimizer
+        state = SteeringState.read(optimizer.steering)
+        updates = int(keras.ops.convert_to_numpy(optimizer.mask_optimizer.iterations))
+        elapsed = updates - state.updates
+        goes_on = state.count > 0 and state.step <= done
+        if goes_on and elapsed < self.interval:
+            return
+        rate = max(optimizer.mask_rate, 1e-12)
+        cost = float(keras.ops.convert_to_numpy(optimizer.connection_cost))
+        if goes_on:
+            fallen_short = self._distance(int(state.count)) - state.distance
+            lift = fallen_short / (rate * elapsed)
+            state.balance += _GAIN * (lift + cost - state.balance)
+        else:
+            state.balance = cost
+        horizon = max(1, min(_HORIZON * self.interval, self.updates // _HORIZON))
+        ahead = done + horizon / optimizer.mask_updates_per_step
+        state.count = self._planned(ahead / self.steps)
+        state.distance = self._distance(state.count)
+        state.step, state.updates = done, updates
+        cost = state.balance + state.distance / (rate * horizon)
+        optimizer.connection_cost.assign(max(cost, 0))
+        state.write(optimizer.steering)
+        self._last_look = done
