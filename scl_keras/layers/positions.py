@@ -52,8 +52,11 @@ def nowhere(kernel, call):
 def at_reversals(kernel, call):
     """Positions where a `ReversibleEmbedding` gives numbers for tokens: 0 elsewhere."""
     inputs, outputs = call.input_shape or (), call.output_shape or ()
+    layer = kernel.layer
     is_lookup = len(inputs) < len(outputs)
-    if is_lookup or outputs[-1:] != (kernel.layer.input_dim,):
+    if not layer.tie_weights and kernel.name == "embeddings":
+        return 0  # there is another table for the way back
+    if is_lookup or outputs[-1:] != (layer.input_dim,):
         return 0
     return _product(inputs[:-1])
 

@@ -103,12 +103,12 @@ class GradientNormalization:
         """
         pairs = zip(gradients, masks, strict=True)
         # One by one: all squares at once are as large as all gradients.
-        squares = (_over_sizes(_square(gradient), mask) for gradient, mask in pairs)
+        squares = (_per_connection(_square(gradient), mask) for gradient, mask in pairs)
         if self.per in ("network", None):
             size = float(sum(mask.size for mask in masks))
             return {"network": sum(_total(square) for square in squares) / size}
         return {
-            id(mask): _over_sizes(
+            id(mask): _per_connection(
                 ops.mean(square, _reduced_axes(mask, self.per), keepdims=True),
                 mask,
                 _reduced_axes(mask, self.per),
@@ -137,9 +137,9 @@ class GradientNormalization:
             mean = states[key] + share * (mean - states[key])
             states[key].assign(mean)
             scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
-        return [_over_sizes(scales[self._key(mask)], mask) for mask in masks]
+        return [_per_connection(scales[self._key(mask)], mask) for mask in masks]
 
-    def price_sizes(self, mask):
+    def priced_connections(self, mask):
         """How many connections' price an update of each mask variable holds.
 
         1 where updates are per connection, else the number that it switches.
@@ -166,7 +166,7 @@ def _square(gradient):
     return ops.square(ops.cast(gradient, "float32"))
 
 
-def _over_sizes(x, mask, axes=()):
+def _per_connection(x, mask, axes=()):
     """Divides by the number of connections a variable switches, its mean along axes."""
     if isinstance(mask.sizes, int):
         return x if mask.sizes == 1 else x / mask.sizes

@@ -242,7 +242,7 @@ class SCLOptimizer(PairedOptimizer):
     def price_of(self, mask):
         """How fast a mask falls for each unit of cost: a float or array."""
         price = self._prices[id(mask.variable)]
-        return price * self.normalization.price_sizes(mask)
+        return price * self.normalization.priced_connections(mask)
 
     def connection_loss(self, count=Mask.count):
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.

@@ -115,7 +115,7 @@ CASES = [
     case("SeparableConv1D", (2, 8, 3), 4, 3, **DEPTHWISE),
     case("SeparableConv2D", (2, 6, 6, 3), 4, 3, pointwise_regularizer="l2"),
     case("Embedding", (3, 5), 7, 4, mask_zero=True, tokens=7),
-    case("ReversibleEmbedding", (3, 5), 7, 4, tie_weights=False, tokens=7),
+    case("ReversibleEmbedding", (3, 5), 7, 4, tokens=7),
     cell("SimpleRNNCell", (2, 4, 3)),
     cell("GRUCell", (2, 4, 3)),
     cell("LSTMCell", (2, 4, 3)),

@@ -203,7 +203,7 @@ def test_normalized_updates_are_per_connection(per, rng):
         }
         scales = normalization.scales(squares, masks, states, 0)
         updates.append([g * scale for g, scale in zip(gradients, scales, strict=True)])
-        assert all(normalization.price_sizes(mask) == 1 for mask in masks)
+        assert all(normalization.priced_connections(mask) == 1 for mask in masks)
     for a, b in zip(*updates, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
