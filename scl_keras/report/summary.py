@@ -5,9 +5,6 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.connectivity.reachability import sized_inputs
@@ -18,6 +15,7 @@ from scl_keras.graph.walking import is_graph
 from scl_keras.layers.masked_layer import masked_class_of
 from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import split_masks
+from scl_keras.report.summary_text import as_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,59 +191,7 @@ class SparsitySummary:
         }
 
     def __str__(self):
-        table = Table(box=box.SQUARE, title=f'Connections of "{self.name}"')
-        table.add_column("Layer (type)", overflow="fold")
-        for title in ("Kept / all", "Sparsity", "Eff. sparsity", "Dead"):
-            table.add_column(title, justify="right")
-        for title in ("Dead features", "MACs sparse / dense"):
-            table.add_column(title, justify="right")
-        for row in self.rows:
-            table.add_row(
-                f"{row.layer} ({_kind(row)})" + (" *" if row.down_to_last else ""),
-                f"{row.kept:,} / {row.connections:,}",
-                f"{row.sparsity:.2%}",
-                _or_unknown(row.effective_sparsity, ".2%"),
-                _or_unknown(row.dead, ","),
-                f"{row.dead_features:,} / {row.features:,}",
-                _pair(row.sparse_macs, row.macs),
-            )
-        table.add_section()
-        table.add_row(
-            f"Total, compression {self.compression:.1f}x, "
-            f"effective {_or_unknown(self.effective_compression, '.1f')}x",
-            f"{self.kept:,} / {self.connections:,}",
-            f"{self.sparsity:.2%}",
-            _or_unknown(self.effective_sparsity, ".2%"),
-            _or_unknown(self.dead, ","),
-            f"{sum(r.dead_features for r in self.rows):,} / "
-            f"{sum(r.features for r in self.rows):,}",
-            _pair(self.sparse_macs, self.macs),
-        )
-        console = Console(width=120, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(table)
-        text = f"{capture.get().rstrip()}\n{self._of_all()}"
-        if any(row.down_to_last for row in self.rows):
-            text += "\n* down to its last connection"
-        if self.unmasked:
-            text += "\nNot maskable: " + ", ".join(self.unmasked)
-        if self.fully_connected:
-            text += "\nTaken as fully connected: " + ", ".join(self.fully_connected)
-        if self.without_effective:
-            text += f"\nNo effective connections: {self.without_effective}"
-        return text
-
-    def _of_all(self):
-        """The sparsity of what is masked, and that of the whole model."""
-        cut = f"{self.model_sparsity:.2%} of the model's {self.weights:,} weights cut"
-        if self.masked_sparsity is None:
-            return f"No masks; {cut}"
-        masked = [row for row in self.rows if row.masked]
-        size = sum(row.connections for row in masked)
-        return (
-            f"{self.masked_sparsity:.2%} of the {size:,} connections with a mask cut "
-            f"({len(masked)} of {len(self.rows) + len(self.unmasked)} kernels), {cut}"
-        )
+        return as_text(self)
 
 
 def summary(
@@ -337,11 +283,6 @@ def _row(kernel, kept, effective, positions):
     )
 
 
-def _kind(row):
-    by_connection = row.granularity == "connection"
-    return row.layer_type if by_connection else f"{row.layer_type}, {row.granularity}"
-
-
 def _total(numbers):
     numbers = list(numbers)
     return None if None in numbers else sum(numbers)
@@ -349,11 +290,3 @@ def _total(numbers):
 
 def _sparsity(kept, connections):
     return None if kept is None else 1 - kept / connections
-
-
-def _or_unknown(number, form):
-    return "?" if number is None else format(number, form)
-
-
-def _pair(sparse, dense):
-    return "?" if dense is None else f"{sparse:,} / {dense:,}"
