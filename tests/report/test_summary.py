@@ -81,6 +81,9 @@ def test_the_dictionary_is_json_and_holds_every_number():
         "compression": table.compression,
         "macs": 448,
         "sparse_macs": 36,
+        "weights": 178 + 2 + 5,
+        "masked_sparsity": 1 - 6 / 178,
+        "model_sparsity": 172 / 185,
     }
     assert [r["kept"] for r in content["rows"]] == [2, 4]
     assert content["rows"][0]["shape"] == [3, 3, 1, 2]
@@ -101,6 +104,8 @@ def test_the_table_shows_rows_and_totals(capsys):
     assert "down to its last" not in str(table)
     assert "35.6x" in str(table)
     assert max(map(len, lines)) <= 120
+    both = "96.63% of the 178 connections with a mask cut (2 of 2 kernels), 92.97% of"
+    assert f"{both} the model's 185 weights cut" in lines
     summary(convolutional())
     assert "96.63%" in capsys.readouterr().out
 
@@ -111,6 +116,8 @@ def test_a_stripped_model_and_a_loaded_one_have_the_same_summary(tmp_path):
     expected = summary(model, None).as_dict()
     for row in expected["rows"]:
         row["layer_type"] = row["layer_type"].removeprefix("Masked")
+        row["masked"] = False
+    expected["masked_sparsity"] = None
     for net in (model, keras.models.load_model(tmp_path / "m.keras")):
         got = summary(strip_masks(net, copy=True), None).as_dict()
         labels = [row.pop("layer") for row in got["rows"]]
