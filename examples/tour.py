@@ -51,9 +51,9 @@ print(f"dense: accuracy {dense_accuracy:.2%}, {dense.count_params():,} parameter
 # ## 2. The same network with masks
 #
 # `sparsify` puts a mask over each kernel: a connection is there where its mask variable
-# is positive. At first all are, so that the outputs are the same. It works in place: the
-# model keeps its weights and names, and learns masks from now on. Here the dense network
-# shall stay, to compare with at the end, and so it is an independent copy that gets them.
+# is positive. At first all are, so that the outputs are the same. It works in place:
+# the model stays the same object, and learns masks from now on. Here the dense network
+# shall stay as it is, to compare with at the end: an independent copy gets the masks.
 
 # %%
 model = scl_keras.sparsify(dense, copy=True)
@@ -121,7 +121,7 @@ plotting.plot_training(model, history).savefig(OUT / "training.png", dpi=80)
 # %% [markdown]
 # ## 5. A model like any other
 #
-# Within `stripped` the model is a stock one with zeros in its kernels, and what is saved
+# Within `stripped` the model is a stock one with zeros in its kernels: what is saved
 # loads where this package isn't installed. Afterwards it has its masks again;
 # `strip_masks` takes them out for good. `compact` makes a new model without the units
 # that have no connection left, so that the arrays themselves get smaller.

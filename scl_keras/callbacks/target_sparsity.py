@@ -36,8 +36,9 @@ class TargetSparsity(keras.callbacks.Callback):
     connections all may be gone before the number is met.)
 
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
-    printed. Where a mask variable switches several connections (see `Granularity`), the
-    number is met up to one switch.
+    printed. Masks that don't learn, such as those of layers that aren't trainable, stay
+    as they are, and aren't counted. Where a mask variable switches several connections
+    (see `Granularity`), the number is met up to one switch.
 
     A loss or accuracy is best before connections go. So have a callback that keeps the
     best weights look only at what comes after the target:
@@ -96,12 +97,13 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
                 f"Received: epochs={epochs}"
             )
-        masks = [mask for mask in find_masks(self.model) if mask.is_learned]
+        masks = [mask for mask in find_masks(self.model) if self._learns(mask)]
         if not masks:
             raise ValueError(
                 "`TargetSparsity` needs masks that are learned. Those that were made "
                 "with `ste=None`, as `prune` does, are fixed; `GradualPruning` changes "
-                f"such masks in training. Received: model '{self.model.name}'"
+                "such masks in training. Layers that aren't trainable keep theirs. "
+                f"Received: model '{self.model.name}'"
             )
         if self.of == "flops":
             record_positions(self.model)
@@ -175,7 +177,10 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def _kernels(self):
         kernels = prunable_kernels(self.model)
-        return [k for k in kernels if k.mask is not None and k.mask.is_learned]
+        return [k for k in kernels if k.mask is not None and self._learns(k.mask)]
+
+    def _learns(self, mask):
+        return any(mask.variable is v for v in self.model.trainable_variables)
 
     def _heights(self):
         optimizer = self.model.scl_optimizer
