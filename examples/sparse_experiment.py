@@ -74,7 +74,8 @@ def run(make_sparse, name, file, compacts=False):
     kept, size = sum(int(m.count()) for m in masks), sum(m.size for m in masks)
 
     model.save(folder / file)
-    scl_keras.strip_masks(model).save(folder / "stripped.keras")
+    # A copy, which isn't compiled: its file goes without the optimizer.
+    scl_keras.strip_masks(model, copy=True).save(folder / "stripped.keras")
     plot_training(model, history).savefig(folder / "training.png", dpi=100)
     results = {
         "dense_accuracy": dense_accuracy,

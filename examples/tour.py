@@ -51,10 +51,12 @@ print(f"dense: accuracy {dense_accuracy:.2%}, {dense.count_params():,} parameter
 # ## 2. The same network with masks
 #
 # `sparsify` puts a mask over each kernel: a connection is there where its mask variable
-# is positive. At first all are, so that the outputs are the same.
+# is positive. At first all are, so that the outputs are the same. It works in place:
+# the model stays the same object, and learns masks from now on. Here the dense network
+# shall stay as it is, to compare with at the end: an independent copy gets the masks.
 
 # %%
-model = scl_keras.sparsify(dense)
+model = scl_keras.sparsify(dense, copy=True)
 same = np.array_equal(model.predict(x[:8], verbose=0), dense.predict(x[:8], verbose=0))
 print(f"same outputs as before: {same}")
 
@@ -119,13 +121,14 @@ plotting.plot_training(model, history).savefig(OUT / "training.png", dpi=80)
 # %% [markdown]
 # ## 5. A model like any other
 #
-# `strip_masks` writes the zeros into the kernels: a stock Keras model, which loads
-# where this package isn't installed. `compact` removes units that have no connection
-# left, so that the arrays themselves get smaller.
+# Within `stripped` the model is a stock one with zeros in its kernels: what is saved
+# loads where this package isn't installed. Afterwards it has its masks again;
+# `strip_masks` takes them out for good. `compact` makes a new model without the units
+# that have no connection left, so that the arrays themselves get smaller.
 
 # %%
-stripped = scl_keras.strip_masks(model)
-stripped.save(OUT / "stripped.keras")
+with scl_keras.stripped(model) as stock:
+    stock.save(OUT / "stripped.keras")
 small = scl_keras.compact(model)
 print(f"compacted: {dense.count_params():,} -> {small.count_params():,} parameters")
 difference = np.abs(small.predict(x, verbose=0) - model.predict(x, verbose=0)).max()

@@ -109,7 +109,7 @@ def main(argv):
     keras.utils.set_random_seed(FLAGS.seed)
     data = load_dataset(FLAGS.dataset)
     model = build_architecture(FLAGS.architecture, data.input_shape, data.num_classes)
-    model = scl_keras.sparsify(model)
+    scl_keras.sparsify(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = keras.optimizers.Adam(FLAGS.learning_rate)
     model.compile(optimizer, loss, metrics=["accuracy"])

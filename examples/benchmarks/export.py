@@ -224,17 +224,18 @@ def _train(training, folder):
     case, (dense_epochs, epochs) = CASES[training.title], training.values["epochs"]
     data, train, test = _load(case)
     keras.utils.set_random_seed(FLAGS.seed)
-    dense = _functional(case.build, data)
-    experiment.compile_model(dense, len(train[0]), dense_epochs)
-    experiment.fit(dense, train, test, dense_epochs)
+    model = _functional(case.build, data)
+    experiment.compile_model(model, len(train[0]), dense_epochs)
+    experiment.fit(model, train, test, dense_epochs)
+    dense_accuracy = experiment.accuracy(model, test)
     masks = case.masks() if callable(case.masks) else case.masks
-    model = scl_keras.sparsify(dense, **masks)
+    scl_keras.sparsify(model, **masks)
     experiment.compile_model(model, len(train[0]), epochs, cost=case.cost)
     target = scl_keras.TargetSparsity(case.sparsity)
     experiment.fit(model, train, test, epochs, [target])
     model.save(folder / f"{training.name}.keras")
     return {
-        "dense accuracy": experiment.accuracy(dense, test),
+        "dense accuracy": dense_accuracy,
         "sparse accuracy": experiment.accuracy(model, test),
     }
 

@@ -16,7 +16,6 @@ SCL masks, their gradients and the masked kernels (the mask optimizer is plain S
 without a state).
 """
 
-import gc
 import json
 import os
 import pathlib
@@ -86,8 +85,7 @@ def measure(variant, connections, steps):
         model = scl_keras.SwitcherModel(model)
     elif variant != "dense":
         mask_dtype = "bfloat16" if variant == "scl bfloat16" else "float32"
-        model = scl_keras.sparsify(model, mask_dtype=mask_dtype)
-    gc.collect()  # Keras models are in cycles: the dense one would stay
+        scl_keras.sparsify(model, mask_dtype=mask_dtype)
     if variant == "scl momentum":
         arguments["mask_optimizer"] = keras.optimizers.SGD(3e-3, momentum=0.9)
     model.compile(optimizer, "mse", **arguments)

@@ -54,7 +54,7 @@ def variants(network, jit):
     """The compiled models by name, with the callbacks that `fit` would call."""
     model = build_architecture(network, SHAPES[network], 10)
     scl, steered, frozen = (
-        compiled(keras, scl_keras.sparsify(model), jit) for _ in range(3)
+        compiled(keras, scl_keras.sparsify(model, copy=True), jit) for _ in range(3)
     )
     frozen.scl_optimizer.frozen.assign(True)
     yield "dense", compiled(keras, keras.models.clone_model(model), jit), None

@@ -56,7 +56,7 @@ def train(run, data):
     model = build_architecture(
         setting["architecture"], data.input_shape, data.num_classes
     )
-    model = scl_keras.sparsify(model)
+    scl_keras.sparsify(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     cost, epochs = setting["connection_cost"], setting["epochs"]
     model.compile("adam", loss, metrics=["accuracy"], connection_cost=cost)

@@ -24,8 +24,8 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
             leaves sizes open, see `ConnectionGraph`.
 
     Raises:
-        ValueError: When training begins, if the model is subclassed, has nothing that
-            could be masked, or has open sizes that `input_shapes` doesn't tell.
+        ValueError: When training begins, if the model can't be followed, has nothing
+            that could be masked, or has open sizes that `input_shapes` doesn't tell.
 
     Example:
 

@@ -11,8 +11,7 @@ class MaskLogger(keras.callbacks.Callback):
 
     Put it before the callbacks that shall see the figures: `CSVLogger`, `TensorBoard`,
     and `History`, which `plotting.plot_densities` reads, all take them from the logs.
-    At the end of training it names the layers that are held up by their last
-    connection.
+    At the end of training it names the layers that are down to their last connection.
 
     Example:
 

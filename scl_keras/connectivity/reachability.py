@@ -44,8 +44,8 @@ class ConnectionGraph:
     a layer of one's own known.
 
     Args:
-        model: A built functional or Sequential model, masked or with zeros in its
-            kernels. Weights and masks are read each time, layers and shapes only once.
+        model: A built Keras model, masked or with zeros in its kernels. Weights and
+            masks are read each time, layers and shapes only once.
         input_shapes: Shapes of the inputs, without the batch axis: a tuple, or a list
             of them for several inputs, in the order of `model.inputs`. Needed where the
             model leaves sizes open, since the effective connections depend on them.
@@ -152,8 +152,7 @@ def effective_masks(
     """Finds the effective connections of a model, see `ConnectionGraph`.
 
     Args:
-        model: A built functional or Sequential model, masked or with zeros in its
-            kernels.
+        model: A built Keras model, masked or with zeros in its kernels.
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open.
 

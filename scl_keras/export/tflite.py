@@ -59,9 +59,9 @@ def export_tflite(
     are timed against each other, and the best is put at `path` in one step;
     if there is none, or anything fails on the way, `path` is left as it was.
 
-    Masks need not be stripped first; those of a subclassed model, whose layers
-    can't be replaced, are left to the converter, which folds a kernel and a mask of
-    single connections into one constant.
+    Masks need not be stripped first. Those of a class derived from a masked layer,
+    whose stock layer isn't known, are left to the converter, which folds a kernel and a
+    mask of single connections into one constant.
 
     Args:
         model: A built Keras model: functional, Sequential or subclassed.

@@ -54,8 +54,8 @@ class Magnitude(PruningMethod):
     Example:
 
     ```python
-    pruned = prune(model, "magnitude", 0.9)  # global
-    pruned = prune(model, "magnitude", 0.9, quotas="erk")  # layer-wise
+    over_all = prune(model, "magnitude", 0.9, copy=True)
+    by_layer = prune(model, "magnitude", 0.9, quotas="erk", copy=True)
     ```
     """
 

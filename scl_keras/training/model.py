@@ -21,7 +21,7 @@ class SCLModel(keras.Model):
     """A Keras model that learns its masks together with its weights.
 
     It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
-    `call` of one's own. `sparsify` makes one of a stock model. Besides the usual
+    `call` of one's own. `sparsify` makes one of any model. Besides the usual
     metrics, the logs of `fit` hold `connection_loss` (`λ · Σ c · H(s)`), `density`,
     `sparsity` and `compression` of all masked kernels, and `skipped_updates`, the
     number of batches with a NaN or infinite gradient; `loss` stays the task's, and

@@ -1,4 +1,7 @@
-"""The code of the README and of docs/, run page by page as it stands."""
+"""The code of the README and of docs/, run page by page as it stands.
+
+Each block that names `my_keras_model` gets a new one: masks go into it in place.
+"""
 
 import ast
 import warnings
@@ -47,7 +50,6 @@ def given(code):
         "x_test": data.x_test[:n],
         "y_test": data.y_test[:n],
         "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        "my_keras_model": my_keras_model(),
     }
     if "my_tf_keras_model" in code:
         values["my_tf_keras_model"] = my_tf_keras_model()
@@ -68,6 +70,8 @@ def test_code_runs(page, tmp_path, monkeypatch):
     policy = keras.config.dtype_policy()
     try:
         for block in blocks:
+            if "my_keras_model" in block.code:
+                namespace["my_keras_model"] = my_keras_model()
             if block.reason is None:
                 run(block, namespace, page)
     finally:
