@@ -19,6 +19,8 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
         *args: Arguments of `keras.layers.Embedding`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Embedding`.
 
     Input shape:
@@ -55,6 +57,8 @@ if hasattr(keras.layers, "ReversibleEmbedding"):  # Keras 3.13 on
             *args: Arguments of `keras.layers.ReversibleEmbedding`, in its order.
             mask_initializer: Initializer of the mask variables, a number or a name.
             ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+            granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+            mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
             **kwargs: Keyword arguments of `keras.layers.ReversibleEmbedding`.
 
         Input shape:
