@@ -1,5 +1,7 @@
 """Masked embeddings."""
 
+from typing import Any
+
 import keras
 
 from scl_keras.layers.declarations import MaskedKernel
@@ -36,7 +38,7 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
 
     embeddings = MaskedKernel(positions=nowhere)
 
-    def __init__(self, *args, weights=None, **kwargs):
+    def __init__(self, *args: Any, weights: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if weights is not None:  # which the stock layer takes before it has masks
             self.build()
