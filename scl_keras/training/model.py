@@ -2,6 +2,8 @@
 
 import inspect
 import warnings
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,7 +14,9 @@ from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
 from scl_keras.masks.mask import find_masks
+from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
+from scl_keras.types import Optimizer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -36,7 +40,7 @@ class SCLModel(keras.Model):
     ```
     """
 
-    optimizer_class = SCLOptimizer
+    optimizer_class: type[SCLOptimizer] = SCLOptimizer
     """What moves weights and masks."""
 
     def __new__(cls, *args, **kwargs):
@@ -45,14 +49,14 @@ class SCLModel(keras.Model):
             cls = FunctionalSCLModel
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if _is_functional(args, kwargs) and not isinstance(
             self, (_Functional, keras.Sequential)
         ):
             _make_functional(type(self))
         super().__init__(*args, **kwargs)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model; all that reads a masked kernel meanwhile reads it masked."""
         masked = [x for x in walk_inside(self) if isinstance(x, MaskedLayer)]
         with reading_masked([layer for layer in masked if layer.built]):
@@ -60,13 +64,13 @@ class SCLModel(keras.Model):
 
     def compile(
         self,
-        *args,
-        mask_optimizer=None,
-        connection_cost=DEFAULT_CONNECTION_COST,
-        cost="connections",
-        normalization="network",
-        **kwargs,
-    ):
+        *args: Any,
+        mask_optimizer: Optimizer | None = None,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str = "connections",
+        normalization: str | GradientNormalization | None = "network",
+        **kwargs: Any,
+    ) -> None:
         """Configures the model for training.
 
         Args:
@@ -88,7 +92,7 @@ class SCLModel(keras.Model):
         super().compile(*args, **kwargs)
         self.pair_optimizer(mask_optimizer, connection_cost, cost, normalization)
 
-    def pair_optimizer(self, *args):
+    def pair_optimizer(self, *args: Any) -> None:
         """Puts what moves the masks beside the optimizer that Keras compiled.
 
         Args:
@@ -109,7 +113,7 @@ class SCLModel(keras.Model):
             record_positions(self)
         self.optimizer = both if scaler is None else scaled_like(scaler, both)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         """What `compile_from_config` takes, with the optimizer of weights and masks."""
         config = super().get_compile_config()
         if config:
@@ -117,7 +121,7 @@ class SCLModel(keras.Model):
             config["optimizer"] = serialize(self.optimizer)
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as `get_compile_config` described."""
         config = keras.saving.deserialize_keras_object(config)
         try:
@@ -134,7 +138,7 @@ class SCLModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     @property
-    def scl_optimizer(self):
+    def scl_optimizer(self) -> SCLOptimizer:
         """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it.
 
         Raises:
@@ -148,16 +152,16 @@ class SCLModel(keras.Model):
         return optimizer
 
     @property
-    def mask_optimizer(self):
+    def mask_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer of the mask variables."""
         return self.scl_optimizer.mask_optimizer
 
     @property
-    def connection_cost(self):
+    def connection_cost(self) -> keras.Variable:
         """The variable `λ`. Assign to it to change the cost: `.assign(0.2)`."""
         return self.scl_optimizer.connection_cost
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One step: gradients of the task loss, then `SCLOptimizer.apply`.
 
         Its arguments and what it returns are those of the Keras backend, as
@@ -171,7 +175,9 @@ class SCLModel(keras.Model):
         """
         return backend.train_step(self, super().train_step, *args)
 
-    def masked_step(self, step, data):
+    def masked_step(
+        self, step: Callable[[], dict[str, Tensor]], data: Any
+    ) -> dict[str, Tensor]:
         """What this class adds to the step of stock Keras, alike on all backends.
 
         Args:
@@ -196,11 +202,11 @@ class SCLModel(keras.Model):
             variable.assign(ops.where(taken, new, value))
         return {**logs, **self.connection_logs()}
 
-    def statistics_move(self):
+    def statistics_move(self) -> bool | Tensor:
         """Whether running statistics follow the next step: a scalar, for subclasses."""
         return True
 
-    def connection_logs(self):
+    def connection_logs(self) -> dict[str, Tensor]:
         """What the masks add to the logs: a dict of scalar tensors."""
         masks = find_masks(self)
         if not masks:
@@ -217,13 +223,13 @@ class SCLModel(keras.Model):
             "skipped_updates": self.scl_optimizer.skipped_updates + 0,
         }
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the states of random layers, which Keras does not."""
         super().save_own_variables(store)
         for i, state in enumerate(self._random_states()):
             store[f"{_RANDOM}{i}"] = state.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Loads what `save_own_variables` saved."""
         keys = list(store.keys())  # Keras's stores can't be iterated over
         own = {key: store[key] for key in keys if not key.startswith(_RANDOM)}
@@ -327,7 +333,7 @@ class SCLSequential(SCLModel, keras.Sequential):
 
     stock_class = keras.Sequential
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Builds the layers, and connects those that share masks."""
         super().build(input_shape)
         connect_followers(self)
