@@ -1,137 +1,120 @@
 """Sparse training for Keras 3: learn which connections of a network matter.
 
-Only the names listed here are public, and those of `scl_keras.layers`,
-`scl_keras.report.plotting`, `scl_keras.datasets`, `scl_keras.architectures` and
-`scl_keras.zoo`.
+What most programs need is here. The rest is in the subpackages: `architectures`,
+`callbacks`, `connectivity`, `conversion`, `datasets`, `export`, `layers`, `masks`,
+`plotting`, `pruning`, `report`, `switcher`, `targets`, `training` and `zoo`. Only the
+names that they and this package list in `__all__` are public.
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from scl_keras._version import __version__
-from scl_keras.callbacks import (
-    ConnectionCostScheduler,
-    EffectiveSparsityLogger,
-    FreezeMasks,
-    MaskLogger,
-    SafeBackup,
-    TargetSparsity,
-    ramp,
-)
-from scl_keras.connectivity import (
-    CompactionReport,
-    ConnectionGraph,
-    LayerRule,
-    compact,
-    compaction_report,
-    effective_masks,
-    register_rule,
-    stand_in,
-)
-from scl_keras.conversion.sparsify import sparsify, unmasked_layers
-from scl_keras.conversion.strip import fix_masks, strip_masks, stripped
-from scl_keras.layers import MaskedConv2D, MaskedDense, MaskedKernel, MaskedLayer
-from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
-from scl_keras.masks.mask import Mask, find_masks
-from scl_keras.masks.ste import STE, Identity, LeakyReLU, Softplus
-from scl_keras.pruning import (
-    ConstantSparsity,
-    DisconnectedError,
-    GradualPruning,
-    PolynomialDecay,
-    PruningMethod,
-    WeightRewinding,
-    from_tf_keras,
-    prune,
-)
-from scl_keras.report.summary import SparsitySummary, summary
-from scl_keras.switcher import (
-    FEATURES,
-    SwitcherModel,
-    SwitcherOptimizer,
-    TurnsByEpoch,
-    switcher_network,
-)
-from scl_keras.targets import TargetCheck, check_target, fit_to_target
-from scl_keras.training.model import SCLModel, SCLSequential
-from scl_keras.training.normalization import GradientNormalization
-from scl_keras.training.optimizer import SCLOptimizer
+from scl_keras.callbacks import FreezeMasks, MaskLogger, SafeBackup, TargetSparsity
+from scl_keras.connectivity import compact, effective_masks
+from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
+from scl_keras.layers import MaskedConv2D, MaskedDense
+from scl_keras.masks import Block, Channel, find_masks
+from scl_keras.pruning import GradualPruning, prune
+from scl_keras.report import summary
+from scl_keras.switcher import SwitcherModel
+from scl_keras.targets import check_target
+from scl_keras.training import SCLModel
+
+if TYPE_CHECKING:
+    from scl_keras.export import export_tflite
 
 __all__ = [
-    "FEATURES",
-    "STE",
     "Block",
     "Channel",
-    "CompactionReport",
-    "Connection",
-    "ConnectionCostScheduler",
-    "ConnectionGraph",
-    "ConstantSparsity",
-    "DisconnectedError",
-    "EffectiveSparsityLogger",
-    "ExportError",
-    "ExportReport",
     "FreezeMasks",
-    "GradientNormalization",
     "GradualPruning",
-    "Granularity",
-    "Identity",
-    "LayerRule",
-    "LeakyReLU",
-    "Mask",
     "MaskLogger",
     "MaskedConv2D",
     "MaskedDense",
-    "MaskedKernel",
-    "MaskedLayer",
-    "PolynomialDecay",
-    "PruningMethod",
     "SCLModel",
-    "SCLOptimizer",
-    "SCLSequential",
     "SafeBackup",
-    "Softplus",
-    "SparsitySummary",
     "SwitcherModel",
-    "SwitcherOptimizer",
-    "TargetCheck",
     "TargetSparsity",
-    "TurnsByEpoch",
-    "WeightRewinding",
     "__version__",
     "check_target",
     "compact",
-    "compaction_report",
     "effective_masks",
     "export_tflite",
     "find_masks",
-    "fit_to_target",
     "fix_masks",
-    "from_tf_keras",
     "prune",
-    "ramp",
-    "read_metadata",
-    "register_rule",
     "sparsify",
-    "stand_in",
     "strip_masks",
     "stripped",
     "summary",
-    "switcher_network",
-    "unmasked_layers",
 ]
 
+_MODULES = (
+    "architectures",
+    "callbacks",
+    "connectivity",
+    "conversion",
+    "datasets",
+    "export",
+    "layers",
+    "masks",
+    "plotting",
+    "pruning",
+    "report",
+    "switcher",
+    "targets",
+    "training",
+    "zoo",
+)
 # What imports TensorFlow or matplotlib is only imported where it is used.
-_OF_EXPORT = ("ExportError", "ExportReport", "export_tflite", "read_metadata")
-_MODULES = ("architectures", "datasets", "export", "plotting", "zoo")
+_LATER = {"export_tflite": "export"}
+# Names that belong to subpackages, and can be had from here, too.
+_ELSEWHERE = {
+    "callbacks": ("ConnectionCostScheduler", "EffectiveSparsityLogger", "ramp"),
+    "connectivity": (
+        "CompactionReport",
+        "ConnectionGraph",
+        "LayerRule",
+        "compaction_report",
+        "register_rule",
+        "stand_in",
+    ),
+    "conversion": ("unmasked_layers",),
+    "export": ("ExportError", "ExportReport", "read_metadata"),
+    "layers": ("MaskedKernel", "MaskedLayer"),
+    "masks": (
+        "STE",
+        "Connection",
+        "Granularity",
+        "Identity",
+        "LeakyReLU",
+        "Mask",
+        "Softplus",
+    ),
+    "pruning": (
+        "ConstantSparsity",
+        "DisconnectedError",
+        "PolynomialDecay",
+        "PruningMethod",
+        "WeightRewinding",
+        "from_tf_keras",
+    ),
+    "report": ("SparsitySummary",),
+    "switcher": ("FEATURES", "SwitcherOptimizer", "TurnsByEpoch", "switcher_network"),
+    "targets": ("TargetCheck", "fit_to_target"),
+    "training": ("GradientNormalization", "SCLOptimizer", "SCLSequential"),
+}
+_LATER |= {name: module for module, names in _ELSEWHERE.items() for name in names}
 
 
-def __getattr__(name):
-    if name in _OF_EXPORT:
-        return getattr(importlib.import_module("scl_keras.export"), name)
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(importlib.import_module(f"scl_keras.{_LATER[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"scl_keras.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
-    return sorted({*globals(), *__all__})
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES])

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scl_keras.types import Shape
+
 __all__ = ["DATASETS", "Dataset", "load_dataset"]
 
 # Where TFDS fetches each data set from; None: TFDS cannot fetch it. Only used to find
@@ -63,12 +65,14 @@ class Dataset:
     num_classes: int
 
     @property
-    def input_shape(self):
+    def input_shape(self) -> Shape:
         """Shape of one image, `(height, width, channels)`."""
         return self.x_train.shape[1:]
 
 
-def load_dataset(name, *, data_dir=None, download=False):
+def load_dataset(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+) -> Dataset:
     """Loads a data set as NumPy arrays.
 
     | name            | training / test   | one image    |

@@ -1,4 +1,4 @@
-"""The former place of `scl_keras.report.plotting`."""
+"""The pictures of `scl_keras.report.plotting` by a shorter name."""
 
 from scl_keras.report.plotting import (
     plot_densities,

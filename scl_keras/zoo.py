@@ -17,6 +17,8 @@ import importlib.metadata
 import json
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +29,7 @@ _VARIABLE = "SCL_KERAS_ZOO"
 _SUFFIXES = (".keras", ".tflite", ".masks.npz", ".json", ".md")
 
 
-def names(folder=None):
+def names(folder: str | os.PathLike[str] | None = None) -> list[str]:
     """Names of the zoo's entries.
 
     Args:
@@ -49,7 +51,7 @@ def names(folder=None):
     return sorted(path.stem for path in _folder(folder).glob("*.json"))
 
 
-def load(name, folder=None):
+def load(name: str, folder: str | os.PathLike[str] | None = None) -> keras.Model:
     """Loads a trained sparse network by its name.
 
     Args:
@@ -75,7 +77,9 @@ def load(name, folder=None):
     return keras.saving.load_model(path_of(name, ".keras", folder), compile=False)
 
 
-def load_card(name, folder=None):
+def load_card(
+    name: str, folder: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """What is known of an entry: a dict, as in its JSON file.
 
     Args:
@@ -96,7 +100,9 @@ def load_card(name, folder=None):
     return json.loads(path_of(name, ".json", folder).read_text())
 
 
-def load_masks(name, folder=None):
+def load_masks(
+    name: str, folder: str | os.PathLike[str] | None = None
+) -> dict[str, np.ndarray]:
     """The masks of an entry.
 
     Args:
@@ -123,7 +129,7 @@ def load_masks(name, folder=None):
         return {label: _unpacked(file[label], file[label + _SHAPE]) for label in labels}
 
 
-def save_masks(path, masks):
+def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) -> None:
     """Writes masks as an entry of the zoo has them: one bit a connection, compressed.
 
     Args:
@@ -137,12 +143,16 @@ def save_masks(path, masks):
     scl_keras.zoo.save_masks("eight.masks.npz", kept)
     ```
     """
-    arrays = {label: np.packbits(mask) for label, mask in masks.items()}
-    shapes = {label + _SHAPE: mask.shape for label, mask in masks.items()}
+    arrays: dict[str, Any] = {label: np.packbits(mask) for label, mask in masks.items()}
+    shapes: dict[str, Any] = {
+        label + _SHAPE: mask.shape for label, mask in masks.items()
+    }
     np.savez_compressed(path, **arrays, **shapes)
 
 
-def path_of(name, suffix, folder=None):
+def path_of(
+    name: str, suffix: str, folder: str | os.PathLike[str] | None = None
+) -> pathlib.Path:
     """Where a file of an entry is.
 
     Args:

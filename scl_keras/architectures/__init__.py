@@ -6,10 +6,15 @@ a functional `keras.Model` of stock layers: images of shape `input_shape` with v
 `from_logits=True`. Initial weights depend on `keras.utils.set_random_seed` only.
 """
 
+from typing import Any
+
+import keras
+
 from scl_keras.architectures.lenet import lenet_5, lenet_300_100
 from scl_keras.architectures.mobilenet import mobilenet
 from scl_keras.architectures.resnet import resnet
 from scl_keras.architectures.vgg import small_vgg, vgg
+from scl_keras.types import Shape
 
 __all__ = [
     "ARCHITECTURES",
@@ -33,7 +38,9 @@ ARCHITECTURES = {
 """The builders by name."""
 
 
-def build_architecture(name, input_shape, num_classes, **kwargs):
+def build_architecture(
+    name: str, input_shape: Shape, num_classes: int, **kwargs: Any
+) -> keras.Model:
     """Builds one of `ARCHITECTURES` by name.
 
     Example:

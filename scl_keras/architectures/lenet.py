@@ -3,9 +3,12 @@
 from keras import Model, layers
 
 from scl_keras.architectures.blocks import image_input
+from scl_keras.types import Shape
 
 
-def lenet_300_100(input_shape, num_classes, *, name="lenet_300_100"):
+def lenet_300_100(
+    input_shape: Shape, num_classes: int, *, name: str = "lenet_300_100"
+) -> Model:
     """Builds LeNet-300-100, two hidden dense layers (LeCun et al., 1998).
 
     266,610 parameters on MNIST.
@@ -32,7 +35,13 @@ def lenet_300_100(input_shape, num_classes, *, name="lenet_300_100"):
     return Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)
 
 
-def lenet_5(input_shape, num_classes, *, padding=None, name="lenet_5"):
+def lenet_5(
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    padding: str | None = None,
+    name: str = "lenet_5",
+) -> Model:
     """Builds the LeNet-5 that pruning papers compare on, the one shipped with Caffe.
 
     Two 5x5 convolutions of 20 and 50 filters, each followed by 2x2 max pooling, and a

@@ -3,6 +3,7 @@
 from keras import Model, layers
 
 from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
+from scl_keras.types import Shape
 
 # Filters and stride of each pair of a depthwise and a 1x1 convolution.
 _BLOCKS = (
@@ -20,7 +21,13 @@ _BLOCKS = (
 _SMALLEST = 4
 
 
-def mobilenet(input_shape, num_classes, *, width=0.25, name="mobilenet"):
+def mobilenet(
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    width: float = 0.25,
+    name: str = "mobilenet",
+) -> Model:
     """Builds MobileNetV1 (Howard et al., 2017), nearly all of it 1x1 convolutions.
 
     On ARM, XNNPACK runs the 1x1 convolutions of a sparse TFLite file on sparse kernels

@@ -3,9 +3,18 @@
 from keras import Model, layers
 
 from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
+from scl_keras.types import Shape
 
 
-def resnet(input_shape, num_classes, *, depth=20, width=1.0, stages=3, name="resnet"):
+def resnet(
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    depth: int = 20,
+    width: float = 1.0,
+    stages: int = 3,
+    name: str = "resnet",
+) -> Model:
     """Builds a ResNet as it is used on CIFAR (He et al., 2016).
 
     A 3x3 convolution, then stages of residual blocks of two 3x3 convolutions; each

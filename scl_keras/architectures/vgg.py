@@ -1,8 +1,11 @@
 """VGG for small images, with batch normalization."""
 
+from collections.abc import Sequence
+
 from keras import Model, layers
 
 from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
+from scl_keras.types import Shape
 
 _FILTERS = (64, 128, 256, 512, 512)
 # 3x3 convolutions in each of the five stages.
@@ -15,7 +18,15 @@ _CONVOLUTIONS = {
 }
 
 
-def vgg(input_shape, num_classes, *, depth=8, width=0.5, dense_units=(), name="vgg"):
+def vgg(
+    input_shape: Shape,
+    num_classes: int,
+    *,
+    depth: int = 8,
+    width: float = 0.5,
+    dense_units: Sequence[int] = (),
+    name: str = "vgg",
+) -> Model:
     """Builds a VGG as it is used on CIFAR (Simonyan & Zisserman, 2015).
 
     Five stages of 3x3 convolutions with batch normalization and ReLU, each followed by
@@ -75,7 +86,9 @@ def vgg(input_shape, num_classes, *, depth=8, width=0.5, dense_units=(), name="v
     return Model(inputs, layers.Dense(num_classes, name="logits")(x), name=name)
 
 
-def small_vgg(input_shape, num_classes, *, name="small_vgg"):
+def small_vgg(
+    input_shape: Shape, num_classes: int, *, name: str = "small_vgg"
+) -> Model:
     """Builds a VGG of quarter width with the paper's two hidden dense layers, of 512.
 
     On 28x28 images of one channel more than half of its connections are in the dense

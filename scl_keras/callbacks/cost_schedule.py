@@ -1,10 +1,12 @@
 """A connection cost that changes over the epochs."""
 
 import numbers
+from collections.abc import Callable
 
 import keras
 
 from scl_keras.training.model import scl_optimizer_of
+from scl_keras.types import Logs
 
 
 class ConnectionCostScheduler(keras.callbacks.Callback):
@@ -28,12 +30,14 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, schedule, verbose=0):
+    def __init__(
+        self, schedule: Callable[[int, float], float], verbose: int = 0
+    ) -> None:
         super().__init__()
         self.schedule = schedule
         self.verbose = verbose
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Sets the epoch's cost."""
         variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
@@ -47,7 +51,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
             print(f"Epoch {epoch + 1}: connection cost {cost:.4g}.")
 
 
-def ramp(connection_cost, epochs, begin=0):
+def ramp(connection_cost: float, epochs: int, begin: int = 0) -> Callable[..., float]:
     """A schedule that rises linearly to a connection cost, and stays there.
 
     Args:

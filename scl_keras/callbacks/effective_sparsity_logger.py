@@ -1,9 +1,13 @@
 """Effective sparsity in the logs of `fit`."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from scl_keras.connectivity import ConnectionGraph
+from scl_keras.types import Logs
 
 
 class EffectiveSparsityLogger(keras.callbacks.Callback):
@@ -35,11 +39,11 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, input_shapes=None):
+    def __init__(self, input_shapes: Sequence[Any] | None = None) -> None:
         super().__init__()
         self.input_shapes = input_shapes
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Reads the model's graph."""
         self.graph = ConnectionGraph(self.model, self.input_shapes)
         if not self.graph.kernels:
@@ -48,7 +52,7 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
                 f"or could be. Received: {self.model!r}"
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Adds the figures to `logs`."""
         if logs is None:
             return

@@ -3,6 +3,7 @@
 import keras
 
 from scl_keras.training.model import scl_optimizer_of
+from scl_keras.types import Logs
 
 
 class FreezeMasks(keras.callbacks.Callback):
@@ -21,17 +22,17 @@ class FreezeMasks(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, epoch):
+    def __init__(self, epoch: int) -> None:
         super().__init__()
         if not epoch >= 0:
             raise ValueError(f"`epoch` must be >= 0. Received: epoch={epoch}")
         self.epoch = epoch
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Unfreezes what a training before has frozen."""
         scl_optimizer_of(self).frozen.assign(False)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes, by the epoch alone: a resumed run needs no memory."""
         if epoch >= self.epoch:
             scl_optimizer_of(self).frozen.assign(True)

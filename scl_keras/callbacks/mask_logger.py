@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.types import Logs
 
 
 class MaskLogger(keras.callbacks.Callback):
@@ -22,7 +23,7 @@ class MaskLogger(keras.callbacks.Callback):
     ```
     """
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Adds the densities to `logs`."""
         if logs is None:
             return
@@ -31,7 +32,7 @@ class MaskLogger(keras.callbacks.Callback):
                 count = int(ops.convert_to_numpy(kernel.mask.count()))
                 logs[f"density/{kernel.label}"] = count / kernel.mask.size
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Reports layers that are down to their last connection."""
         kernels = [k for k in prunable_kernels(self.model) if k.mask is not None]
         labels = [k.label for k in kernels if k.mask.is_down_to_last()]

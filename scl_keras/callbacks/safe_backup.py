@@ -6,6 +6,8 @@ import shutil
 
 import keras
 
+from scl_keras.types import Logs
+
 _UNFINISHED = "unfinished"
 
 
@@ -42,7 +44,12 @@ class SafeBackup(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, backup_dir, keep=2, delete_when_done=True):
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        keep: int = 2,
+        delete_when_done: bool = True,
+    ) -> None:
         super().__init__()
         if keep < 1:
             raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
@@ -50,7 +57,7 @@ class SafeBackup(keras.callbacks.Callback):
         self.keep = keep
         self.delete_when_done = delete_when_done
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Restores the newest backup that can be read."""
         problems = []
         for folder in reversed(self._backups()):
@@ -67,7 +74,7 @@ class SafeBackup(keras.callbacks.Callback):
                 "the model that was trained. Received:\n" + "\n".join(problems)
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes a backup, then removes those that are too old."""
         unfinished = self.backup_dir / _UNFINISHED
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -81,7 +88,7 @@ class SafeBackup(keras.callbacks.Callback):
         for folder in self._backups()[: -self.keep]:
             shutil.rmtree(folder)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Removes the backups of a training that is complete."""
         if self.delete_when_done:
             shutil.rmtree(self.backup_dir, ignore_errors=True)

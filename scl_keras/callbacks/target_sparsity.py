@@ -16,6 +16,7 @@ from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import _BARELY_KEPT, find_masks
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
+from scl_keras.types import Logs
 
 
 class TargetSparsity(keras.callbacks.Callback):
@@ -77,13 +78,13 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def __init__(
         self,
-        sparsity=None,
-        compression=None,
-        by_epoch=None,
-        verbose=0,
-        of=None,
-        over="masks",
-    ):
+        sparsity: float | None = None,
+        compression: float | None = None,
+        by_epoch: int | None = None,
+        verbose: int = 0,
+        of: str | None = None,
+        over: str = "masks",
+    ) -> None:
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
         if by_epoch is not None and (by_epoch < 1 or by_epoch != int(by_epoch)):
@@ -103,7 +104,7 @@ class TargetSparsity(keras.callbacks.Callback):
         self.verbose = verbose
         self.of, self.over = of, over
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the target against the model and the length of the training."""
         epochs = self.params["epochs"]
         self._end = self.by_epoch or max(1, round(epochs * 2 / 3))
@@ -143,7 +144,7 @@ class TargetSparsity(keras.callbacks.Callback):
                 self._end * steps,
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
@@ -152,7 +153,7 @@ class TargetSparsity(keras.callbacks.Callback):
             self._close_the_gap()  # saved before this callback's turn, and resumed
         frozen.assign(epoch >= self._end)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
         self._seen = batch + 1
         # Data of unknown length are counted for an epoch first. A batch's number may
@@ -164,7 +165,7 @@ class TargetSparsity(keras.callbacks.Callback):
             backend.synchronize(self.model)
             self._steering.look(done)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Makes the number exact at the end of epoch `by_epoch`."""
         if not self._steps:
             self._know_steps(self._seen)
@@ -193,7 +194,7 @@ class TargetSparsity(keras.callbacks.Callback):
             kept, size, noun = budget.kept(), budget.size, budget.noun
             print(f"\n{kept:,} of {size:,} {noun} kept; masks are frozen.")
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Warns if the model isn't left with the target."""
         budget = self._budget
         if abs((kept := budget.kept()) - budget.target) >= budget.largest:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -160,7 +161,7 @@ class LayerRule:
 
 
 UNKNOWN = LayerRule()
-_rules = {}
+_rules: dict[type, LayerRule] = {}
 
 
 def register_rule(*layer_types: type[keras.layers.Layer], rule: LayerRule) -> None:
@@ -264,7 +265,7 @@ def _same_calls(layer_type):
     return [x for x in layer_type.__mro__ if getattr(x, "call", None) is call]
 
 
-def stock_type(layer_type: type) -> type:
+def stock_type(layer_type: type[Any]) -> type:
     """A layer's type, or the one that it is the masked twin of."""
     bases = layer_type.__bases__
     is_twin = MaskedLayer in bases or ChannelFollower in bases

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -68,7 +69,9 @@ class ConnectionGraph:
     ```
     """
 
-    def __init__(self, model: keras.Model, input_shapes: Sequence | None = None):
+    def __init__(
+        self, model: keras.Model, input_shapes: Sequence | None = None
+    ) -> None:
         if not isinstance(model, keras.Model) or not model.built:
             raise ValueError(
                 "Effective connections need a built Keras model. "
@@ -119,7 +122,7 @@ class ConnectionGraph:
         reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
         pullbacks = [_forwards(step, reached, masks) for step in self.steps]
         needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
-        used = {}
+        used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(
             reversed(self.steps), reversed(pullbacks), strict=True
         ):

@@ -1,6 +1,8 @@
 """Masks for the layers of any Keras model, put in as it is."""
 
 import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 
@@ -19,25 +21,31 @@ from scl_keras.layers.masked_layer import (
     masked_class_of,
     own_kernels,
 )
-from scl_keras.masks.granularity import Channel
+from scl_keras.masks.granularity import Channel, Granularity
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
+from scl_keras.masks.ste import STE
 from scl_keras.targets.check import granularity_for
 from scl_keras.training.model import SCLModel
+from scl_keras.types import Initializer, Layers
 
 
 def sparsify(
-    model,
-    layers=None,
+    model: keras.Model,
+    layers: Layers | None = None,
     *,
-    mask_initializer=DEFAULT_MASK_INITIALIZER,
-    ste="identity",
-    granularity=None,
-    runtime=None,
-    mask_dtype="float32",
-    copy=False,
-    verbose=1,
-):
+    mask_initializer: Initializer = DEFAULT_MASK_INITIALIZER,
+    ste: str | STE | None = "identity",
+    granularity: str
+    | Granularity
+    | Mapping[Any, Any]
+    | Callable[[keras.layers.Layer], Any]
+    | None = None,
+    runtime: str | None = None,
+    mask_dtype: str = "float32",
+    copy: bool = False,
+    verbose: int = 1,
+) -> SCLModel:
     """Puts masks into a model, in place: it becomes an `SCLModel` of its own class.
 
     Any built Keras model will do: functional, Sequential or subclassed, with layers
@@ -284,7 +292,7 @@ def check_built(model, function):
         )
 
 
-def unmasked_layers(model):
+def unmasked_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     """The layers that hold a kernel (a weight of rank two or more) but no mask.
 
     Args:

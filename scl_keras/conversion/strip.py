@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 
@@ -17,7 +18,7 @@ from scl_keras.training.model import SCLModel, scaled_like
 from scl_keras.training.pair import PairedOptimizer
 
 
-def strip_masks(model, *, copy=False):
+def strip_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
     """Takes the masks out of a model, in place: the reverse of `sparsify`.
 
     Kernels become `v * H(s)`, with zeros where connections are cut, and the model and
@@ -54,7 +55,7 @@ def strip_masks(model, *, copy=False):
 
 
 @contextlib.contextmanager
-def stripped(model):
+def stripped(model: keras.Model) -> Iterator[keras.Model]:
     """Takes the masks out of a model for a while: a context manager.
 
     Within, the model is the stock model that `strip_masks` makes. Afterwards it is what
@@ -89,7 +90,7 @@ def stripped(model):
             vars(inner).update(functions)
 
 
-def fix_masks(model, *, copy=False):
+def fix_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
     """Makes masks that training doesn't change of a model's masks, in place.
 
     They are those that it has now. The new ones are no trainable variables, whatever

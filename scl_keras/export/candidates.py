@@ -113,6 +113,20 @@ class Trial:
         return self.candidate.name
 
     @property
+    def made(self) -> bytes:
+        """The bytes of its file, of a trial that has one."""
+        if self.file is None:
+            raise ValueError(f"{self.name!r} could not be made")
+        return self.file
+
+    @property
+    def verified(self) -> Verification:
+        """What a run has shown, of a trial that was run."""
+        if self.verification is None:
+            raise ValueError(f"{self.name!r} was not run")
+        return self.verification
+
+    @property
     def correct(self) -> bool:
         """Whether the file may be handed out."""
         return self.problem is None
@@ -169,8 +183,8 @@ class Trials:
         except ValueError as error:
             return Trial(candidate, file, problem=f"is encoded wrong: {error}")
         except Exception as error:  # whatever the flatbuffer reader stumbles over
-            problem = f"is no TFLite file: {_first_line(error)}"
-            return Trial(candidate, file, problem=problem)
+            reason = f"is no TFLite file: {_first_line(error)}"
+            return Trial(candidate, file, problem=reason)
         if candidate.encoded and all(w.encoding == "dense" for w in weights):
             reason = "no kernel is sparse enough for it"
             return Trial(candidate, file, weights, problem=reason, needed=False)

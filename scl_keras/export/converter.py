@@ -40,7 +40,7 @@ class ConvertedFiles:
 
     def __init__(self, reference: Reference):
         self._reference = reference
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: tempfile.TemporaryDirectory[str]  # while it is entered
         self._dense_files: dict[tuple[Precision, bool], bytes] = {}
 
     def __enter__(self) -> ConvertedFiles:

@@ -19,7 +19,7 @@ from ai_edge_litert.tools import flatbuffer_utils
 BUILTIN = schema.BuiltinOperator
 
 # The types that weights have, in a file and in NumPy.
-DTYPES = {
+DTYPES: dict[int, np.dtype] = {
     schema.TensorType.FLOAT32: np.dtype("<f4"),
     schema.TensorType.FLOAT16: np.dtype("<f2"),
     schema.TensorType.INT8: np.dtype("i1"),
@@ -204,10 +204,10 @@ class FlatModel:
             if self.model.subgraphs[signature.subgraphIndex] is graph
             for entry in (*(signature.inputs or ()), *(signature.outputs or ()))
         ]
-        used = sorted((used | {entry.tensorIndex for entry in maps}) - {-1})
-        moved = {old: new for new, old in enumerate(used)}
+        kept = sorted((used | {entry.tensorIndex for entry in maps}) - {-1})
+        moved = {old: new for new, old in enumerate(kept)}
         moved[-1] = -1  # an optional input that is left out
-        graph.tensors = [graph.tensors[old] for old in used]
+        graph.tensors = [graph.tensors[old] for old in kept]
         for entry in maps:
             entry.tensorIndex = moved[entry.tensorIndex]
         for holder, fields in (

@@ -65,13 +65,13 @@ def choose(
             f"written. Tried:\n{reasons}"
         )
     if optimize_for == "balanced" and milliseconds:
-        return min(correct, key=lambda t: len(t.file) * milliseconds[t.name])
+        return min(correct, key=lambda t: len(t.made) * milliseconds[t.name])
     if optimize_for == "latency" and milliseconds:
         enough = _SAME_TIME * min(milliseconds[t.name] for t in correct)
         fast = [t for t in correct if milliseconds[t.name] <= enough]
-        return min(fast, key=lambda t: len(t.file))
-    enough = _SAME_SIZE * min(len(t.file) for t in correct)
-    small = [t for t in correct if len(t.file) <= enough]
+        return min(fast, key=lambda t: len(t.made))
+    enough = _SAME_SIZE * min(len(t.made) for t in correct)
+    small = [t for t in correct if len(t.made) <= enough]
     return min(small, key=lambda t: milliseconds.get(t.name, 0))
 
 
@@ -124,13 +124,13 @@ class Outcome:
             candidate=chosen.name,
             optimize_for=self.optimize_for,
             bytes_dense=len(self.plain),
-            bytes_written=len(chosen.file),
+            bytes_written=len(chosen.made),
             bytes_bitmap=len(self.plain) - unpacked + bitmap,
             gzip_dense=_gzip_bytes(self.plain),
-            gzip_written=_gzip_bytes(chosen.file),
+            gzip_written=_gzip_bytes(chosen.made),
             tensors=tuple(kernel.figures() for kernel in chosen.weights),
-            differences=chosen.verification.differences,
-            tolerance=chosen.verification.tolerance,
+            differences=chosen.verified.differences,
+            tolerance=chosen.verified.tolerance,
             latency=self._latency(self.times, self.reference.batches[0].size),
             batch_latency=batch_latency,
             accuracy=self._accuracy(),
@@ -146,7 +146,7 @@ class Outcome:
     def _time(
         self, trials: Sequence[Trial], batch: Batch, seconds: float
     ) -> dict[str, float]:
-        files = {trial.name: trial.file for trial in trials if trial.correct}
+        files = {trial.name: trial.made for trial in trials if trial.correct}
         if not seconds or "dense" not in files:
             return {}
         return measure_latencies(files, batch.inputs, seconds)
@@ -193,7 +193,7 @@ class Outcome:
             return trial.problem
         if trial is self.chosen:
             return "written"
-        share = len(trial.file) / len(self.chosen.file)
+        share = len(trial.made) / len(self.chosen.made)
         sentence = f"correct, {share:.2f} times the bytes"
         if ratios:
             time = ratios[self.chosen.name] / ratios[trial.name]
@@ -234,7 +234,7 @@ def _speed_notes(
 ) -> list[str]:
     if not ratios:
         return ["Latency was not measured, so bytes decided."]
-    fastest = max(ratios, key=ratios.get)
+    fastest = max(ratios, key=lambda name: ratios[name])
     if ratios[fastest] < _FASTER:
         return [
             "Nothing tried is faster than the plain file with this runtime. "

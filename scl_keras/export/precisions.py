@@ -200,6 +200,7 @@ def is_rounded(
         scale: What int8 values are multiplied with.
     """
     found = values.astype(np.float64) * scale
+    step: np.ndarray | float
     if values.dtype == np.int8:
         step = np.asarray(scale, np.float64) / 2
     elif values.dtype == np.float16:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -174,7 +174,7 @@ class ExportReport:
         )
         axes.title.set_fontsize("medium")
         axes.legend(fontsize="small")
-        return axes.figure
+        return cast(Figure, axes.figure)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -289,13 +289,13 @@ def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:
 def _draw_bytes(correct: Sequence[Attempt], axes: Axes) -> None:
     colors = ["C3" if attempt.chosen else "C0" for attempt in correct]
     names = [attempt.candidate for attempt in correct]
-    axes.barh(names, [attempt.bytes for attempt in correct], color=colors)
+    axes.barh(names, [attempt.bytes or 0 for attempt in correct], color=colors)
     axes.invert_yaxis()
 
 
 def _draw_speed(correct: Sequence[Attempt], axes: Axes) -> None:
     for attempt in correct:
-        point = attempt.bytes, attempt.latency_ratio
+        point = attempt.bytes or 0, attempt.latency_ratio or 0.0
         color = "C3" if attempt.chosen else "C0"
         axes.plot(*point, "o", color=color, label="written" if attempt.chosen else None)
         axes.annotate(

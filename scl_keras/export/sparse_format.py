@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -132,7 +133,7 @@ def expand(
         count = len(levels[0]) if levels else 1
         if metadata.format == schema.DimensionType.DENSE:
             size = int(metadata.denseSize)
-            repeats, level = size, np.tile(np.arange(size), count)
+            repeats, level = np.array(size), np.tile(np.arange(size), count)
         else:
             repeats = np.diff(np.asarray(metadata.arraySegments.values, np.int64))
             level = _indices(metadata.arrayIndices)
@@ -213,7 +214,7 @@ def _compressed_level(
     return level
 
 
-_VECTORS = {
+_VECTORS: dict[Any, Any] = {
     np.uint8: (schema.SparseIndexVector.Uint8Vector, schema.Uint8VectorT),
     np.uint16: (schema.SparseIndexVector.Uint16Vector, schema.Uint16VectorT),
     np.int32: (schema.SparseIndexVector.Int32Vector, schema.Int32VectorT),

@@ -130,7 +130,7 @@ def export_tflite(
         plain, trials, reference, labels, optimize_for, dtype, latency_seconds
     )
     report = outcome.report(path)
-    _write(path, outcome.chosen.file)
+    _write(path, outcome.chosen.made)
     return report
 
 

@@ -55,13 +55,13 @@ class Verification:
         differences: Those to Keras, as far as the file was compared.
         problem: A sentence on what is wrong with the file; None for a correct one.
         accuracy: That with the default delegate, if labels are given.
-        tolerance: The largest relative difference that was allowed.
+        tolerance: The largest relative difference that was allowed; 0 if unknown.
     """
 
     differences: tuple[Difference, ...]
     problem: str | None = None
     accuracy: float | None = None
-    tolerance: float | None = None
+    tolerance: float = 0.0
 
 
 def verify(

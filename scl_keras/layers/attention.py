@@ -15,6 +15,8 @@ class MaskedMultiHeadAttention(MaskedLayer, keras.layers.MultiHeadAttention):
         *args: Arguments of `keras.layers.MultiHeadAttention`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.MultiHeadAttention`.
 
     Input shape:
@@ -41,6 +43,8 @@ class MaskedGroupQueryAttention(MaskedLayer, keras.layers.GroupQueryAttention):
         *args: Arguments of `keras.layers.GroupQueryAttention`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.GroupQueryAttention`.
 
     Input shape:

@@ -16,6 +16,8 @@ class MaskedConv1D(MaskedLayer, keras.layers.Conv1D):
         *args: Arguments of `keras.layers.Conv1D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv1D`.
 
     Input shape:
@@ -45,6 +47,8 @@ class MaskedConv2D(MaskedLayer, keras.layers.Conv2D):
         *args: Arguments of `keras.layers.Conv2D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv2D`.
 
     Input shape:
@@ -74,6 +78,8 @@ class MaskedConv3D(MaskedLayer, keras.layers.Conv3D):
         *args: Arguments of `keras.layers.Conv3D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv3D`.
 
     Input shape:

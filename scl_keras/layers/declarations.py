@@ -1,8 +1,13 @@
 """What a masked layer says of its weights: which are kernels, which go with them."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 from keras import ops
 
 from scl_keras.layers.positions import at_features
+from scl_keras.types import Tensor
 
 
 class MaskedKernel:
@@ -34,12 +39,17 @@ class MaskedKernel:
     ```
     """
 
-    def __init__(self, feature_axes=(-1,), positions=at_features, when=None):
+    def __init__(
+        self,
+        feature_axes: Sequence[int] | Callable[[Any], Sequence[int]] = (-1,),
+        positions: Callable[..., int | None] = at_features,
+        when: Callable[[Any], bool] | None = None,
+    ) -> None:
         self.feature_axes = feature_axes
         self.positions = positions
         self.when = when
 
-    def axes_of(self, layer):
+    def axes_of(self, layer: keras.layers.Layer) -> tuple[int, ...]:
         """The feature axes of this kernel in `layer`, masked or stock: a tuple."""
         axes = self.feature_axes
         return tuple(axes(layer) if callable(axes) else axes)
@@ -65,7 +75,7 @@ class MaskedKernel:
             return vars(layer)[self.name]
         return getattr(super(self.owner, layer), self.name)
 
-    def masked(self, layer):
+    def masked(self, layer: Any) -> Tensor | None:
         """The kernel as the layer's call has it, before mixed precision casts it."""
         kernel = self._stock(layer)
         if kernel is None:
@@ -103,7 +113,7 @@ class MaskedBias:
     ```
     """
 
-    def __init__(self, kernel="kernel"):
+    def __init__(self, kernel: str = "kernel") -> None:
         self.kernel = kernel
 
     def __set_name__(self, owner, name):

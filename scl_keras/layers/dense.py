@@ -17,6 +17,8 @@ class MaskedDense(MaskedLayer, keras.layers.Dense):
         *args: Arguments of `keras.layers.Dense`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Dense`.
 
     Input shape:
@@ -51,6 +53,8 @@ class MaskedEinsumDense(MaskedLayer, keras.layers.EinsumDense):
         *args: Arguments of `keras.layers.EinsumDense`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.EinsumDense`.
 
     Input shape:

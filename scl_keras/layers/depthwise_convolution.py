@@ -19,6 +19,8 @@ class MaskedDepthwiseConv1D(MaskedLayer, keras.layers.DepthwiseConv1D):
         *args: Arguments of `keras.layers.DepthwiseConv1D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.DepthwiseConv1D`.
 
     Input shape:
@@ -50,6 +52,8 @@ class MaskedDepthwiseConv2D(MaskedLayer, keras.layers.DepthwiseConv2D):
         *args: Arguments of `keras.layers.DepthwiseConv2D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.DepthwiseConv2D`.
 
     Input shape:
@@ -81,6 +85,8 @@ class MaskedSeparableConv1D(MaskedLayer, keras.layers.SeparableConv1D):
         *args: Arguments of `keras.layers.SeparableConv1D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.SeparableConv1D`.
 
     Input shape:
@@ -113,6 +119,8 @@ class MaskedSeparableConv2D(MaskedLayer, keras.layers.SeparableConv2D):
         *args: Arguments of `keras.layers.SeparableConv2D`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.SeparableConv2D`.
 
     Input shape:

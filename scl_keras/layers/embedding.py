@@ -1,5 +1,7 @@
 """Masked embeddings."""
 
+from typing import Any
+
 import keras
 
 from scl_keras.layers.declarations import MaskedKernel
@@ -19,6 +21,8 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
         *args: Arguments of `keras.layers.Embedding`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Embedding`.
 
     Input shape:
@@ -34,7 +38,7 @@ class MaskedEmbedding(MaskedLayer, keras.layers.Embedding):
 
     embeddings = MaskedKernel(positions=nowhere)
 
-    def __init__(self, *args, weights=None, **kwargs):
+    def __init__(self, *args: Any, weights: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if weights is not None:  # which the stock layer takes before it has masks
             self.build()
@@ -55,6 +59,8 @@ if hasattr(keras.layers, "ReversibleEmbedding"):  # Keras 3.13 on
             *args: Arguments of `keras.layers.ReversibleEmbedding`, in its order.
             mask_initializer: Initializer of the mask variables, a number or a name.
             ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+            granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+            mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
             **kwargs: Keyword arguments of `keras.layers.ReversibleEmbedding`.
 
         Input shape:

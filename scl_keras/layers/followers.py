@@ -9,6 +9,7 @@ from scl_keras.graph.tracing import trace
 from scl_keras.graph.walking import is_graph, walk_inside
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.types import Tensor
 
 
 class ChannelFollower:
@@ -32,7 +33,7 @@ class ChannelFollower:
     masked_in_place = False
     _source = None
 
-    def follow(self, layer, is_last):
+    def follow(self, layer: MaskedLayer, is_last: bool) -> None:
         """Switches its channels with those of a masked layer, its only source.
 
         Args:
@@ -41,21 +42,22 @@ class ChannelFollower:
         """
         # Weakly: as an attribute the layer would be one inside of this one.
         self._source = weakref.ref(layer)
-        if is_last:
-            layer.channel_mask.act_behind(self)
+        if is_last and (mask := layer.channel_mask) is not None:
+            mask.act_behind(self)
 
-    def source(self):
+    def source(self) -> MaskedLayer | None:
         """The masked layer whose channels it switches, or None."""
         return None if self._source is None else self._source()
 
-    def switched(self, outputs):
+    def switched(self, outputs: Tensor) -> Tensor:
         """`H(s) * outputs` in the last follower, else `outputs`."""
-        mask = None if self.source() is None else self.source().channel_mask
-        if mask is None or mask.acts_behind() is not self:
+        source = self.source()
+        mask = None if source is None else source.channel_mask
+        if source is None or mask is None or mask.acts_behind() is not self:
             return outputs
-        return switch_channels(outputs, mask.switches(), self.source().channel_axis)
+        return switch_channels(outputs, mask.switches(), source.channel_axis)
 
-    def stripped_weights(self):
+    def stripped_weights(self) -> list[tuple[keras.Variable, Tensor]]:
         """Pairs of a weight and its values with zeros where a channel is cut."""
         return []
 
@@ -85,15 +87,19 @@ class MaskedBatchNormalization(ChannelFollower, layers.BatchNormalization):
 
     stock_class = layers.BatchNormalization
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         """`H(s) * BN(x)`."""
         return self.switched(super().call(inputs, training=training, mask=mask))
 
-    def stripped_weights(self):
+    def stripped_weights(self) -> list[tuple[keras.Variable, Tensor]]:
         """Pairs of a weight and its values with zeros where a channel is cut."""
-        if self.source() is None:
+        source = self.source()
+        mask = None if source is None else source.channel_mask
+        if mask is None:
             return []
-        switches = ops.reshape(self.source().channel_mask.switches(), (-1,))
+        switches = ops.reshape(mask.switches(), (-1,))
         weights = [self.gamma, self.beta, self.moving_mean]
         return [(w, w * ops.cast(switches, w.dtype)) for w in weights if w is not None]
 
@@ -122,7 +128,7 @@ class MaskedReLU(ChannelFollower, layers.ReLU):
 
     stock_class = layers.ReLU
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """`H(s) * relu(x)`."""
         return self.switched(super().call(inputs))
 
@@ -151,7 +157,7 @@ class MaskedActivation(ChannelFollower, layers.Activation):
 
     stock_class = layers.Activation
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """`H(s) * activation(x)`."""
         return self.switched(super().call(inputs))
 

@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import functools
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import keras
 from keras import ops
@@ -12,11 +13,20 @@ from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import granularity as granularities
+from scl_keras.masks.granularity import Granularity
 from scl_keras.masks.mask import Mask
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
+from scl_keras.masks.ste import STE
+from scl_keras.types import Initializer, Tensor
+
+# A mixin of layers, and to type checkers a layer.
+if TYPE_CHECKING:
+    _Layer: TypeAlias = keras.layers.Layer
+else:
+    _Layer = object
 
 
-class MaskedLayer:
+class MaskedLayer(_Layer):
     """Mixin that puts a learned mask over the kernels of a Keras layer.
 
     Put it before the stock layer and name the kernels. `sparsify` then knows the
@@ -89,13 +99,13 @@ class MaskedLayer:
 
     def __init__(
         self,
-        *args,
-        mask_initializer=DEFAULT_MASK_INITIALIZER,
-        ste="identity",
-        granularity="connection",
-        mask_dtype="float32",
-        **kwargs,
-    ):
+        *args: Any,
+        mask_initializer: Initializer = DEFAULT_MASK_INITIALIZER,
+        ste: str | STE | None = "identity",
+        granularity: str | Granularity = "connection",
+        mask_dtype: str = "float32",
+        **kwargs: Any,
+    ) -> None:
         self.mask_settings = MaskSettings(
             mask_initializer, ste, granularity, mask_dtype
         )
@@ -119,16 +129,16 @@ class MaskedLayer:
                     _put_masks_when_built(layer, self.mask_settings)
 
     @property
-    def ste(self):
+    def ste(self) -> STE | None:
         """Straight-through estimator of the layer's masks, None for fixed ones."""
         return self.mask_settings.ste
 
     @property
-    def granularity(self):
+    def granularity(self) -> Granularity:
         """What one mask variable of the layer switches."""
         return self.mask_settings.granularity
 
-    def new_mask(self, kernel_name):
+    def new_mask(self, kernel_name: str) -> Mask:
         """An unbuilt `Mask` for the kernel called `kernel_name`."""
         settings = self.mask_settings
         return Mask(
@@ -140,7 +150,7 @@ class MaskedLayer:
             name=f"{kernel_name}_mask",
         )
 
-    def build_masks(self):
+    def build_masks(self) -> None:
         """Builds the masks of the built layer, and has them act where they should."""
         for name in own_kernels(self):
             variable, mask = getattr(self, name), self.mask_of(name)
@@ -159,11 +169,11 @@ class MaskedLayer:
         if self.channel_mask is not None and keeps_zero(self):
             self.channel_mask.act_behind(self)
 
-    def mask_of(self, kernel_name):
+    def mask_of(self, kernel_name: str) -> Mask:
         """The `Mask` over the kernel called `kernel_name`, such as `"kernel"`."""
         return getattr(self, f"{kernel_name}_mask")
 
-    def masked_kernels(self):
+    def masked_kernels(self) -> dict[str, Tensor]:
         """The kernels as the layer computes with them, by name: tensors `v * H(s)`.
 
         Those of layers inside of it are not its own, and not among them.
@@ -175,7 +185,7 @@ class MaskedLayer:
         }
 
     @property
-    def channel_axis(self):
+    def channel_axis(self) -> int:
         """The axis of the channels that the layer returns."""
         return 1 if getattr(self, "data_format", None) == "channels_first" else -1
 
@@ -185,10 +195,13 @@ class MaskedLayer:
             return outputs
         return switch_channels(outputs, mask.switches(), self.channel_axis)
 
-    def masked_biases(self):
+    def masked_biases(self) -> dict[str, Tensor]:
         """Biases `b * H(s)`, by name, where the layer's masks switch whole features."""
-        mask, masked = self.channel_mask, {}
-        for name in self._declared(MaskedBias) if mask is not None else ():
+        mask = self.channel_mask
+        if mask is None:
+            return {}
+        masked = {}
+        for name in self._declared(MaskedBias):
             bias = getattr(self, name)
             if bias is not None:
                 kept = ops.reshape(mask.switches(bias.dtype), (-1,))
@@ -196,7 +209,7 @@ class MaskedLayer:
         return masked
 
     @property
-    def channel_mask(self):
+    def channel_mask(self) -> Mask | None:
         """The mask that switches the channels that the layer returns, or None."""
         biases = list(self._declared(MaskedBias).values())
         if not biases or not isinstance(self.granularity, granularities.Channel):
@@ -204,7 +217,7 @@ class MaskedLayer:
         mask = self.mask_of(biases[0].kernel)
         return mask if mask.built and mask.switches_channels else None
 
-    def add_weight(self, *args, **kwargs):
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
         """Has Keras cast kernels after they are masked, not before.
 
         In mixed precision the gradients of masks and of looked-up rows add up in full
@@ -216,12 +229,12 @@ class MaskedLayer:
             self.__dict__.setdefault("_cast_after", set()).add(name)
         return super().add_weight(*args, **kwargs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {**super().get_config(), **self.mask_settings.get_config()}
 
     @classmethod
-    def declared_kernels(cls):
+    def declared_kernels(cls) -> dict[str, MaskedKernel]:
         """The class's `MaskedKernel` declarations, by name."""
         return cls._declared(MaskedKernel)
 
@@ -252,7 +265,7 @@ class MaskedLayer:
         return full | biases
 
 
-_masked_class_of = {}
+_masked_class_of: dict[type, type[MaskedLayer]] = {}
 
 
 def masked_class_of(layer):

@@ -18,6 +18,8 @@ class MaskedSimpleRNNCell(MaskedLayer, keras.layers.SimpleRNNCell):
         *args: Arguments of `keras.layers.SimpleRNNCell`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.SimpleRNNCell`.
 
     Input shape:
@@ -46,6 +48,8 @@ class MaskedSimpleRNN(MaskedLayer, keras.layers.SimpleRNN):
         *args: Arguments of `keras.layers.SimpleRNN`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.SimpleRNN`.
 
     Input shape:
@@ -72,6 +76,8 @@ class MaskedGRUCell(MaskedLayer, keras.layers.GRUCell):
         *args: Arguments of `keras.layers.GRUCell`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.GRUCell`.
 
     Input shape:
@@ -100,6 +106,8 @@ class MaskedGRU(MaskedLayer, keras.layers.GRU):
         *args: Arguments of `keras.layers.GRU`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.GRU`.
 
     Input shape:
@@ -126,6 +134,8 @@ class MaskedLSTMCell(MaskedLayer, keras.layers.LSTMCell):
         *args: Arguments of `keras.layers.LSTMCell`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.LSTMCell`.
 
     Input shape:
@@ -154,6 +164,8 @@ class MaskedLSTM(MaskedLayer, keras.layers.LSTM):
         *args: Arguments of `keras.layers.LSTM`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.LSTM`.
 
     Input shape:
@@ -181,6 +193,8 @@ class MaskedBidirectional(MaskedLayer, keras.layers.Bidirectional):
         *args: Arguments of `keras.layers.Bidirectional`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Bidirectional`.
 
     Input shape:

@@ -18,6 +18,8 @@ class MaskedConv1DTranspose(MaskedLayer, keras.layers.Conv1DTranspose):
         *args: Arguments of `keras.layers.Conv1DTranspose`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv1DTranspose`.
 
     Input shape:
@@ -48,6 +50,8 @@ class MaskedConv2DTranspose(MaskedLayer, keras.layers.Conv2DTranspose):
         *args: Arguments of `keras.layers.Conv2DTranspose`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv2DTranspose`.
 
     Input shape:
@@ -78,6 +82,8 @@ class MaskedConv3DTranspose(MaskedLayer, keras.layers.Conv3DTranspose):
         *args: Arguments of `keras.layers.Conv3DTranspose`, in its order.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`.
+        granularity: `"connection"`, `"channel"` or a `Granularity`, as `Block(4)`.
+        mask_dtype: Dtype of the mask variables, `"float32"` or `"bfloat16"`.
         **kwargs: Keyword arguments of `keras.layers.Conv3DTranspose`.
 
     Input shape:

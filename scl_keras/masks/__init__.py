@@ -1,1 +1,18 @@
 """One mask over one kernel: its variable, its estimator, and what it switches."""
+
+from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
+from scl_keras.masks.mask import Mask, find_masks
+from scl_keras.masks.ste import STE, Identity, LeakyReLU, Softplus
+
+__all__ = [
+    "STE",
+    "Block",
+    "Channel",
+    "Connection",
+    "Granularity",
+    "Identity",
+    "LeakyReLU",
+    "Mask",
+    "Softplus",
+    "find_masks",
+]

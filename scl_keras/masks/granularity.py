@@ -3,10 +3,14 @@
 import dataclasses
 import math
 import operator
+from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
 from keras import ops
+
+from scl_keras.types import Shape, Tensor
 
 _PACKAGE = "scl_keras"
 
@@ -31,7 +35,7 @@ class Granularity:
     ```
     """
 
-    def variable_shape(self, kernel_shape, feature_axes):
+    def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """Shape of the mask variable over a kernel.
 
         Args:
@@ -43,7 +47,7 @@ class Granularity:
         """
         raise NotImplementedError
 
-    def expand(self, switches, kernel_shape):
+    def expand(self, switches: Tensor, kernel_shape: Shape) -> Tensor:
         """Spreads a tensor of the mask variable's shape over the kernel.
 
         Args:
@@ -55,7 +59,9 @@ class Granularity:
         """
         raise NotImplementedError
 
-    def sizes(self, kernel_shape, feature_axes):
+    def sizes(
+        self, kernel_shape: Shape, feature_axes: Sequence[int]
+    ) -> int | np.ndarray:
         """Number of connections that each mask variable switches.
 
         Returns:
@@ -64,12 +70,12 @@ class Granularity:
         """
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The granularity that `get_config` described."""
         return cls(**config)
 
@@ -88,15 +94,15 @@ class Connection(Granularity):
     ```
     """
 
-    def variable_shape(self, kernel_shape, feature_axes):
+    def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """The kernel's shape."""
         return tuple(kernel_shape)
 
-    def expand(self, switches, kernel_shape):
+    def expand(self, switches: Tensor, kernel_shape: Shape) -> Tensor:
         """`switches`."""
         return switches
 
-    def sizes(self, kernel_shape, feature_axes):
+    def sizes(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> int:
         """1."""
         return 1
 
@@ -153,14 +159,14 @@ class Block(Granularity):
                 f"`size` of a `Block` must be at least 1. Received: size={self.size}"
             )
 
-    def variable_shape(self, kernel_shape, feature_axes):
+    def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """The kernel's shape, its `axis` divided by `size` and rounded up."""
         shape = list(kernel_shape)
         axis = _axis(self.axis, kernel_shape)
         shape[axis] = -(-shape[axis] // self.size)
         return tuple(shape)
 
-    def expand(self, switches, kernel_shape):
+    def expand(self, switches: Tensor, kernel_shape: Shape) -> Tensor:
         """Repeats each entry `size` times along `axis`, the last one less often."""
         axis = _axis(self.axis, kernel_shape)
         repeated = ops.repeat(switches, self.size, axis=axis)
@@ -168,7 +174,9 @@ class Block(Granularity):
             return repeated
         return repeated[(slice(None),) * axis + (slice(kernel_shape[axis]),)]
 
-    def sizes(self, kernel_shape, feature_axes):
+    def sizes(
+        self, kernel_shape: Shape, feature_axes: Sequence[int]
+    ) -> int | np.ndarray:
         """`size`, and less for the last block along the axis."""
         axis = _axis(self.axis, kernel_shape)
         count, rest = divmod(kernel_shape[axis], self.size)
@@ -231,21 +239,23 @@ class Channel(Granularity):
         axes = feature_axes if self.axes is None else self.axes
         return {_axis(axis, kernel_shape) for axis in axes}
 
-    def switches_features(self, kernel_shape, feature_axes):
+    def switches_features(
+        self, kernel_shape: Shape, feature_axes: Sequence[int]
+    ) -> bool:
         """Whether its channels are the kernel's features."""
         features = {_axis(axis, kernel_shape) for axis in feature_axes}
         return self._axes(kernel_shape, feature_axes) == features
 
-    def variable_shape(self, kernel_shape, feature_axes):
+    def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """The kernel's shape along `axes`, and 1 along the others."""
         axes = self._axes(kernel_shape, feature_axes)
         return tuple(n if i in axes else 1 for i, n in enumerate(kernel_shape))
 
-    def expand(self, switches, kernel_shape):
+    def expand(self, switches: Tensor, kernel_shape: Shape) -> Tensor:
         """Broadcasts to the kernel's shape."""
         return ops.broadcast_to(switches, kernel_shape)
 
-    def sizes(self, kernel_shape, feature_axes):
+    def sizes(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> int:
         """Connections over channels."""
         channels = math.prod(self.variable_shape(kernel_shape, feature_axes))
         return math.prod(kernel_shape) // channels

@@ -2,6 +2,8 @@
 
 import numbers
 import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +11,9 @@ from keras import ops
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
+from scl_keras.masks.granularity import Granularity
+from scl_keras.masks.ste import STE
+from scl_keras.types import Initializer, Shape, Tensor
 
 BOUND = 1.0
 """Mask variables live in [-BOUND, BOUND]."""
@@ -57,14 +62,14 @@ class Mask(keras.layers.Layer):
 
     def __init__(
         self,
-        initializer=0.03,
-        ste="identity",
-        feature_axes=(-1,),
-        min_connections=1,
-        granularity="connection",
-        mask_dtype="float32",
-        **kwargs,
-    ):
+        initializer: Initializer = 0.03,
+        ste: str | STE | None = "identity",
+        feature_axes: Sequence[int] = (-1,),
+        min_connections: int = 1,
+        granularity: str | Granularity = "connection",
+        mask_dtype: str = "float32",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if min_connections not in (0, 1):
             raise ValueError(
@@ -77,11 +82,11 @@ class Mask(keras.layers.Layer):
         self.min_connections = min_connections
         self.granularity = granularities.get(granularity)
         self.mask_dtype = get_dtype(mask_dtype)
-        self.positions = None
-        self.kernel_values = None
-        self._acts_behind = None
+        self.positions: int | None = None
+        self.kernel_values: Callable[[], Tensor] | None = None
+        self._acts_behind: weakref.ref | None = None
 
-    def build(self, kernel_shape):
+    def build(self, kernel_shape: Shape) -> None:
         """Creates the mask variable for a kernel of shape `kernel_shape`."""
         self.kernel_shape = tuple(kernel_shape)
         layout = self.kernel_shape, self.feature_axes
@@ -100,48 +105,48 @@ class Mask(keras.layers.Layer):
         self.variable.connection_mask = self
 
     @property
-    def is_learned(self):
+    def is_learned(self) -> bool:
         """Whether training may change it: it has a straight-through estimator."""
         return self.ste is not None
 
     # A method: what Keras finds in attributes it saves as parts of the mask.
-    def acts_behind(self):
+    def acts_behind(self) -> keras.layers.Layer | None:
         """The layer whose outputs it switches; None where it acts on the kernel."""
         return None if self._acts_behind is None else self._acts_behind()
 
-    def act_behind(self, layer):
+    def act_behind(self, layer: keras.layers.Layer | None) -> None:
         """Has it switch the outputs of a layer, or with None act on the kernel."""
         # Weakly: as an attribute the layer would be one inside of the mask.
         self._acts_behind = None if layer is None else weakref.ref(layer)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of connections, kept or not."""
         return int(np.prod(self.kernel_shape))
 
-    def switches(self, dtype="float32"):
+    def switches(self, dtype: str = "float32") -> Tensor:
         """`H(s)`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
         if not self.is_learned:
             return ops.cast(ops.greater(self.variable, 0), dtype)
         return ops.cast(self.ste(self.variable), dtype)
 
-    def kept(self, dtype="float32"):
+    def kept(self, dtype: str = "float32") -> Tensor:
         """`H(s)` as a 0/1 tensor of the kernel's shape, with the STE's gradient."""
         return self.granularity.expand(self.switches(dtype), self.kernel_shape)
 
     @property
-    def switches_channels(self):
+    def switches_channels(self) -> bool:
         """Whether each entry of `s` switches a whole feature: a unit or filter."""
         return isinstance(
             self.granularity, granularities.Channel
         ) and self.granularity.switches_features(self.kernel_shape, self.feature_axes)
 
-    def mask_kernel(self, kernel):
+    def mask_kernel(self, kernel: Tensor) -> Tensor:
         """`v * H(s)` for the kernel values `v`, in the dtype of `kernel`."""
         kernel = ops.convert_to_tensor(kernel)
         return ops.multiply(kernel, self.kept(kernel.dtype))
 
-    def count(self):
+    def count(self) -> Tensor:
         """Number of kept connections, a scalar int32 tensor."""
         kept = ops.cast(ops.greater(self.variable, 0), "int32")
         if isinstance(self.sizes, int):
@@ -149,16 +154,16 @@ class Mask(keras.layers.Layer):
             return count if self.sizes == 1 else count * self.sizes
         return ops.sum(kept * self.sizes)
 
-    def is_down_to_last(self):
+    def is_down_to_last(self) -> bool:
         """Whether it keeps its last connection only because it must: a bool."""
         highest = float(self.values().max())
         return 0 < highest <= _BARELY_KEPT * 1.01  # bfloat16 rounds
 
-    def values(self):
+    def values(self) -> np.ndarray:
         """The mask variable's values, a float32 NumPy array to keep."""
         return np.array(ops.convert_to_numpy(ops.cast(self.variable, "float32")))
 
-    def assign(self, kept):
+    def assign(self, kept: np.ndarray) -> None:
         """Sets which connections are kept.
 
         Args:
@@ -194,7 +199,7 @@ class Mask(keras.layers.Layer):
             )
         return switches.reshape(self.variable.shape)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {
             **super().get_config(),
@@ -274,7 +279,7 @@ def _hold_up(s):
     return ops.where(lift, _BARELY_KEPT, s)
 
 
-def find_masks(model):
+def find_masks(model: keras.layers.Layer) -> list[Mask]:
     """All `Mask` objects in a model or layer, each once, in the order of its layers.
 
     Example:

@@ -1,14 +1,13 @@
 """What the masks of a layer are made with."""
 
 import dataclasses
+from typing import Any
 
 import keras
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
-from scl_keras.masks.granularity import Granularity
 from scl_keras.masks.mask import get_dtype, get_initializer
-from scl_keras.masks.ste import STE
 
 DEFAULT_MASK_INITIALIZER = 0.03
 
@@ -27,9 +26,10 @@ class MaskSettings:
         ValueError: If one is something else.
     """
 
-    initializer: keras.initializers.Initializer = DEFAULT_MASK_INITIALIZER
-    ste: STE | None = "identity"
-    granularity: Granularity = "connection"
+    # Names when they are given; objects from then on.
+    initializer: Any = DEFAULT_MASK_INITIALIZER
+    ste: Any = "identity"
+    granularity: Any = "connection"
     mask_dtype: str = "float32"
 
     def __post_init__(self):

@@ -9,9 +9,13 @@ it is not. Every estimator here is therefore a positive `p`, and anything else i
 refused.
 """
 
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import ops
+
+from scl_keras.types import Tensor
 
 _PACKAGE = "scl_keras"
 _THEOREM = (
@@ -75,20 +79,20 @@ class STE:
     ```
     """
 
-    def derivative(self, s):
+    def derivative(self, s: Tensor) -> Tensor:
         """The proxy derivative `p(s)`, of the shape of `s`; a scalar if constant."""
         raise NotImplementedError(f"{type(self).__name__} must define `derivative(s)`.")
 
-    def __call__(self, s):
+    def __call__(self, s: Tensor) -> Tensor:
         """`H(s)`, with `p(s)` for a derivative."""
         return unit_step(s, self.derivative)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The estimator that `get_config` described."""
         return cls(**config)
 
@@ -114,7 +118,7 @@ class Identity(STE):
     ```
     """
 
-    def derivative(self, s):
+    def derivative(self, s: Tensor) -> Tensor:
         """`p(s) = 1`, a scalar."""
         return ops.ones((), s.dtype)
 
@@ -137,7 +141,7 @@ class LeakyReLU(STE):
     ```
     """
 
-    def __init__(self, alpha=0.1):
+    def __init__(self, alpha: float = 0.1) -> None:
         limits = np.finfo("float32")
         if not float(limits.tiny) <= alpha <= float(limits.max):
             raise ValueError(
@@ -145,13 +149,13 @@ class LeakyReLU(STE):
             )
         self.alpha = float(alpha)
 
-    def derivative(self, s):
+    def derivative(self, s: Tensor) -> Tensor:
         """`p(s) = 1 if s > 0 else α`."""
         return ops.where(
             ops.greater(s, 0), ops.ones_like(s), ops.full_like(s, self.alpha)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {"alpha": self.alpha}
 
@@ -167,7 +171,7 @@ class Softplus(STE):
     ```
     """
 
-    def derivative(self, s):
+    def derivative(self, s: Tensor) -> Tensor:
         """`p(s) = sigmoid(s)`."""
         return ops.sigmoid(s)
 

@@ -1,13 +1,17 @@
 """Pruning during `fit`."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 
 from scl_keras import backend
 from scl_keras.masks.mask import find_masks
-from scl_keras.pruning.methods import get_method
+from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best
+from scl_keras.types import Logs, Quotas, Schedule
 
 
 class GradualPruning(keras.callbacks.Callback):
@@ -44,7 +48,12 @@ class GradualPruning(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, schedule, method="magnitude", quotas=None):
+    def __init__(
+        self,
+        schedule: Schedule,
+        method: str | PruningMethod = "magnitude",
+        quotas: str | Quotas | Callable[..., Any] | None = None,
+    ) -> None:
         super().__init__()
         if not callable(schedule) or not hasattr(schedule, "is_due"):
             raise ValueError(
@@ -55,7 +64,7 @@ class GradualPruning(keras.callbacks.Callback):
         self.method = get_method(method)
         self.quotas = None if quotas is None else get_quotas(quotas)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""
         masks = find_masks(self.model)
         if not masks or any(mask.is_learned for mask in masks):
@@ -66,24 +75,27 @@ class GradualPruning(keras.callbacks.Callback):
                 f"`fix_masks`. Received: model '{self.model.name}' with {kind}"
             )
         self._network = _Uncut(self.model)
-        self._step = None
+        self._step: int | None = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Makes the first update, if it is due before the first step."""
         if self._step is None:  # here, after other callbacks have restored the model
-            self._step = self._iterations()
-            if self.schedule.is_due(self._step):
-                self._update(self._step)
+            step = self._step = self._iterations()
+            if self.schedule.is_due(step):
+                self._update(step)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Updates the masks, if that is due before the next step."""
-        last, self._step = self._step, self._iterations()
+        last, step = self._step, self._iterations()
+        self._step = step
+        if last is None:  # no batch has begun
+            return
         # `steps_per_execution` makes several at once: what was due comes now.
-        due = [t for t in range(last + 1, self._step + 1) if self.schedule.is_due(t)]
+        due = [t for t in range(last + 1, step + 1) if self.schedule.is_due(t)]
         if due:
             self._update(due[-1])
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Adds `sparsity` to the logs."""
         if logs is not None:
             kept = sum(int(mask.count()) for mask in find_masks(self.model))

@@ -1,10 +1,12 @@
 """Pruning methods: each says how much a connection is worth."""
 
 import abc
+from collections.abc import Callable
 
 import numpy as np
 
 from scl_keras.pruning.flow import SynapticFlow
+from scl_keras.pruning.network import PrunableNetwork
 
 
 class PruningMethod(abc.ABC):
@@ -30,7 +32,7 @@ class PruningMethod(abc.ABC):
     rounds = 1
 
     @abc.abstractmethod
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """Scores of the connections.
 
         Args:
@@ -59,7 +61,7 @@ class Magnitude(PruningMethod):
     ```
     """
 
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """`|w|`."""
         return [np.abs(w) for w in network.weights()]
 
@@ -78,7 +80,7 @@ class LAMP(PruningMethod):
     ```
     """
 
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """`w² / Σ v²`; of equal weights of a layer the later one is below."""
         return [self._scores(w) for w in network.weights()]
 
@@ -106,7 +108,7 @@ class SNIP(PruningMethod):
     ```
     """
 
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """`|w · ∂L/∂w|`."""
         pairs = zip(network.weights(), network.gradients(), strict=True)
         return [np.abs(w * g) for w, g in pairs]
@@ -130,7 +132,7 @@ class IterativeSNIP(SNIP):
     ```
     """
 
-    def __init__(self, rounds=100):
+    def __init__(self, rounds: int = 100) -> None:
         self.rounds = _checked_rounds(rounds)
 
 
@@ -152,10 +154,10 @@ class SynFlow(PruningMethod):
     ```
     """
 
-    def __init__(self, rounds=100):
+    def __init__(self, rounds: int = 100) -> None:
         self.rounds = _checked_rounds(rounds)
 
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """`log(|w| ∂R/∂|w|)`."""
         flow = SynapticFlow(network.graph)
         return flow.log_scores(network.kernels, network.weights())
@@ -174,10 +176,10 @@ class Random(PruningMethod):
     ```
     """
 
-    def __init__(self, seed=0):
+    def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def scores(self, network):
+    def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """Random numbers from [0, 1)."""
         generator = np.random.default_rng(self.seed)
         return [generator.random(shape) for shape in network.shapes]
@@ -189,7 +191,7 @@ def _checked_rounds(rounds):
     return rounds
 
 
-_BY_NAME = {
+_BY_NAME: dict[str, Callable[[], PruningMethod]] = {
     "magnitude": Magnitude,
     "lamp": LAMP,
     "snip": SNIP,
@@ -199,7 +201,7 @@ _BY_NAME = {
 }
 
 
-def get_method(identifier):
+def get_method(identifier: str | PruningMethod) -> PruningMethod:
     """Finds a pruning method.
 
     Args:

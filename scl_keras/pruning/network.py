@@ -1,6 +1,8 @@
 """What a pruning method sees of a model: its weights, masks and gradients."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ from scl_keras.graph.walking import is_graph
 from scl_keras.masks.granularity import Connection
 from scl_keras.pruning.data import batches_of
 from scl_keras.pruning.gradients import LossGradients
+from scl_keras.types import Arrays, Shape
 
 
 class PrunableNetwork:
@@ -37,8 +40,13 @@ class PrunableNetwork:
     """
 
     def __init__(
-        self, model, data=None, loss=None, loss_weights=None, input_shapes=None
-    ):
+        self,
+        model: keras.Model,
+        data: Any = None,
+        loss: Any = None,
+        loss_weights: Any = None,
+        input_shapes: Sequence[Any] | None = None,
+    ) -> None:
         self.model = model
         self.kernels = [k for k in prunable_kernels(model) if k.mask is not None]
         for kernel in self.kernels:
@@ -52,7 +60,7 @@ class PrunableNetwork:
         self._data, self._loss, self._loss_weights = data, loss, loss_weights
 
     @functools.cached_property
-    def graph(self):
+    def graph(self) -> ConnectionGraph:
         """The model's `ConnectionGraph`."""
         return ConnectionGraph(self.model, self.input_shapes)
 
@@ -62,14 +70,14 @@ class PrunableNetwork:
         return LossGradients(self.model, variables, self._loss, self._loss_weights)
 
     @property
-    def has_known_sizes(self):
+    def has_known_sizes(self) -> bool:
         """Whether all sizes of the inputs are known, but for the batch's."""
         if not is_graph(self.model):
             return True
         shapes = [x.shape[1:] for x in self.model.inputs]
         return self.input_shapes is not None or not any(None in x for x in shapes)
 
-    def effective(self, masks):
+    def effective(self, masks: Arrays) -> list[np.ndarray]:
         """Those connections that are on a path from the inputs to the outputs.
 
         Args:
@@ -82,7 +90,7 @@ class PrunableNetwork:
         pairs = zip(self.graph.kernels, effective, strict=True)
         return [e for kernel, e in pairs if kernel.mask is not None]
 
-    def usable(self, masks):
+    def usable(self, masks: Arrays) -> list[np.ndarray]:
         """The connections, kept or not, between units on a path.
 
         Args:
@@ -101,29 +109,29 @@ class PrunableNetwork:
         return [k.kept() if k.mask is None else next(masks) for k in kernels]
 
     @property
-    def shapes(self):
+    def shapes(self) -> list[Shape]:
         """List of the kernels' shapes."""
         return [kernel.shape for kernel in self.kernels]
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Number of connections, kept or not."""
         return sum(kernel.mask.size for kernel in self.kernels)
 
-    def kept(self):
+    def kept(self) -> list[np.ndarray]:
         """List of boolean arrays, one a kernel: the masks."""
         return [kernel.kept() for kernel in self.kernels]
 
-    def keep(self, masks):
+    def keep(self, masks: Arrays) -> None:
         """Sets the masks: a list of boolean arrays, one a kernel."""
         for kernel, mask in zip(self.kernels, masks, strict=True):
             kernel.mask.assign(mask)
 
-    def weights(self):
+    def weights(self) -> list[np.ndarray]:
         """List of float64 arrays: the kernels, with zeros where connections are cut."""
         return [self._values(kernel) * kernel.kept() for kernel in self.kernels]
 
-    def gradients(self):
+    def gradients(self) -> list[np.ndarray]:
         """Gradients of the loss by the kernels' values, a list of float64 arrays.
 
         They are averaged over all of the data, in training mode: batch normalization

@@ -1,5 +1,9 @@
 """Pruning of a model with one call."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
 import numpy as np
 from tqdm import tqdm
 
@@ -9,27 +13,29 @@ from scl_keras.conversion.strip import fix_masks, strip_masks
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
-from scl_keras.pruning.methods import get_method
+from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best, ranks
+from scl_keras.training.model import SCLModel
+from scl_keras.types import Layers, Quotas
 
 
 def prune(
-    model,
-    method="magnitude",
-    sparsity=None,
-    compression=None,
+    model: keras.Model,
+    method: str | PruningMethod = "magnitude",
+    sparsity: float | None = None,
+    compression: float | None = None,
     *,
-    quotas=None,
-    effective=False,
-    data=None,
-    loss=None,
-    layers=None,
-    input_shapes=None,
-    copy=False,
-    verbose=1,
-):
+    quotas: str | Quotas | Callable[..., Any] | None = None,
+    effective: bool = False,
+    data: Any = None,
+    loss: Any = None,
+    layers: Layers | None = None,
+    input_shapes: Sequence[Any] | None = None,
+    copy: bool = False,
+    verbose: int = 1,
+) -> SCLModel:
     """Prunes a model, in place: it keeps the connections that score best.
 
     It becomes an `SCLModel` of its own class, as `sparsify` makes it, whose masks are

@@ -2,8 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+
+from scl_keras.types import Quotas, Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Uniform:
     ```
     """
 
-    def densities(self, shapes, density):
+    def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep.
 
         Args:
@@ -52,7 +56,7 @@ class UniformPlus:
 
     last: float = 0.2
 
-    def densities(self, shapes, density):
+    def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`.
 
         Raises:
@@ -90,7 +94,7 @@ class ERK:
     ```
     """
 
-    def densities(self, shapes, density):
+    def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`."""
         raw = np.array([sum(shape) / math.prod(shape) for shape in shapes])
         return _filled(
@@ -113,7 +117,7 @@ class IGQ:
     ```
     """
 
-    def densities(self, shapes, density):
+    def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`."""
         sizes = _sizes(shapes)
         if not density:
@@ -125,7 +129,7 @@ class IGQ:
 _BY_NAME = {"uniform": Uniform, "uniform_plus": UniformPlus, "erk": ERK, "igq": IGQ}
 
 
-def get_quotas(identifier):
+def get_quotas(identifier: str | Quotas | Callable[..., Any]) -> Quotas:
     """Finds quotas.
 
     Args:
@@ -157,7 +161,12 @@ def get_quotas(identifier):
     )
 
 
-def quota_counts(quotas, shapes, count, limits=None):
+def quota_counts(
+    quotas: Quotas,
+    shapes: Sequence[Shape],
+    count: int,
+    limits: Sequence[int] | None = None,
+) -> list[int]:
     """Numbers of connections to keep: whole, within bounds, and `count` in total.
 
     Each kernel keeps at least one connection where `count` allows it. When `count`
@@ -182,11 +191,11 @@ def quota_counts(quotas, shapes, count, limits=None):
     ```
     """
     sizes = _sizes(shapes)
-    limits = sizes if limits is None else np.asarray(limits, float)
-    floor = np.minimum(1, limits) if count >= (limits > 0).sum() else 0 * limits
-    if not 0 <= count <= limits.sum():
+    bounds = sizes if limits is None else np.asarray(limits, float)
+    floor = np.minimum(1, bounds) if count >= (bounds > 0).sum() else 0 * bounds
+    if not 0 <= count <= bounds.sum():
         raise ValueError(
-            f"{count} connections can't be kept of {int(limits.sum())} that are left."
+            f"{count} connections can't be kept of {int(bounds.sum())} that are left."
         )
     _densities(quotas, shapes, count / sizes.sum())  # says what it can't do
 
@@ -195,14 +204,14 @@ def quota_counts(quotas, shapes, count, limits=None):
             shares = _densities(quotas, shapes, density)
         except ValueError:  # less than the quotas can do
             return floor
-        return np.clip(np.floor(shares * sizes + 0.5), floor, limits)
+        return np.clip(np.floor(shares * sizes + 0.5), floor, bounds)
 
     low, high = _bracket(lambda density: counts(density).sum(), count)
     least, most = counts(low), counts(high)
     if most.sum() < count or least.sum() > count:
         raise ValueError(
             f"The quotas {quotas!r} can't be met: of {count} connections to keep they "
-            f"give {int(most.sum())} to kernels of which {limits.astype(int).tolist()} "
+            f"give {int(most.sum())} to kernels of which {bounds.astype(int).tolist()} "
             f"connections are left, {int(sizes.sum())} with those that were cut before."
         )
     # Several numbers that would rise at the same density do so one after the other.

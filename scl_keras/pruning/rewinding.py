@@ -5,6 +5,7 @@ import numpy as np
 
 from scl_keras import backend
 from scl_keras.masks.mask import split_masks
+from scl_keras.types import Logs
 
 
 class WeightRewinding(keras.callbacks.Callback):
@@ -36,18 +37,18 @@ class WeightRewinding(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, step=0):
+    def __init__(self, step: int = 0) -> None:
         super().__init__()
         if step < 0:
             raise ValueError(f"`step` must be >= 0. Received: step={step}")
         self.step = step
         self.weights = None
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Stores the weights if it is the step, before it is made."""
         self._look()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Stores the weights if the next step is the one."""
         self._look()
 
@@ -66,7 +67,7 @@ class WeightRewinding(keras.callbacks.Callback):
             weights, _ = split_masks(self.model.weights)
             self.weights = [np.array(keras.ops.convert_to_numpy(w)) for w in weights]
 
-    def rewind(self, model):
+    def rewind(self, model: keras.Model) -> keras.Model:
         """Puts the stored weights into a model; its masks stay.
 
         Args:

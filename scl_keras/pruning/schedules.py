@@ -38,11 +38,11 @@ class ConstantSparsity:
         if self.end_step != -1 and self.end_step < self.begin_step:
             raise _wrong_end(self)
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """The sparsity at a step, a float."""
         return self.target_sparsity
 
-    def is_due(self, step):
+    def is_due(self, step: int) -> bool:
         """Whether masks are updated at a step."""
         return _is_due(self, step)
 
@@ -89,7 +89,7 @@ class PolynomialDecay:
         if self.end_step <= self.begin_step:
             raise _wrong_end(self)
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> float:
         """The sparsity at a step, a float."""
         passed = (step - self.begin_step) / (self.end_step - self.begin_step)
         rest = (1 - float(np.clip(passed, 0, 1))) ** self.power
@@ -97,7 +97,7 @@ class PolynomialDecay:
             self.final_sparsity + (self.initial_sparsity - self.final_sparsity) * rest
         )
 
-    def is_due(self, step):
+    def is_due(self, step: int) -> bool:
         """Whether masks are updated at a step."""
         return _is_due(self, step)
 

@@ -1,15 +1,17 @@
 """Models that TFMOT pruned, which are models of the legacy `tf_keras`."""
 
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
 
 from scl_keras.conversion.sparsify import sparsify
 from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.training.model import SCLModel
 
 
-def from_tf_keras(model):
+def from_tf_keras(model: Any) -> SCLModel:
     """Makes a Keras 3 model of a `tf_keras` model: same weights, outputs and names.
 
     Connections with a weight of zero are cut, and the masks fixed: a model pruned by
@@ -41,7 +43,7 @@ def from_tf_keras(model):
     ```
     """
     _check_model(model)
-    done = {}
+    done: dict[Any, Any] = {}
     copy = _model_of(model, model.get_config(), done)
     for legacy, layer in done.values():
         _copy_weights(legacy, layer)

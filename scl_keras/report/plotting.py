@@ -1,7 +1,10 @@
 """Pictures of masks and of their learning."""
 
+from typing import Any, cast
+
 import keras
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scl_keras.graph.kernels import prunable_kernels
@@ -11,7 +14,9 @@ __all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
 _PREFIX = "density/"
 
 
-def plot_densities(history, axes=None):
+def plot_densities(
+    history: keras.callbacks.History | dict[str, Any], axes: Axes | None = None
+) -> Figure:
     """Draws each layer's density over training, on a logarithmic axis.
 
     Args:
@@ -51,10 +56,10 @@ def plot_densities(history, axes=None):
     # More than a dozen layers would bury the curves under their names.
     if len(curves) <= 12:
         axes.legend(fontsize="small")
-    return axes.figure
+    return cast(Figure, axes.figure)
 
 
-def plot_input_mask(model, axes=None):
+def plot_input_mask(model: keras.Model, axes: Axes | None = None) -> Figure:
     """Draws how many connections of the first dense layer each input pixel keeps.
 
     Args:
@@ -99,10 +104,10 @@ def plot_input_mask(model, axes=None):
     axes.set_xticks([])
     axes.set_yticks([])
     axes.figure.colorbar(picture, ax=axes, shrink=0.8)
-    return axes.figure
+    return cast(Figure, axes.figure)
 
 
-def plot_kept(model, axes=None):
+def plot_kept(model: keras.Model, axes: Axes | None = None) -> Figure:
     """Draws how many connections each layer keeps, of how many.
 
     Args:
@@ -126,10 +131,10 @@ def plot_kept(model, axes=None):
     axes.set(xlabel="connections", xscale="log", xlim=(0.8, None))
     axes.invert_yaxis()
     axes.legend(fontsize="small")
-    return axes.figure
+    return cast(Figure, axes.figure)
 
 
-def plot_training(model, history):
+def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figure:
     """One picture of a training: densities, loss and accuracy, and what is left.
 
     Args:

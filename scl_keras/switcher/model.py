@@ -1,5 +1,8 @@
 """`SwitcherModel`: a Keras model whose connections another network switches."""
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -13,7 +16,9 @@ from scl_keras.switcher.optimizer import (
     SwitcherOptimizer,
 )
 from scl_keras.training.model import FunctionalSCLModel, SCLModel
+from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST
+from scl_keras.types import Optimizer, Tensor
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -66,16 +71,16 @@ class SwitcherModel(SCLModel):
 
     def compile(
         self,
-        *args,
-        switcher=None,
-        switcher_optimizer=None,
-        task_steps=DEFAULT_TASK_STEPS,
-        switcher_steps=DEFAULT_SWITCHER_STEPS,
-        connection_cost=DEFAULT_CONNECTION_COST,
-        cost=None,
-        normalization="network",
-        **kwargs,
-    ):
+        *args: Any,
+        switcher: keras.Model | None = None,
+        switcher_optimizer: Optimizer | None = None,
+        task_steps: int = DEFAULT_TASK_STEPS,
+        switcher_steps: int = DEFAULT_SWITCHER_STEPS,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str | None = None,
+        normalization: str | GradientNormalization | None = "network",
+        **kwargs: Any,
+    ) -> None:
         """Configures the model for training.
 
         Args:
@@ -109,11 +114,13 @@ class SwitcherModel(SCLModel):
         )
 
     @property
-    def switcher(self):
+    def switcher(self) -> keras.Model:
         """The switcher network."""
         return self.scl_optimizer.switcher
 
-    def masked_step(self, step, data):
+    def masked_step(
+        self, step: Callable[[], dict[str, Tensor]], data: Any
+    ) -> dict[str, Tensor]:
         """One step, of the side whose turn it is; see `SwitcherOptimizer`."""
         if not self.built:  # a subclassed model
             self(keras.utils.unpack_x_y_sample_weight(data)[0])
@@ -122,7 +129,7 @@ class SwitcherModel(SCLModel):
         self.scl_optimizer.prepare_step()
         return super().masked_step(step, data)
 
-    def statistics_move(self):
+    def statistics_move(self) -> Tensor:
         """Not in the switcher's turn: all but the switcher rests."""
         return ops.logical_not(self.scl_optimizer.is_switchers_turn())
 

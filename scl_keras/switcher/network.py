@@ -1,12 +1,16 @@
 """The switcher network: from what is known of a connection to its switch."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from scl_keras.switcher.features import FEATURES
 
 
-def switcher_network(units=(16,), name="switcher"):
+def switcher_network(
+    units: Sequence[int] = (16,), name: str = "switcher"
+) -> keras.Model:
     """Builds the default switcher network, a perceptron for each connection.
 
     It is shared by all connections of all layers, so that its size doesn't grow with

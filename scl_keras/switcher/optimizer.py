@@ -1,5 +1,8 @@
 """The optimizer of a switcher model: weights and switcher network take turns."""
 
+from collections.abc import Sequence
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -8,11 +11,13 @@ from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import split_masks
 from scl_keras.switcher.network import check_network, switcher_network
 from scl_keras.switcher.switching import SwitchedKernel
+from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import (
     DEFAULT_CONNECTION_COST,
     DEFAULT_MASK_LEARNING_RATE,
     SCLOptimizer,
 )
+from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_TASK_STEPS = 4
 DEFAULT_SWITCHER_STEPS = 1
@@ -76,17 +81,17 @@ class SwitcherOptimizer(SCLOptimizer):
 
     def __init__(
         self,
-        optimizer="rmsprop",
-        switcher_optimizer=None,
-        connection_cost=DEFAULT_CONNECTION_COST,
-        cost="connections",
-        normalization="network",
-        switcher=None,
-        task_steps=DEFAULT_TASK_STEPS,
-        switcher_steps=DEFAULT_SWITCHER_STEPS,
-        threshold_learning_rate=DEFAULT_MASK_LEARNING_RATE,
-        name="switcher_optimizer",
-    ):
+        optimizer: Optimizer = "rmsprop",
+        switcher_optimizer: Optimizer | None = None,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str = "connections",
+        normalization: str | GradientNormalization | None = "network",
+        switcher: keras.Model | None = None,
+        task_steps: int = DEFAULT_TASK_STEPS,
+        switcher_steps: int = DEFAULT_SWITCHER_STEPS,
+        threshold_learning_rate: float = DEFAULT_MASK_LEARNING_RATE,
+        name: str = "switcher_optimizer",
+    ) -> None:
         if min(task_steps, switcher_steps) < 1:
             raise ValueError(
                 "`task_steps` and `switcher_steps` must be at least 1. Received: "
@@ -136,28 +141,28 @@ class SwitcherOptimizer(SCLOptimizer):
                 )
 
     @property
-    def switcher_optimizer(self):
+    def switcher_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer of the switcher network."""
         return self.mask_optimizer
 
     @property
-    def mask_rate(self):
+    def mask_rate(self) -> float:
         """How far `s` falls in an update for each unit of cost, a float."""
         return self.threshold_learning_rate
 
     @property
-    def mask_updates_per_step(self):
+    def mask_updates_per_step(self) -> float:
         """Share of the training steps that update masks, at present, a float."""
         task, switcher = ops.convert_to_numpy(self.turns).tolist()
         return super().mask_updates_per_step * switcher / (task + switcher)
 
-    def is_switchers_turn(self):
+    def is_switchers_turn(self) -> Tensor:
         """Whether the next step is the switcher's: a boolean scalar tensor."""
         task, switcher = self.turns[0], self.turns[1]
         late = self.steps % (task + switcher) >= task
         return ops.logical_and(late, ops.logical_not(self.frozen))
 
-    def prepare_step(self):
+    def prepare_step(self) -> None:
         """Computes the switches anew if it is the switcher's turn and weights moved.
 
         And before the very first step, so that training starts with switches that are
@@ -172,7 +177,7 @@ class SwitcherOptimizer(SCLOptimizer):
         variables = [*self._trainable_variables, *self.variables]
         backend.cond(condition, if_true, if_false, variables)
 
-    def switch(self):
+    def switch(self) -> None:
         """Sets all masks to what the switcher network says of the current weights."""
         self._switch(self._kernels())
 
@@ -231,17 +236,17 @@ class SwitcherOptimizer(SCLOptimizer):
         return total / ops.maximum(count, 1)
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Own variables, those of both optimizers, and of the switcher network."""
         return super().variables + self.switcher.variables
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Lets both optimizers put their averages in place, if they keep any."""
         weights, _ = split_masks(var_list)
         self.optimizer.finalize_variable_values(weights)
         self.mask_optimizer.finalize_variable_values(self.switcher.trainable_variables)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         config = super().get_config()
         config["switcher_optimizer"] = config.pop("mask_optimizer")
@@ -254,7 +259,9 @@ class SwitcherOptimizer(SCLOptimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         """The optimizer that `get_config` described."""
         config = dict(config)
         for key in ("optimizer", "switcher_optimizer", "switcher"):

@@ -2,6 +2,8 @@
 
 import keras
 
+from scl_keras.types import Logs
+
 
 class TurnsByEpoch(keras.callbacks.Callback):
     """Has the weights and the switcher network take turns by epochs, not by steps.
@@ -23,7 +25,7 @@ class TurnsByEpoch(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, task=1, switcher=1):
+    def __init__(self, task: int = 1, switcher: int = 1) -> None:
         super().__init__()
         if min(task, switcher) < 1:
             raise ValueError(
@@ -32,7 +34,7 @@ class TurnsByEpoch(keras.callbacks.Callback):
             )
         self.task, self.switcher = task, switcher
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""
         if not hasattr(getattr(self.model, "scl_optimizer", None), "turns"):
             raise ValueError(
@@ -40,12 +42,12 @@ class TurnsByEpoch(keras.callbacks.Callback):
                 f"Received: {self.model!r}"
             )
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Gives the turn, by the epoch alone: a resumed run needs no memory."""
         tasks = epoch % (self.task + self.switcher) < self.task
         self.model.scl_optimizer.turns.assign([tasks, not tasks])
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Logs = None) -> None:
         """Goes back to turns of steps."""
         optimizer = self.model.scl_optimizer
         optimizer.turns.assign([optimizer.task_steps, optimizer.switcher_steps])

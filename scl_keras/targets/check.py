@@ -1,7 +1,9 @@
 """Which layers can get smaller or faster on a runtime, and why not the others."""
 
 import dataclasses
+from typing import Any
 
+import keras
 from keras import layers
 from rich import box
 from rich.console import Console
@@ -70,11 +72,11 @@ class TargetCheck:
     note: str
 
     @property
-    def gains(self):
+    def gains(self) -> bool:
         """Whether any layer gains."""
         return any(row.gains for row in self.rows)
 
-    def as_dict(self):
+    def as_dict(self) -> dict[str, Any]:
         """All of it as JSON-able data."""
         rows = [
             {**dataclasses.asdict(row), "granularity": _text(row.granularity)}
@@ -99,7 +101,7 @@ class TargetCheck:
         return f"{capture.get().rstrip()}\n{self.note}"
 
 
-def check_target(model, runtime):
+def check_target(model: keras.Model, runtime: str) -> TargetCheck:
     """Tells for each kernel whether a runtime can run it faster, and why not.
 
     - `"compact"`: channels are removed (`compact`), so that all runtimes and devices

@@ -1,5 +1,6 @@
 """Rewrites what stands between a model and a runtime, and is only a matter of form."""
 
+import keras
 from keras import layers
 
 from scl_keras.conversion.copying import copy_graph
@@ -11,7 +12,7 @@ from scl_keras.targets.check import check_name
 _KINDS = (layers.Conv2D, layers.DepthwiseConv2D)
 
 
-def fit_to_target(model, runtime):
+def fit_to_target(model: keras.Model, runtime: str) -> keras.Model:
     """Makes a model that computes the same in the form that a runtime wants.
 
     For `"xnnpack"`, 2D convolutions (depthwise ones, too) with strides and `"same"`

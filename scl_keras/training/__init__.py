@@ -1,1 +1,7 @@
 """The training step, the optimizer of weights and masks, and the update rule."""
+
+from scl_keras.training.model import SCLModel, SCLSequential
+from scl_keras.training.normalization import GradientNormalization
+from scl_keras.training.optimizer import SCLOptimizer
+
+__all__ = ["GradientNormalization", "SCLModel", "SCLOptimizer", "SCLSequential"]

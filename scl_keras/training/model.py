@@ -2,6 +2,8 @@
 
 import inspect
 import warnings
+from collections.abc import Callable, MutableMapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -12,8 +14,10 @@ from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
 from scl_keras.masks.mask import find_masks
+from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
 from scl_keras.training.prices import cost_for
+from scl_keras.types import Optimizer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -37,7 +41,7 @@ class SCLModel(keras.Model):
     ```
     """
 
-    optimizer_class = SCLOptimizer
+    optimizer_class: type[SCLOptimizer] = SCLOptimizer
     """What moves weights and masks."""
 
     masks_runtime = None
@@ -49,14 +53,14 @@ class SCLModel(keras.Model):
             cls = FunctionalSCLModel
         return super().__new__(cls, *args, **kwargs)
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         if _is_functional(args, kwargs) and not isinstance(
             self, (_Functional, keras.Sequential)
         ):
             _make_functional(type(self))
         super().__init__(*args, **kwargs)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Calls the model; all that reads a masked kernel meanwhile reads it masked."""
         masked = [x for x in walk_inside(self) if isinstance(x, MaskedLayer)]
         with reading_masked([layer for layer in masked if layer.built]):
@@ -64,13 +68,13 @@ class SCLModel(keras.Model):
 
     def compile(
         self,
-        *args,
-        mask_optimizer=None,
-        connection_cost=DEFAULT_CONNECTION_COST,
-        cost=None,
-        normalization="network",
-        **kwargs,
-    ):
+        *args: Any,
+        mask_optimizer: Optimizer | None = None,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str | None = None,
+        normalization: str | GradientNormalization | None = "network",
+        **kwargs: Any,
+    ) -> None:
         """Configures the model for training.
 
         Args:
@@ -98,7 +102,7 @@ class SCLModel(keras.Model):
             normalization=normalization,
         )
 
-    def pair_optimizer(self, cost=None, **options):
+    def pair_optimizer(self, cost: str | None = None, **options: Any) -> None:
         """Puts what moves the masks beside the optimizer that Keras compiled.
 
         Args:
@@ -124,7 +128,7 @@ class SCLModel(keras.Model):
             record_positions(self)
         self.optimizer = both if scaler is None else scaled_like(scaler, both)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         """What `compile_from_config` takes, with the optimizer of weights and masks."""
         config = super().get_compile_config()
         if config:
@@ -132,7 +136,7 @@ class SCLModel(keras.Model):
             config["optimizer"] = serialize(self.optimizer)
         return config
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as `get_compile_config` described."""
         config = keras.saving.deserialize_keras_object(config)
         try:
@@ -149,7 +153,7 @@ class SCLModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
 
     @property
-    def scl_optimizer(self):
+    def scl_optimizer(self) -> SCLOptimizer:
         """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it.
 
         Raises:
@@ -163,16 +167,16 @@ class SCLModel(keras.Model):
         return optimizer
 
     @property
-    def mask_optimizer(self):
+    def mask_optimizer(self) -> keras.optimizers.Optimizer:
         """The optimizer of the mask variables."""
         return self.scl_optimizer.mask_optimizer
 
     @property
-    def connection_cost(self):
+    def connection_cost(self) -> keras.Variable:
         """The variable `λ`. Assign to it to change the cost: `.assign(0.2)`."""
         return self.scl_optimizer.connection_cost
 
-    def train_step(self, *args):
+    def train_step(self, *args: Any) -> Any:
         """One step: gradients of the task loss, then `SCLOptimizer.apply`.
 
         Its arguments and what it returns are those of the Keras backend, as
@@ -186,7 +190,9 @@ class SCLModel(keras.Model):
         """
         return backend.train_step(self, super().train_step, *args)
 
-    def masked_step(self, step, data):
+    def masked_step(
+        self, step: Callable[[], dict[str, Tensor]], data: Any
+    ) -> dict[str, Tensor]:
         """What this class adds to the step of stock Keras, alike on all backends.
 
         Args:
@@ -211,11 +217,11 @@ class SCLModel(keras.Model):
             variable.assign(ops.where(taken, new, value))
         return {**logs, **self.connection_logs()}
 
-    def statistics_move(self):
+    def statistics_move(self) -> bool | Tensor:
         """Whether running statistics follow the next step: a scalar, for subclasses."""
         return True
 
-    def connection_logs(self):
+    def connection_logs(self) -> dict[str, Tensor]:
         """What the masks add to the logs: a dict of scalar tensors."""
         masks = find_masks(self)
         if not masks:
@@ -232,13 +238,13 @@ class SCLModel(keras.Model):
             "skipped_updates": self.scl_optimizer.skipped_updates + 0,
         }
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the states of random layers, which Keras does not."""
         super().save_own_variables(store)
         for i, state in enumerate(self._random_states()):
             store[f"{_RANDOM}{i}"] = state.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Loads what `save_own_variables` saved."""
         keys = list(store.keys())  # Keras's stores can't be iterated over
         own = {key: store[key] for key in keys if not key.startswith(_RANDOM)}
@@ -343,7 +349,7 @@ class SCLSequential(SCLModel, keras.Sequential):
 
     stock_class = keras.Sequential
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         """Builds the layers, and connects those that share masks."""
         super().build(input_shape)
         connect_followers(self)

@@ -1,8 +1,14 @@
 """Normalization of mask gradients: what gives one connection cost a meaning."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
 import keras
 import numpy as np
 from keras import ops
+
+from scl_keras.masks.mask import Mask
+from scl_keras.types import Shape, Tensor
 
 _EPSILON = 1e-12
 
@@ -56,7 +62,7 @@ class GradientNormalization:
     ```
     """
 
-    def __init__(self, per="network", memory=0.999):
+    def __init__(self, per: str | None = "network", memory: float = 0.999) -> None:
         if per not in ("network", "layer", "feature", None):
             raise ValueError(
                 "A normalization is per 'network', 'layer', 'feature' or None. "
@@ -68,13 +74,13 @@ class GradientNormalization:
         self.memory = float(memory)
 
     @classmethod
-    def get(cls, identifier):
+    def get(cls, identifier: Any) -> Self:
         """Finds a normalization: an object, its config, or a value of `per`."""
         if isinstance(identifier, dict):
             identifier = keras.saving.deserialize_keras_object(identifier)
         return identifier if isinstance(identifier, cls) else cls(identifier)
 
-    def state_shapes(self, masks):
+    def state_shapes(self, masks: Sequence[Mask]) -> dict[Any, Shape]:
         """Shapes of the statistics `m` for a list of masks: a dict."""
         shapes = {}
         for mask in masks if self.per else []:
@@ -89,7 +95,9 @@ class GradientNormalization:
     def _key(self, mask):
         return "network" if self.per == "network" else id(mask)
 
-    def mean_squares(self, gradients, masks):
+    def mean_squares(
+        self, gradients: Sequence[Tensor], masks: Sequence[Mask]
+    ) -> dict[Any, Tensor]:
         """The statistics of one step, `mean(g²)`.
 
         They are NaN or infinite if, and only if, a gradient is, or overflows.
@@ -116,7 +124,13 @@ class GradientNormalization:
             for square, mask in zip(squares, masks, strict=True)
         }
 
-    def scales(self, mean_squares, masks, states, step):
+    def scales(
+        self,
+        mean_squares: Mapping[Any, Tensor],
+        masks: Sequence[Mask],
+        states: Mapping[Any, keras.Variable],
+        step: Tensor,
+    ) -> list[Tensor]:
         """What the mask gradients of one step are to be multiplied by.
 
         Args:
@@ -139,7 +153,7 @@ class GradientNormalization:
             scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
         return [_per_connection(scales[self._key(mask)], mask) for mask in masks]
 
-    def priced_connections(self, mask):
+    def priced_connections(self, mask: Mask) -> int | np.ndarray:
         """How many connections' price an update of each mask variable holds.
 
         1 where updates are per connection, else the number that it switches.
@@ -149,12 +163,12 @@ class GradientNormalization:
         sizes = mask.sizes
         return sizes if isinstance(sizes, int) else sizes.astype("float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {"per": self.per, "memory": self.memory}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The normalization that `get_config` described."""
         return cls(**config)
 

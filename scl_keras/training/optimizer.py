@@ -1,6 +1,10 @@
 """The optimizer of an SCL model: one rule for the weights, one for the masks."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
 import keras
+import numpy as np
 from keras import ops
 
 from scl_keras import backend
@@ -8,6 +12,7 @@ from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
 from scl_keras.training.prices import connection_prices, known_cost
+from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_CONNECTION_COST = 0.1
 DEFAULT_MASK_LEARNING_RATE = 3e-3
@@ -63,13 +68,13 @@ class SCLOptimizer(PairedOptimizer):
 
     def __init__(
         self,
-        optimizer="rmsprop",
-        mask_optimizer=None,
-        connection_cost=DEFAULT_CONNECTION_COST,
-        cost="connections",
-        normalization="network",
-        name="scl_optimizer",
-    ):
+        optimizer: Optimizer = "rmsprop",
+        mask_optimizer: Optimizer | None = None,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str = "connections",
+        normalization: str | GradientNormalization | None = "network",
+        name: str = "scl_optimizer",
+    ) -> None:
         if mask_optimizer is None:
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
@@ -107,7 +112,7 @@ class SCLOptimizer(PairedOptimizer):
             (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state of both optimizers for `variables`, masks and weights."""
         if self.built:
             return
@@ -135,7 +140,11 @@ class SCLOptimizer(PairedOptimizer):
     def _build_for_masks(self, masks):
         self.mask_optimizer.build(masks)
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(
+        self,
+        grads: Sequence[Tensor | None],
+        trainable_variables: Sequence[keras.Variable] | None = None,
+    ) -> None:
         """Updates weights and masks, if no gradient is NaN or infinite.
 
         One bad batch would destroy all masks at once. It is skipped, and counted in
@@ -239,12 +248,12 @@ class SCLOptimizer(PairedOptimizer):
         slope = mask.ste.derivative(ops.cast(variable + 0, "float32"))
         return self.price_of(mask) * slope
 
-    def price_of(self, mask):
+    def price_of(self, mask: Mask) -> float | np.ndarray:
         """How fast a mask falls for each unit of cost: a float or array."""
         price = self._prices[id(mask.variable)]
         return price * self.normalization.priced_connections(mask)
 
-    def connection_loss(self, count=Mask.count):
+    def connection_loss(self, count: Callable[[Mask], Tensor] = Mask.count) -> Tensor:
         """`λ · Σ c · H(s)` over the masks it was built with, a scalar tensor.
 
         Args:
@@ -268,16 +277,16 @@ class SCLOptimizer(PairedOptimizer):
         )
 
     @property
-    def mask_rate(self):
+    def mask_rate(self) -> float:
         """How far mask variables fall in an update for each unit of cost, a float."""
         return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
 
     @property
-    def mask_updates_per_step(self):
+    def mask_updates_per_step(self) -> float:
         """Share of the training steps that update masks, at present, a float."""
         return 1 / (self.optimizer.gradient_accumulation_steps or 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         serialize = keras.saving.serialize_keras_object
         return {
@@ -290,7 +299,9 @@ class SCLOptimizer(PairedOptimizer):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         """The optimizer that `get_config` described."""
         config = dict(config)
         for key in ("optimizer", "mask_optimizer"):

@@ -1,11 +1,14 @@
 """Two optimizers that act as one: one for the weights, one for the masks."""
 
 import warnings
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Self
 
 import keras
 
 from scl_keras.backend.keras_private import averages_of
 from scl_keras.masks.mask import split_masks
+from scl_keras.types import Optimizer, Tensor
 
 
 class PairedOptimizer(keras.optimizers.Optimizer):
@@ -24,7 +27,9 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         ValueError: If both are the same object, or the first one scales the loss.
     """
 
-    def __init__(self, optimizer, mask_optimizer, name):
+    def __init__(
+        self, optimizer: Optimizer, mask_optimizer: Optimizer, name: str
+    ) -> None:
         super().__init__(learning_rate=0.0, name=name)
         self.optimizer = keras.optimizers.get(optimizer)
         self.mask_optimizer = keras.optimizers.get(mask_optimizer)
@@ -40,7 +45,7 @@ class PairedOptimizer(keras.optimizers.Optimizer):
                 f"Received: optimizer={self.optimizer}"
             )
 
-    def renewed(self):
+    def renewed(self) -> Self:
         """One of the same kind for other masks, with the same optimizer of weights."""
         new = type(self).from_config(self.get_config())
         new.optimizer = self.optimizer
@@ -58,47 +63,47 @@ class PairedOptimizer(keras.optimizers.Optimizer):
             for v in self._trainable_variables
         ]
 
-    def scale_loss(self, loss):
+    def scale_loss(self, loss: Tensor) -> Tensor:
         """Scales the loss as the weights' optimizer wants it."""
         return self.optimizer.scale_loss(loss)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> Any:
         """Learning rate of the weights' optimizer."""
         return self.optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, learning_rate):
+    def learning_rate(self, learning_rate: Any) -> None:
         self.optimizer.learning_rate = learning_rate
 
     @property
-    def iterations(self):
+    def iterations(self) -> keras.Variable:
         """Number of updates that the weights' optimizer has made."""
         return self.optimizer.iterations
 
     @property
-    def own_iterations(self):
+    def own_iterations(self) -> keras.Variable:
         """How often `apply` was counted here: a variable."""
         return super().iterations
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Own variables, then those of both optimizers."""
         both = self.optimizer.variables + self.mask_optimizer.variables
         return super().variables + both
 
-    def finalize_variable_values(self, var_list):
+    def finalize_variable_values(self, var_list: Sequence[keras.Variable]) -> None:
         """Lets both optimizers put their averages in place, if they keep any."""
         weights, masks = split_masks(var_list)
         self.optimizer.finalize_variable_values(weights)
         self.mask_optimizer.finalize_variable_values(masks)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves its own variables: Keras visits the two optimizers by itself."""
         for i, variable in enumerate(super().variables):
             store[str(i)] = variable.numpy()
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Loads what `save_own_variables` saved."""
         variables = super().variables
         if len(store) != len(variables):

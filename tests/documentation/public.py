@@ -8,13 +8,17 @@ MODULES = (
     "scl_keras.architectures",
     "scl_keras.callbacks",
     "scl_keras.connectivity",
+    "scl_keras.conversion",
     "scl_keras.datasets",
     "scl_keras.export",
     "scl_keras.layers",
-    "scl_keras.report.plotting",
+    "scl_keras.masks",
     "scl_keras.pruning",
+    "scl_keras.report",
+    "scl_keras.report.plotting",
     "scl_keras.switcher",
     "scl_keras.targets",
+    "scl_keras.training",
     "scl_keras.zoo",
 )
 
