@@ -27,6 +27,8 @@ def labels(model, x):
 def compiled(model, **kwargs):
     if hasattr(model, "generate"):
         kwargs["sampler"] = "greedy"
+    else:
+        kwargs["metrics"] = ["sparse_categorical_accuracy"]
     if keras.backend.backend() == "tensorflow":
         kwargs["jit_compile"] = False  # XLA takes several times as long
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -40,7 +42,10 @@ def fit(model, x, y, **kwargs):
 
 def generated(model, x):
     """What a model that reads tokens writes after the first three."""
-    prompt = {"token_ids": x["token_ids"], "padding_mask": np.zeros_like(x["token_ids"])}
+    prompt = {
+        "token_ids": x["token_ids"],
+        "padding_mask": np.zeros_like(x["token_ids"]),
+    }
     prompt["padding_mask"][:, :3] = 1
     found = model.generate(prompt, stop_token_ids=None)
     return ops.convert_to_numpy(found["token_ids"])
@@ -49,7 +54,8 @@ def generated(model, x):
 def cut_at_random(model, share=0.5):
     rng = np.random.default_rng(2)
     for mask in find_masks(model):
-        mask.assign(rng.random(mask.variable.shape) < share)
+        kept = rng.random(mask.variable.shape) < share
+        mask.variable.assign(np.where(kept, 1.0, -1.0))
 
 
 def mask_values(model):

@@ -1,7 +1,6 @@
 """Models that others wrote, small and with random weights."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import keras
@@ -167,7 +166,6 @@ def efficientnet():
         batch_norm_epsilon=1e-5,
         dropout=0,
         image_shape=(SIDE, SIDE, 3),
-        num_features=32,
     )
     return hub.EfficientNetImageClassifier(backbone, CLASSES)
 
@@ -384,7 +382,6 @@ def resnet_50_v2():
     return application("ResNet50V2")
 
 
-
 _ALL = ""
 
 CASES = {
@@ -395,14 +392,14 @@ CASES = {
         Case(gemma, tokens, "_1/ffw_linear", "_1/ffw_"),
         Case(bert, segmented_tokens, "pooled_dense", _ALL),
         Case(vit, images, "_2/mlp/dense_1", "_2/mlp/"),
-        Case(swin, images, "stage_0/downsample/reduction", _ALL),
-        Case(segformer, images, r"^sequential(_\d+)?/", _ALL),
+        Case(swin, images, "stage_0/downsample/reduction", _ALL, slow=True),
+        Case(segformer, images, r"^sequential(_\d+)?/", _ALL, slow=True),
         Case(resnet, images, "stack1_block1_2_conv", "stack1_block1_", True),
         Case(mobilenet, images, "block_2_0_conv2", _ALL, True),
         Case(efficientnet, images, "block2a_dwconv", _ALL, True),
         Case(guide, guide_tokens, "hidden", _ALL),
         Case(custom_fit, vectors, "middle", _ALL),
-        Case(mobilenet_v2, large_images, "block_6_depthwise", _ALL, True),
+        Case(mobilenet_v2, large_images, "block_6_depthwise", _ALL, True, slow=True),
         Case(efficientnet_b0, large_images, "block4a_dwconv", _ALL, True, slow=True),
         Case(densenet_121, large_images, "pool3_conv", _ALL, True, slow=True),
         Case(resnet_50_v2, large_images, "conv1_conv", _ALL, True, slow=True),
