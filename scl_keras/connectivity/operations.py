@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras.connectivity.reach import mixed_along, product
+from scl_keras.connectivity.reach import mixed_along, product, resized
 
 
 def operation_stand_in(operation):
@@ -20,6 +20,10 @@ def operation_stand_in(operation):
     they are known by their names.
     """
     if not type(operation).__module__.startswith("keras."):
+        return None
+    if getattr(operation, "crop_to_aspect_ratio", False) or getattr(
+        operation, "pad_to_aspect_ratio", False
+    ):
         return None
     return _stand_ins.get(type(operation).__name__)
 
@@ -46,6 +50,15 @@ def _reduction(call, xs):
 
 def _along_axis(call, xs):
     return mixed_along(xs[0], call.operation.axis)
+
+
+def _constant(call, xs):
+    """A tensor of that shape, whatever is in it."""
+    return ops.zeros(call.outputs[0].shape)
+
+
+def _resized(call, xs):
+    return resized(call.operation, xs[0], call.outputs[0].shape)
 
 
 def _product(call, xs):
@@ -99,6 +112,8 @@ _FAMILIES = {
     "Vstack Dstack Split ArraySplit Unstack Flip Roll Repeat Tile Moveaxis Swapaxes "
     "BroadcastTo Ravel Slice Rot90 DepthToSpace SpaceToDepth",
     _padding: "Pad",
+    _resized: "Resize",
+    _constant: "ZerosLike OnesLike FullLike",
     _reduction: "Sum Mean Max Amax Min Amin Any All Prod Logsumexp Median Std Var",
     _along_axis: "Softmax LogSoftmax",
     _product: "Matmul Einsum Dot Tensordot",

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 from keras import ops
 
 
@@ -24,6 +25,34 @@ def along_own_axes(layer, x):
     """What makes each position along the layer's `axis` depend on all of them."""
     axes = layer.axis if isinstance(layer.axis, (list, tuple)) else [layer.axis]
     return mixed_along(x, tuple(axes))
+
+
+def resized(resize, x, shape):
+    """What makes a position of an image depend on those that it is interpolated from.
+
+    Args:
+        resize: A layer or operation with the arguments of `keras.ops.image.resize` in
+            its attributes.
+        x: A tensor of images.
+        shape: Shape of what it becomes.
+    """
+    first = -2 if resize.data_format == "channels_first" else -3
+    for axis in (first, first + 1):
+        # Resized along one axis, an identity matrix tells of all the weights.
+        one_hot = np.eye(x.shape[axis], dtype="float32")[:, None, :]
+        weights = ops.image.resize(
+            one_hot,
+            (shape[axis], 1),
+            interpolation=resize.interpolation,
+            antialias=getattr(resize, "antialias", False),
+            data_format="channels_last",
+        )
+        reads = ops.cast(ops.abs(weights[:, 0]) > _ROUNDING, x.dtype)
+        x = ops.moveaxis(ops.tensordot(x, reads, [[axis], [1]]), -1, axis)
+    return x
+
+
+_ROUNDING = 1e-5
 
 
 def product(function, xs):

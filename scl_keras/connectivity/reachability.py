@@ -127,14 +127,23 @@ class ConnectionGraph:
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
             _backwards(step, pullback, needed, used)
-        usable = []
+        usable, constants = [], self._needed_constants(needed)
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
             if use is None:
-                use = np.full(kernel.shape, id(kernel.layer) in self._constants)
+                use = np.full(kernel.shape, id(kernel.layer) in constants)
             usable.append(use)
         effective = [k & u for k, u in zip(kept, usable, strict=True)]
         return Reachability(reached, needed, effective, usable)
+
+    def _needed_constants(self, needed):
+        """The ids of those of `_constants` in layers that anything needs."""
+        return {
+            id(x)
+            for call in self.trace.entered
+            if any(_is_anywhere(needed.get(id(out))) for out in call.outputs)
+            for x in walk_inside(call.operation)
+        } & self._constants
 
     def _checked(self, kept):
         if kept is None:
@@ -235,6 +244,10 @@ def _backwards(step, pullback, needed, used):
         key = id(layer), name
         found = ops.convert_to_numpy(binary(gradient)) > 0
         used[key] = used[key] | found if key in used else found
+
+
+def _is_anywhere(needed):
+    return needed is not None and bool(ops.any(needed > 0))
 
 
 def _nonzero(layer, name):

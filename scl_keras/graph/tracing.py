@@ -281,7 +281,8 @@ def _watched(layers):
     """Watches which layers are called on nothing but constants.
 
     And has those whose own `compute_output_spec` isn't for their `call`, as in
-    subclasses with more arguments, find out by their `call`.
+    subclasses with more arguments, or leaves sizes open that are known, find out by
+    their `call`.
 
     Yields:
         Set of the ids of layers.
@@ -315,10 +316,15 @@ def _watched(layers):
 
 
 def _output_spec(operation, spec, *args, **kwargs):
+    by_call = functools.partial(keras.Operation.compute_output_spec, operation)
     try:
-        return spec(*args, **kwargs)
+        outputs = spec(*args, **kwargs)
     except TypeError:
-        return keras.Operation.compute_output_spec(operation, *args, **kwargs)
+        return by_call(*args, **kwargs)
+    if _is_open(outputs) and not _is_open((args, kwargs)):
+        # Some layers, like `EinsumDense`, leave sizes open that are known.
+        return by_call(*args, **kwargs)
+    return outputs
 
 
 class _Probe(keras.Operation):
@@ -331,10 +337,6 @@ class _Probe(keras.Operation):
     def compute_output_spec(self, *args, **kwargs):
         spec = self.operation.compute_output_spec
         outputs = _output_spec(self.operation, spec, *args, **kwargs)
-        if _is_open(outputs) and not _is_open((args, kwargs)):
-            # Some layers, like `EinsumDense`, leave sizes open that are known.
-            compute = keras.Operation.compute_output_spec
-            outputs = compute(self.operation, *args, **kwargs)
         # New tensors: a model may return its inputs.
         if is_graph(self.operation):
             outputs = keras.tree.map_structure(_another, outputs)

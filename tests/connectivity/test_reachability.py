@@ -229,6 +229,7 @@ def test_padding_and_strides_decide_at_the_border():
         layers.DepthwiseConv2D(2, data_format="channels_first"),
         layers.GroupNormalization(1, axis=1),
         layers.UpSampling2D(2, interpolation="bilinear"),
+        layers.Resizing(3, 7),
         layers.AdaptiveMaxPooling2D(3),
         layers.UnitNormalization(),
     ],
@@ -241,6 +242,28 @@ def test_all_ones_stay_effective(layer):
     graph = ConnectionGraph(model)
     assert graph.unknown == ()
     assert all(mask.all() for mask in graph.effective())
+
+
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize(("interpolation", "size"), [("nearest", 2), ("bilinear", 7)])
+def test_resized_images_are_followed_as_they_are_read(interpolation, size, data_format):
+    arguments = {"interpolation": interpolation, "data_format": data_format}
+    inputs = keras.Input((1, 4, 4) if data_format == "channels_first" else (4, 4, 1))
+    by_layer = layers.Resizing(size, 3, **arguments)(inputs)
+    by_operation = ops.image.resize(inputs, (size, 3), **arguments)
+    for resized in (by_layer, by_operation):
+        model = keras.Model(inputs, layers.Dense(1)(layers.Flatten()(resized)))
+        graph = ConnectionGraph(model)
+        assert graph.unknown == ()
+        for place in range(3 * size):
+            kept = np.arange(3 * size)[:, None] == place
+            reached = graph.spread([kept]).needed[id(graph.trace.inputs[0])]
+            weights = np.zeros((3 * size, 1), "float32")
+            weights[place] = 1
+            model.layers[-1].set_weights([weights, np.zeros(1)])
+            pixels = np.eye(16, dtype="float32").reshape(16, *inputs.shape[1:])
+            read = np.abs(model(pixels)) > 1e-6
+            np.testing.assert_array_equal(np.ravel(reached) > 0, read[:, 0])
 
 
 def test_open_sizes_have_to_be_given():

@@ -10,7 +10,7 @@ from scl_keras.connectivity.channel_rules import (
 )
 from scl_keras.connectivity.layer_rules import LayerRule, register_rule
 from scl_keras.connectivity.layer_types import layers_named, layers_of_ranks
-from scl_keras.connectivity.reach import as_called
+from scl_keras.connectivity.reach import as_called, resized
 
 register_rule(
     *layers_named("Flatten", "Permute", "RepeatVector"),
@@ -54,6 +54,26 @@ register_rule(
     rule=LayerRule(
         reach=_up_sampling,
         is_known=_has_positive_weights,
+        channels=same_channels_along_axis,
+        flow=_interpolated,
+    ),
+)
+
+
+def _resized(layer, x):
+    return resized(layer, x, layer.compute_output_shape(x.shape))
+
+
+def _resizes_plainly(layer):
+    ratio = layer.crop_to_aspect_ratio or layer.pad_to_aspect_ratio
+    return not ratio and _has_positive_weights(layer)
+
+
+register_rule(
+    layers.Resizing,
+    rule=LayerRule(
+        reach=_resized,
+        is_known=_resizes_plainly,
         channels=same_channels_along_axis,
         flow=_interpolated,
     ),
