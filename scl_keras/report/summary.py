@@ -56,17 +56,17 @@ class KernelRow:
     masked: bool = False
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of connections that are cut."""
         return 1 - self.kept / self.connections
 
     @property
-    def effective_sparsity(self):
+    def effective_sparsity(self) -> float | None:
         """Share of connections that aren't effective, None if unknown."""
         return _sparsity(self.effective, self.connections)
 
     @property
-    def dead(self):
+    def dead(self) -> int | None:
         """Number of connections that are kept for nothing, None if unknown."""
         return None if self.effective is None else self.kept - self.effective
 
@@ -101,75 +101,75 @@ class SparsitySummary:
     weights: int = 0
 
     @property
-    def masked_sparsity(self):
+    def masked_sparsity(self) -> float | None:
         """Share of the masked kernels' connections that is cut; None without masks."""
         masked = [row for row in self.rows if row.masked]
         size = sum(row.connections for row in masked)
         return _sparsity(sum(row.kept for row in masked), size) if size else None
 
     @property
-    def model_sparsity(self):
+    def model_sparsity(self) -> float:
         """Share of all weights of the model that is cut, biases and all counted."""
         return (self.connections - self.kept) / self.weights
 
     @property
-    def kept(self):
+    def kept(self) -> int:
         """Number of connections kept, in all rows."""
         return sum(row.kept for row in self.rows)
 
     @property
-    def connections(self):
+    def connections(self) -> int:
         """Number of connections, in all rows."""
         return sum(row.connections for row in self.rows)
 
     @property
-    def density(self):
+    def density(self) -> float:
         """Share of connections kept."""
         return self.kept / self.connections
 
     @property
-    def sparsity(self):
+    def sparsity(self) -> float:
         """Share of connections cut."""
         return 1 - self.density
 
     @property
-    def compression(self):
+    def compression(self) -> float:
         """Connections over connections kept; infinite where nothing is kept."""
         return self.connections / self.kept if self.kept else float("inf")
 
     @property
-    def effective(self):
+    def effective(self) -> int | None:
         """Number of effective connections, in all rows, None if unknown."""
         return _total(row.effective for row in self.rows)
 
     @property
-    def dead(self):
+    def dead(self) -> int | None:
         """Number of connections that are kept for nothing, None if unknown."""
         return _total(row.dead for row in self.rows)
 
     @property
-    def effective_sparsity(self):
+    def effective_sparsity(self) -> float | None:
         """Share of connections that aren't effective, None if unknown."""
         return _sparsity(self.effective, self.connections)
 
     @property
-    def effective_compression(self):
+    def effective_compression(self) -> float | None:
         """Connections over effective ones, infinite if none are, None if unknown."""
         if self.effective is None:
             return None
         return self.connections / self.effective if self.effective else float("inf")
 
     @property
-    def macs(self):
+    def macs(self) -> int | None:
         """Multiply-accumulates per sample of all dense kernels, None if unknown."""
         return _total(row.macs for row in self.rows)
 
     @property
-    def sparse_macs(self):
+    def sparse_macs(self) -> int | None:
         """Multiply-accumulates per sample of the kept connections, None if unknown."""
         return _total(row.sparse_macs for row in self.rows)
 
-    def as_dict(self):
+    def as_dict(self) -> dict:
         """Rows and totals as JSON-able data."""
         of_row = ("sparsity", "effective_sparsity", "dead")
         rows = [
@@ -190,7 +190,7 @@ class SparsitySummary:
             **{key: getattr(self, key) for key in totals},
         }
 
-    def __str__(self):
+    def __str__(self) -> str:
         return as_text(self)
 
 

@@ -13,8 +13,6 @@ from .public import public_objects
 
 PACKAGE = pathlib.Path(scl_keras.__file__).parent
 SPECIAL = ("__init__", "__call__")
-# Of the package, and without annotations so far.
-UNTYPED = ("scl_keras.report.summary",)
 
 
 def functions_of(value):
@@ -65,23 +63,16 @@ FUNCTIONS = {
     for value in public_objects().values()
     for name, function in functions_of(value).items()
 }
-TYPED = {k: v for k, v in FUNCTIONS.items() if not k.startswith(UNTYPED)}
 
 
 def test_functions_are_found():
     assert len(FUNCTIONS) > 250
 
 
-@pytest.mark.parametrize("name", sorted(TYPED))
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
 def test_all_is_annotated(name):
-    assert missing(TYPED[name]) == []
-    typing.get_type_hints(TYPED[name])  # all that is named is there
-
-
-@pytest.mark.parametrize("package", UNTYPED)
-def test_what_is_annotated_is_no_exception(package):
-    functions = [f for k, f in FUNCTIONS.items() if k.startswith(package)]
-    assert any(missing(function) for function in functions)
+    assert missing(FUNCTIONS[name]) == []
+    typing.get_type_hints(FUNCTIONS[name])  # all that is named is there
 
 
 def test_what_is_missing_is_found():
