@@ -6,6 +6,7 @@ import dataclasses
 import keras
 
 from scl_keras import backend
+from scl_keras.backend.keras_private import track_parameters
 from scl_keras.conversion.copying import copy_model
 from scl_keras.conversion.masked_model import is_masked
 from scl_keras.graph.walking import walk_inside
@@ -127,6 +128,7 @@ def fix_masks(model, *, copy=False):
             if isinstance(layer, MaskedLayer) and layer.ste is not None:
                 settings = dataclasses.replace(layer.mask_settings, ste=None)
                 replace_masks(layer, settings)
+    _track_parameters(model)
     renew_optimizer(model)
     forget_compiled(model)
     return model
@@ -136,6 +138,7 @@ def fix_masks(model, *, copy=False):
 class _Undo:
     """What a model has to be given back to be the masked model that it was."""
 
+    model: keras.Model
     layers: list  # of `TakenMasks`
     models: list  # of pairs of a model and its class
     optimizers: list  # of pairs of a model and its optimizer
@@ -147,6 +150,7 @@ class _Undo:
             model.__class__ = masked_class
         for model, optimizer in self.optimizers:
             model.optimizer = optimizer
+        _track_parameters(self.model)
 
 
 def _take_out(model):
@@ -164,7 +168,13 @@ def _take_out(model):
         models.append((inner, type(inner)))
         while "stock_class" in vars(type(inner)):
             inner.__class__ = inner.stock_class
-    return _Undo(layers, models, optimizers)
+    _track_parameters(model)
+    return _Undo(model, layers, models, optimizers)
+
+
+def _track_parameters(model):
+    for layer in walk_inside(model):
+        track_parameters(layer)
 
 
 def _of_weights(optimizer):
