@@ -80,3 +80,13 @@ def averages_of(optimizer):
     variables = optimizer._trainable_variables
     averages = optimizer._model_variables_moving_average
     return {id(v): a for v, a in zip(variables, averages, strict=True)}
+
+
+def track_parameters(layer):
+    """Has PyTorch's `parameters` and `zero_grad` know the variables of a layer now.
+
+    On PyTorch, Keras lists a layer's variables when it is built. On the other backends
+    there is no such list, and nothing is done.
+    """
+    if hasattr(layer, "_torch_params"):
+        layer._track_variables()

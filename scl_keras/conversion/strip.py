@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from scl_keras import backend
+from scl_keras.backend.keras_private import track_parameters
 from scl_keras.conversion.copying import copy_model
 from scl_keras.conversion.masked_model import is_masked
 from scl_keras.graph.walking import walk_inside
@@ -128,6 +129,7 @@ def fix_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
             if isinstance(layer, MaskedLayer) and layer.ste is not None:
                 settings = dataclasses.replace(layer.mask_settings, ste=None)
                 replace_masks(layer, settings)
+    _track_parameters(model)
     renew_optimizer(model)
     forget_compiled(model)
     return model
@@ -137,6 +139,7 @@ def fix_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
 class _Undo:
     """What a model has to be given back to be the masked model that it was."""
 
+    model: keras.Model
     layers: list  # of `TakenMasks`
     models: list  # of triples of a model, its class and the runtime it was made for
     optimizers: list  # of pairs of a model and its optimizer
@@ -149,6 +152,7 @@ class _Undo:
             model.masks_runtime = runtime
         for model, optimizer in self.optimizers:
             model.optimizer = optimizer
+        _track_parameters(self.model)
 
 
 def _take_out(model):
@@ -166,7 +170,13 @@ def _take_out(model):
         models.append((inner, type(inner), vars(inner).pop("masks_runtime", None)))
         while "stock_class" in vars(type(inner)):
             inner.__class__ = inner.stock_class
-    return _Undo(layers, models, optimizers)
+    _track_parameters(model)
+    return _Undo(model, layers, models, optimizers)
+
+
+def _track_parameters(model):
+    for layer in walk_inside(model):
+        track_parameters(layer)
 
 
 def _of_weights(optimizer):
