@@ -81,16 +81,6 @@ def test_every_architecture_gets_the_sparsity_it_is_asked_for(
         assert history["sparsity"][epoch] == pytest.approx(sparsity, abs=0.001)
 
 
-def test_layers_that_are_not_trainable_keep_their_masks_and_do_not_count():
-    model = _small()
-    model.layers[1].trainable = False
-    _fit(model, TargetSparsity(0.75))
-    assert _counts(model) == [1024, 40]
-    model.trainable = False
-    with pytest.raises(ValueError, match="aren't trainable"):
-        _fit(model, TargetSparsity(0.75))
-
-
 @pytest.mark.parametrize("compression", [1, 2.5, 40])
 def test_compression_is_another_way_to_say_it(compression):
     model = _small()
