@@ -388,13 +388,13 @@ CASES = {
     case.name: case
     for case in (
         Case(gpt2, tokens, "_1/feedforward_output", "_1/feedforward_"),
-        Case(llama, tokens, "_1/feedforward_output", "_1/feedforward_"),
+        Case(llama, tokens, "_1/feedforward_output", "_1/feedforward_", slow=True),
         Case(gemma, tokens, "_1/ffw_linear", "_1/ffw_"),
         Case(bert, segmented_tokens, "pooled_dense", _ALL),
         Case(vit, images, "_2/mlp/dense_1", "_2/mlp/"),
         Case(swin, images, "stage_0/downsample/reduction", _ALL, slow=True),
         Case(segformer, images, r"^sequential(_\d+)?/", _ALL, slow=True),
-        Case(resnet, images, "stack1_block1_2_conv", "stack1_block1_", True),
+        Case(resnet, images, "stack1_block1_2_conv", "stack1_block1_", True, slow=True),
         Case(mobilenet, images, "block_2_0_conv2", _ALL, True),
         Case(efficientnet, images, "block2a_dwconv", _ALL, True),
         Case(guide, guide_tokens, "hidden", _ALL),
