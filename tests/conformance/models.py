@@ -267,7 +267,7 @@ class CustomFit(keras.Model):
         self.middle.build((None, 32))
         self.head.build((None, 32))
 
-    def call(self, x):
+    def call(self, x, training=False):
         return self.head(self.middle(self.hidden(x)))
 
     def train_step(self, *args):
