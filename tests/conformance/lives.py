@@ -51,8 +51,8 @@ def generated(model, x):
     return ops.convert_to_numpy(found["token_ids"])
 
 
-def cut_at_random(model, share=0.5):
-    rng = np.random.default_rng(2)
+def cut_at_random(model, share=0.5, seed=0):
+    rng = np.random.default_rng(seed)
     for mask in find_masks(model):
         kept = rng.random(mask.variable.shape) < share
         mask.variable.assign(np.where(kept, 1.0, -1.0))

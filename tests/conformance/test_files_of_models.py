@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 from lives import compiled, cut_at_random, labels, outputs
-from marks import names
 from models import CASES
 
 from scl_keras import Block, sparsify, strip_masks
@@ -30,12 +29,12 @@ def save(name, folder):
     strip_masks(model).save(folder / f"{name}.stock.keras")
 
 
-def values(slow):
-    return [p.values[0] for p in names(lambda case: case.slow == slow)]
+FEW = ["gpt2", "mobilenet", "guide", "custom_fit"]
+REST = [name for name in CASES if name not in FEW]
 
 
 @pytest.mark.parametrize(
-    "models", [values(False), pytest.param(values(True), marks=pytest.mark.slow)]
+    "models", [FEW, pytest.param(REST, marks=pytest.mark.slow)], ids=["few", "rest"]
 )
 def test_other_processes_load_them(models, tmp_path):
     for name in models:

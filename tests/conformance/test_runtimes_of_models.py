@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from lives import cut_at_random, outputs
+from lives import cut_at_random, outputs, sizes_of_inputs
 from marks import names
 from models import CASES
 
@@ -12,33 +12,38 @@ from scl_keras import (
     export_tflite,
     find_masks,
     sparsify,
+    stripped,
 )
 
 
 @pytest.fixture(scope="module", params=names(lambda case: case.convolutional))
 def cut(request):
-    """A model, half of whose channels are cut, and inputs."""
+    """A model, some of whose channels are cut, and inputs."""
     case = CASES[request.param]
     model = sparsify(case.build(), granularity="channel", verbose=0)
     *_, classes = find_masks(model)
     every = classes.variable.numpy()
-    cut_at_random(model)
+    cut_at_random(model, 0.8)
     classes.variable.assign(every)
     return model, case.inputs(np.random.default_rng(0))
 
 
 def test_it_is_compacted(cut):
     model, x = cut
-    small = compact(model)
+    shapes = sizes_of_inputs(model, x)
+    small = compact(model, shapes)
     expected = outputs(model, x)
     atol = 1e-5 * np.abs(expected).max()
     np.testing.assert_allclose(outputs(small, x), expected, rtol=1e-5, atol=atol)
-    assert small.count_params() < 0.8 * model.count_params()
+    with stripped(model) as stock:
+        size = stock.count_params()
+    assert small.count_params() < 0.9 * size
     assert str(compaction_report(model, small))
 
 
+@pytest.mark.slow
 def test_it_is_exported(cut, tmp_path):
     model, x = cut
     report = export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)
-    assert report.bytes_written < 0.8 * report.bytes_dense
+    assert report.bytes_written < 0.9 * report.bytes_dense
     assert len(find_masks(model)) > 0
