@@ -71,6 +71,10 @@ class Steering:
         """Number of mask updates from look to look."""
         return max(1, min(20, self.updates // 100))
 
+    def begin_epoch(self):
+        """Has the first step of an epoch looked at."""
+        self._last_look = -math.inf
+
     def is_due(self, done):
         """Whether a look may be due after `done` training steps."""
         if not self.optimizer.mask_updates_per_step:

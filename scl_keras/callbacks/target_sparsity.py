@@ -148,6 +148,8 @@ class TargetSparsity(keras.callbacks.Callback):
         """Freezes the masks when the time has come, also in a resumed run."""
         self._epoch = epoch
         self._seen = 0
+        if self._steps:
+            self._steering.begin_epoch()
         frozen = self.model.scl_optimizer.frozen
         if epoch == self._end and not frozen.numpy():
             self._close_the_gap()  # saved before this callback's turn, and resumed

@@ -107,7 +107,7 @@ def target():
         scl_keras.TargetSparsity(0.8, by_epoch=3),
         scl_keras.EffectiveSparsityLogger(),
     ]
-    return fit(convolutional(), callbacks=callbacks, epochs=4, cost="macs")
+    return fit(convolutional(), callbacks=callbacks, epochs=4)
 
 
 def fixed_masks():

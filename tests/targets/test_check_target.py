@@ -189,7 +189,7 @@ def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="either `granularity` or `runtime`"):
         sparsify(model, runtime="size", granularity="channel", copy=True)
     with pytest.raises(ValueError, match="No layer of 'functional.*gains on 'xnnpack'"):
-        sparsify(xnnpack_net(strides=1), target="xnnpack")
+        sparsify(xnnpack_net(strides=1), runtime="xnnpack")
     inputs = keras.Input((None, None, 3))
     model = keras.Model(inputs, layers.Conv2D(2, 3, 2, "same", name="conv")(inputs))
     with pytest.raises(ValueError, match="inputs of known sizes.*Received: inputs"):
