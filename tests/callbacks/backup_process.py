@@ -57,10 +57,9 @@ def main(method, callback, kill, folder):
     model = kind(inputs, scl_keras.MaskedDense(10)(x))
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 70)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    own = {"mask_optimizer": keras.optimizers.SGD(3e-3, momentum=0.9)}
     model.compile(
-        keras.optimizers.Adam(schedule),
-        loss,
-        mask_optimizer=keras.optimizers.SGD(3e-3, momentum=0.9),
+        keras.optimizers.Adam(schedule), loss, **(own if method == "scl" else {})
     )
     backup = {
         "keras": [keras.callbacks.BackupAndRestore(folder / "backup")],
