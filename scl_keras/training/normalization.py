@@ -11,6 +11,7 @@ from scl_keras.masks.mask import Mask
 from scl_keras.types import Shape, Tensor
 
 _EPSILON = 1e-12
+_OUTLIER = 4.0
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -22,9 +23,9 @@ class GradientNormalization:
     one scale, so that a connection cost of 0.1 means "a connection must be worth a
     tenth of a typical mask gradient" in every network:
 
-    `m_t = m_{t-1} + max(1 - memory, 1 / t) · (mean(g²) - m_{t-1})`
+    `m_t = m_{t-1} + max(1 - memory, 1 / t) · (min(mean(g²), 4 m_{t-1}) - m_{t-1})`
 
-    `ĝ = g / (sqrt(m_t) + ε)`, `ε = 1e-12`
+    `ĝ = g / (sqrt(max(m_t, mean(g²))) + ε)`, `ε = 1e-12`
 
     `per` says over what the mean is taken. `"feature"` is the method of Tang et al.
     (arXiv 2201.05020): each feature has a scale of its own, and so every feature of
@@ -147,10 +148,13 @@ class GradientNormalization:
             return [1.0] * len(masks)
         share = ops.maximum(1 - self.memory, 1 / (ops.cast(step, "float32") + 1))
         scales = {}
-        for key, mean in mean_squares.items():
-            mean = states[key] + share * (mean - states[key])
+        for key, now in mean_squares.items():
+            before = states[key] + 0
+            # Of zero, as before the first step, there are no four times.
+            typical = ops.where(before > 0, ops.minimum(now, _OUTLIER * before), now)
+            mean = before + share * (typical - before)
             states[key].assign(mean)
-            scales[key] = 1 / (ops.sqrt(mean) + _EPSILON)
+            scales[key] = 1 / (ops.sqrt(ops.maximum(mean, now)) + _EPSILON)
         return [_per_connection(scales[self._key(mask)], mask) for mask in masks]
 
     def priced_connections(self, mask: Mask) -> int | np.ndarray:
