@@ -2,7 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from scl_keras import ConnectionCostScheduler, MaskedDense, SCLSequential, ramp
+from scl_keras import (
+    ConnectionCostScheduler,
+    MaskedDense,
+    MaskLogger,
+    SCLSequential,
+    ramp,
+)
 
 X, Y = np.ones((8, 3), "float32"), np.zeros((8, 2), "float32")
 
@@ -24,7 +30,8 @@ class Costs(keras.callbacks.Callback):
 def test_every_epoch_has_the_cost_of_the_schedule_and_the_logs_show_it():
     model, costs = _model(), Costs()
     scheduler = ConnectionCostScheduler(lambda epoch, cost: cost / 2 + epoch)
-    history = model.fit(X, Y, epochs=3, verbose=0, callbacks=[scheduler, costs]).history
+    callbacks = [scheduler, costs, MaskLogger()]
+    history = model.fit(X, Y, epochs=3, verbose=0, callbacks=callbacks).history
     assert costs.seen == [0.25, 1.125, 2.5625]
     np.testing.assert_allclose(history["connection_loss"], [1.5, 6.75, 15.375])
 
