@@ -8,6 +8,7 @@ from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
 from scl_keras.training.optimizer import SCLOptimizer
+from scl_keras.types import Optimizer
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -83,6 +84,35 @@ class Distiller(SCLModel, keras.distillation.Distiller):
                 f"Received: student={student!r}"
             )
         self.masks_runtime = getattr(student, "masks_runtime", None)
+
+    def compile(
+        self,
+        optimizer: Optimizer = "adam",
+        loss: Any = None,
+        metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Configures the training.
+
+        Args:
+            optimizer: That of the student's weights, or an `SCLOptimizer`.
+            loss: The student's loss by the labels, as for the stock class.
+            metrics: As for `keras.Model.compile`.
+            **kwargs: As for `SCLModel.compile`.
+
+        Raises:
+            ValueError: If there is no `loss`, or an argument is something else.
+        """
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self._loss_by_labels = loss
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """What `compile_from_config` takes: the stock class would forget the loss."""
+        config = super().get_compile_config()
+        if config:
+            serialize = keras.saving.serialize_keras_object
+            config["loss"] = serialize(self._loss_by_labels)
+        return config
 
     def pair_optimizer(self, cost: str | None = None, **options: Any) -> None:
         """Puts what moves the masks beside the optimizer: see `SCLModel`."""
