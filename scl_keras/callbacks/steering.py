@@ -1,6 +1,7 @@
 """The controller that has the number of connections follow a plan.
 
 Mask variables fall by rate · λ an update, against what the task's gradients lift them.
+The rate falls by a cosine meanwhile, see `SCLOptimizer.mask_rate_at`.
 The lift is observed: it is what a distance has not fallen by. (An integral of the
 distance would wind up while no mask is near zero yet.)
 """
@@ -9,9 +10,11 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
 
 _GAIN = 0.25
 _HORIZON = 5  # looks
+_LEAST_RATE = 0.01  # of the first one: the cost makes up for the rate until then
 
 
 @dataclasses.dataclass
@@ -91,7 +94,7 @@ class Steering:
         goes_on = state.count > 0 and state.step <= done
         if goes_on and elapsed < self.interval:
             return
-        rate = max(optimizer.mask_rate, 1e-12)
+        rate = max(optimizer.mask_rate, self._least_rate)
         cost = float(keras.ops.convert_to_numpy(optimizer.connection_cost))
         if goes_on:
             fallen_short = self._distance(int(state.count)) - state.distance
@@ -104,7 +107,19 @@ class Steering:
         state.count = self._planned(ahead / self.steps)
         state.distance = self._distance(state.count)
         state.step, state.updates = done, updates
-        cost = state.balance + state.distance / (rate * horizon)
+        way = horizon * self._rate_between(done, ahead)
+        cost = state.balance + state.distance / way
+        optimizer.set_mask_rate(done / self.steps)
         optimizer.connection_cost.assign(max(cost, 0))
         state.write(optimizer.steering)
         self._last_look = done
+
+    @property
+    def _least_rate(self):
+        return max(_LEAST_RATE * self.optimizer.mask_rate_at(0.0), 1e-12)
+
+    def _rate_between(self, begin, end):
+        """The mean rate from one step to another."""
+        shares = np.linspace(begin, end, 11) / self.steps
+        rates = [self.optimizer.mask_rate_at(min(share, 1.0)) for share in shares]
+        return max(float(np.mean(rates)), self._least_rate)

@@ -17,6 +17,7 @@ from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.density import in_order, nearest, target_density
 from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import _BARELY_KEPT, find_masks
+from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
@@ -33,13 +34,23 @@ class TargetSparsity(keras.callbacks.Callback):
     `log N(t) = log N_0 + (1 - (1 - t)³) · (log N_target - log N_0)`
 
     from the first step of `fit` (`t = 0`) to the end of epoch `by_epoch` (`t = 1`),
-    `N_0` being the number kept at first. It looks at
-    the distance by which all mask variables together would have to fall to meet the
-    plan: how that moved since the last look tells the cost that would hold it, and what
-    is added to this cost makes it vanish within the next steps. The last such distance
-    is gone in one stroke, which makes the number exact, and the masks are frozen: what
-    epochs are left fine-tune the weights. They stay frozen in a later `fit`, until
-    `thaw_masks` or another target: one that is met by frozen masks has nothing to do.
+    `N_0` being the number kept at first.
+
+    Mask variables start in proportion to the magnitudes of the weights that they switch
+    (`start_from_magnitudes`), so that what a trained network knows is used. Their
+    rate falls by a cosine to zero at `t = 1` (`SCLOptimizer.mask_rate_at`), so that
+    they come to rest in a state that the weights have adapted to. Both are ours, and
+    can be left out: `start=None`, and `compile(mask_optimizer="sgd")` or any other
+    optimizer, whose rate stays what it is. The rule of Tang et al. (arXiv 2201.05020)
+    itself has no target: `compile(connection_cost=0.1, normalization="feature")`.
+
+    The callback looks at the distance by which all mask variables would have to fall
+    to meet the plan: how that moved since the last look tells the cost that would hold
+    it, and what is added to this cost makes it vanish within the next steps. The last
+    such distance is gone in one stroke, which makes the number exact, and the masks are
+    frozen: what epochs are left fine-tune the weights. They stay frozen in a later
+    `fit`, until `thaw_masks` or another target: one that is met by frozen masks has
+    nothing to do.
     (Where a later target keeps more, the cost goes to zero, and what is missing in the
     end comes back in one stroke, first what is nearest to being kept.)
 
@@ -69,13 +80,15 @@ class TargetSparsity(keras.callbacks.Callback):
             the model is compiled to pay for.
         over: `"masks"`: the target is one of all that has masks. `"model"`: of all
             weights of the model, biases and what has no masks included.
+        start: `"magnitudes"`, or None to leave mask variables where they are. (Where a
+            switcher network decides on masks, they have no start.)
 
     Raises:
         ValueError: If not exactly one target is given or one is out of range, or
-            `by_epoch` is no whole number, or `of` or `over` is something else; at the
-            start of `fit`, if it ends before `by_epoch` or begins after it, if the
-            model pays for multiply-accumulates of single connections and the target is
-            of these, if the target leaves less than a connection a layer, or if
+            `by_epoch` is no whole number, or `of`, `over` or `start` is something else;
+            at the start of `fit`, if it ends before `by_epoch` or begins after it, if
+            the model pays for multiply-accumulates of single connections and the target
+            is of these, if the target leaves less than a connection a layer, or if
             multiply-accumulates can't be counted; later, if there are no data, or every
             batch of an epoch was skipped: nothing is cut at random.
 
@@ -94,6 +107,7 @@ class TargetSparsity(keras.callbacks.Callback):
         verbose: int = 0,
         of: str | None = None,
         over: str = "masks",
+        start: str | None = "magnitudes",
     ) -> None:
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
@@ -112,7 +126,11 @@ class TargetSparsity(keras.callbacks.Callback):
             )
         self.by_epoch = by_epoch and int(by_epoch)
         self.verbose = verbose
-        self.of, self.over = of, over
+        if start not in ("magnitudes", None):
+            raise ValueError(
+                f"`start` must be 'magnitudes' or None. Received: start={start!r}"
+            )
+        self.of, self.over, self.start = of, over, start
         self._others: Sequence[keras.callbacks.Callback] = ()
 
     def on_train_begin(self, logs: Logs = None) -> None:
@@ -160,7 +178,7 @@ class TargetSparsity(keras.callbacks.Callback):
             self._plan = saved
         else:
             self._plan = self._new_plan(epoch)
-            SteeringState(0, 0, 0, 0, 0).write(self._optimizer.steering)
+            self._start()
             warn_of_best_only(self._others)
         if self._plan.begin >= self._plan.end:
             raise ValueError(
@@ -170,6 +188,16 @@ class TargetSparsity(keras.callbacks.Callback):
                 f"that are left. Received: epochs={self.params['epochs']}"
             )
         self._know_steps(self.params.get("steps"))
+
+    def _start(self):
+        """Has a new target begin: where masks start, at which rate and price."""
+        optimizer = self._optimizer
+        SteeringState(0, 0, 0, 0, 0).write(optimizer.steering)
+        if self.start is not None and optimizer.masks_have_starts:
+            start_from_magnitudes(self._budget.masks)
+        optimizer.set_mask_rate(0.0)
+        if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
+            optimizer.connection_cost.assign(0.0)  # until it is steered
 
     def _new_plan(self, begin):
         left = self.params["epochs"] - begin
@@ -240,6 +268,7 @@ class TargetSparsity(keras.callbacks.Callback):
         if epoch == self._plan.end - 1:
             self._close_the_gap()
             self._freeze(True)
+            self._optimizer.set_mask_rate(0.0)  # for masks that are thawed later
             self._tell()
         if logs is not None:
             self._log(logs)

@@ -204,12 +204,8 @@ class Mask(keras.layers.Layer):
 
     def _collapse(self, kept):
         """The boolean array of the mask variable's shape that expands to `kept`."""
-        count = int(np.prod(self.variable.shape))
-        owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
-        owners = ops.convert_to_numpy(
-            self.granularity.expand(ops.convert_to_tensor(owners), self.kernel_shape)
-        )
-        switches = np.zeros(count, bool)
+        owners = self._owners()
+        switches = np.zeros(int(np.prod(self.variable.shape)), bool)
         switches[owners[kept]] = True
         if not np.array_equal(switches[owners], kept):
             raise ValueError(
@@ -218,6 +214,31 @@ class Mask(keras.layers.Layer):
                 "them kept and others cut."
             )
         return switches.reshape(self.variable.shape)
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Means over what is switched together.
+
+        Args:
+            values: Array of the kernel's shape.
+
+        Returns:
+            An array of the mask variable's shape.
+        """
+        if isinstance(self.sizes, int) and self.sizes == 1:
+            return values
+        shape = tuple(self.variable.shape)
+        owners, count = self._owners().ravel(), int(np.prod(shape))
+        sums = np.bincount(owners, values.ravel(), count)
+        return (sums / np.bincount(owners, minlength=count)).reshape(shape)
+
+    def _owners(self):
+        """Which entry of the mask variable, flat, switches each connection."""
+        count = int(np.prod(self.variable.shape))
+        owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
+        spread = self.granularity.expand(
+            ops.convert_to_tensor(owners), self.kernel_shape
+        )
+        return ops.convert_to_numpy(spread)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the mask variable, and whether it is frozen."""

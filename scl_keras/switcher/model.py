@@ -17,7 +17,6 @@ from scl_keras.switcher.optimizer import (
 )
 from scl_keras.training.model import FunctionalSCLModel, SCLModel
 from scl_keras.training.normalization import GradientNormalization
-from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST
 from scl_keras.types import Optimizer, Tensor
 
 
@@ -76,7 +75,7 @@ class SwitcherModel(SCLModel):
         switcher_optimizer: Optimizer | None = None,
         task_steps: int = DEFAULT_TASK_STEPS,
         switcher_steps: int = DEFAULT_SWITCHER_STEPS,
-        connection_cost: float = DEFAULT_CONNECTION_COST,
+        connection_cost: float | None = None,
         cost: str | None = None,
         normalization: str | GradientNormalization | None = "network",
         **kwargs: Any,

@@ -13,7 +13,6 @@ from scl_keras.switcher.network import check_network, switcher_network
 from scl_keras.switcher.switching import SwitchedKernel
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import (
-    DEFAULT_CONNECTION_COST,
     DEFAULT_MASK_LEARNING_RATE,
     SCLOptimizer,
 )
@@ -47,8 +46,8 @@ class SwitcherOptimizer(SCLOptimizer):
       (Without this split a price on all connections, adding up in every parameter of a
       shared network, would outweigh all they have to say about single ones.)
 
-    While the masks are frozen (see `FreezeMasks`, `TargetSparsity`) every step is the
-    task's. `SwitcherModel.compile` makes one.
+    While the masks rest, being frozen (see `FreezeMasks`, `TargetSparsity`) or without
+    a price, every step is the task's. `SwitcherModel.compile` makes one.
 
     Args:
         optimizer: Optimizer of the weights, as for `keras.Model.compile`. Its schedules
@@ -83,7 +82,7 @@ class SwitcherOptimizer(SCLOptimizer):
         self,
         optimizer: Optimizer = "rmsprop",
         switcher_optimizer: Optimizer | None = None,
-        connection_cost: float = DEFAULT_CONNECTION_COST,
+        connection_cost: float | None = None,
         cost: str = "connections",
         normalization: str | GradientNormalization | None = "network",
         switcher: keras.Model | None = None,
@@ -145,6 +144,8 @@ class SwitcherOptimizer(SCLOptimizer):
         """The optimizer of the switcher network."""
         return self.mask_optimizer
 
+    masks_have_starts = False  # the switcher network says where they are
+
     @property
     def mask_rate(self) -> float:
         """How far `s` falls in an update for each unit of cost, a float."""
@@ -160,7 +161,7 @@ class SwitcherOptimizer(SCLOptimizer):
         """Whether the next step is the switcher's: a boolean scalar tensor."""
         task, switcher = self.turns[0], self.turns[1]
         late = self.steps % (task + switcher) >= task
-        return ops.logical_and(late, ops.logical_not(self.frozen))
+        return ops.logical_and(late, ops.logical_not(self.masks_rest))
 
     def prepare_step(self) -> None:
         """Computes the switches anew if it is the switcher's turn and weights moved.
@@ -168,7 +169,8 @@ class SwitcherOptimizer(SCLOptimizer):
         And before the very first step, so that training starts with switches that are
         the switcher's. To be called before the forward pass, as `SwitcherModel` does.
         """
-        first = ops.logical_and(ops.equal(self.steps, 0), ops.logical_not(self.frozen))
+        moving = ops.logical_not(self.masks_rest)
+        first = ops.logical_and(ops.equal(self.steps, 0), moving)
         due = ops.logical_or(first, self.is_switchers_turn())
         needed = ops.logical_and(due, self.stale)
         self._switch_cond(needed, self.switch, lambda: None)

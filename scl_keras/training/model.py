@@ -14,7 +14,7 @@ from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
 from scl_keras.training.normalization import GradientNormalization
-from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
+from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.prices import cost_for
 from scl_keras.training.reporting import fit_with_hooks, step_logs
 from scl_keras.types import Optimizer, Shape, Tensor
@@ -71,7 +71,7 @@ class SCLModel(keras.Model):
         self,
         *args: Any,
         mask_optimizer: Optimizer | None = None,
-        connection_cost: float = DEFAULT_CONNECTION_COST,
+        connection_cost: float | None = None,
         cost: str | None = None,
         normalization: str | GradientNormalization | None = "network",
         **kwargs: Any,
@@ -82,9 +82,11 @@ class SCLModel(keras.Model):
             *args: As for `keras.Model.compile`, or the `compile` of the model's own
                 class. The optimizer is that of the weights; or an `SCLOptimizer`, which
                 then brings all of the arguments that are named here.
-            mask_optimizer: Optimizer of the mask variables; by default plain SGD.
+            mask_optimizer: Optimizer of the mask variables; by default plain SGD, whose
+                rate `TargetSparsity` sets. That of another one is its own matter.
             connection_cost: `λ >= 0`, the price of keeping one connection, in units of
-                a typical mask gradient.
+                a typical mask gradient. None: masks rest, until a callback such as
+                `TargetSparsity` sets a price.
             cost: `"connections"`, or `"macs"` to weigh each connection by its
                 multiply-accumulates. By default what serves the runtime that
                 `sparsify(model, runtime=...)` was given, and connections without one.

@@ -1,5 +1,6 @@
 """The optimizer of an SCL model: one rule for the weights, one for the masks."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -14,8 +15,8 @@ from scl_keras.training.pair import PairedOptimizer
 from scl_keras.training.prices import connection_prices, known_cost
 from scl_keras.types import Optimizer, Tensor
 
-DEFAULT_CONNECTION_COST = 0.1
 DEFAULT_MASK_LEARNING_RATE = 3e-3
+_NO_COST = -1.0
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -39,10 +40,11 @@ class SCLOptimizer(PairedOptimizer):
     Args:
         optimizer: Optimizer of the weights, as for `keras.Model.compile`.
         mask_optimizer: Optimizer of the mask variables; by default plain SGD with
-            learning rate 0.003.
+            learning rate 0.003, which `TargetSparsity` lets fall (`mask_rate_at`). The
+            rate of one that is given is its own matter.
         connection_cost: Float `λ >= 0`, the price of keeping one connection, in units
             of a typical mask gradient. A variable: schedules and callbacks may
-            assign to `optimizer.connection_cost`.
+            assign to `optimizer.connection_cost`. None: masks rest until one does.
         cost: `"connections"` (`c = 1`), or `"macs"`: `c` is the connection's number of
             multiply-accumulates over the network's mean number.
         normalization: `"network"`, `"layer"`, `"feature"`, None or a
@@ -66,23 +68,29 @@ class SCLOptimizer(PairedOptimizer):
     ```
     """
 
+    masks_have_starts = True
+    """Whether mask variables move from where they were put."""
+
     def __init__(
         self,
         optimizer: Optimizer = "rmsprop",
         mask_optimizer: Optimizer | None = None,
-        connection_cost: float = DEFAULT_CONNECTION_COST,
+        connection_cost: float | None = None,
         cost: str = "connections",
         normalization: str | GradientNormalization | None = "network",
         name: str = "scl_optimizer",
     ) -> None:
-        if mask_optimizer is None:
+        falls = mask_optimizer is None
+        if falls:
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
-        if not 0 <= connection_cost < float("inf"):
+        self._rate_falls = falls
+        if connection_cost is not None and not 0 <= connection_cost < float("inf"):
             raise ValueError(
-                "`connection_cost` must be a finite number >= 0. "
+                "`connection_cost` must be a finite number >= 0, or None. "
                 f"Received: connection_cost={connection_cost!r}"
             )
+        first_cost = _NO_COST if connection_cost is None else connection_cost
         # On PyTorch, Keras makes objects of a subclass.
         self._descends_plainly = type(self.mask_optimizer) is type(
             keras.optimizers.SGD()
@@ -91,7 +99,7 @@ class SCLOptimizer(PairedOptimizer):
         self.normalization = GradientNormalization.get(normalization)
         self.connection_cost = self.add_variable(
             (),
-            keras.initializers.Constant(connection_cost),
+            keras.initializers.Constant(first_cost),
             "float32",
             aggregation="only_first_replica",
             name="connection_cost",
@@ -117,6 +125,11 @@ class SCLOptimizer(PairedOptimizer):
         """Whether all masks are frozen (see `freeze_masks`): a boolean scalar."""
         flags = [ops.convert_to_tensor(flag) for flag in self._frozen_flags()]
         return ops.all(ops.stack(flags)) if flags else ops.convert_to_tensor(False)
+
+    @property
+    def masks_rest(self) -> Tensor:
+        """Whether no mask moves, all being frozen or without a price: a scalar."""
+        return ops.logical_or(self.frozen, self.connection_cost < 0)
 
     def _frozen_flags(self):
         _, masks = split_masks(self._trainable_variables)
@@ -235,7 +248,8 @@ class SCLOptimizer(PairedOptimizer):
     def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]
         moving = [
-            (1 - ops.cast(v.frozen, "float32")) / backend.replicas() for v in masks
+            (1 - ops.cast(self._rests(v), "float32")) / backend.replicas()
+            for v in masks
         ]
         scales = self.normalization.scales(
             squares,
@@ -250,8 +264,11 @@ class SCLOptimizer(PairedOptimizer):
         self.mask_optimizer.apply(updates, masks)
         for variable, value in zip(masks, before, strict=False):
             new = ops.convert_to_tensor(variable)
-            frozen = ops.convert_to_tensor(variable.frozen)
-            variable.assign(ops.where(frozen, value, new))
+            variable.assign(ops.where(self._rests(variable), value, new))
+
+    def _rests(self, variable):
+        """Whether a mask variable stays as it is: it is frozen, or nothing costs."""
+        return ops.logical_or(variable.frozen, self.connection_cost < 0)
 
     def _mask_update(self, gradient, moving, scale, variable):
         # Scalars first: passes over whole kernels are what an update costs.
@@ -281,7 +298,7 @@ class SCLOptimizer(PairedOptimizer):
         kept = [ops.cast(count(v.connection_mask), "float32") for v in masks]
         prices = [self._prices[id(v)] for v in masks]
         total = sum(price * n for price, n in zip(prices, kept, strict=True))
-        return self.connection_cost * total
+        return ops.maximum(self.connection_cost, 0) * total
 
     @property
     def _stops_without_gradient(self):
@@ -299,6 +316,28 @@ class SCLOptimizer(PairedOptimizer):
         """How far mask variables fall in an update for each unit of cost, a float."""
         return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
 
+    def mask_rate_at(self, share: float) -> float:
+        """The rate of the masks at a share of the way to a target.
+
+        `0.003 · (1 + cos(π · share)) / 2` for the default optimizer: with a constant
+        rate, connections that matter little would be cut and come back until they are
+        frozen, in whatever state they are in then. (This is ours, not the paper's.)
+
+        Args:
+            share: Float from 0, where training begins, to 1, where masks freeze.
+
+        Returns:
+            A float.
+        """
+        if not self._rate_falls:
+            return self.mask_rate
+        return DEFAULT_MASK_LEARNING_RATE * (1 + math.cos(math.pi * share)) / 2
+
+    def set_mask_rate(self, share: float) -> None:
+        """Sets the rate of the masks to `mask_rate_at(share)`."""
+        if self._rate_falls:
+            self.mask_optimizer.learning_rate.assign(self.mask_rate_at(share))
+
     @property
     def mask_updates_per_step(self) -> float:
         """Share of the training steps that update masks, at present, a float."""
@@ -307,10 +346,13 @@ class SCLOptimizer(PairedOptimizer):
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         serialize = keras.saving.serialize_keras_object
+        cost = float(ops.convert_to_numpy(self.connection_cost))
         return {
             "optimizer": serialize(self.optimizer),
-            "mask_optimizer": serialize(self.mask_optimizer),
-            "connection_cost": float(self.connection_cost.numpy()),
+            "mask_optimizer": None
+            if self._rate_falls
+            else serialize(self.mask_optimizer),
+            "connection_cost": None if cost < 0 else cost,
             "cost": self.cost,
             "normalization": serialize(self.normalization),
             "name": self.name,

@@ -1,0 +1,62 @@
+"""Where mask variables start: higher, the larger the weights that they switch."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+from scl_keras.masks.mask import BOUND, Mask
+
+START_HEIGHT = 0.03
+_LEAST = 0.01
+
+
+def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -> None:
+    """Starts the mask variables of kept connections in proportion to their weights.
+
+    `s = height · |v| / sqrt(mean(v²))`
+
+    with the mean over the kernel's connections that are kept. Of two connections that
+    the gradients say the same of, the one with the smaller weight is then cut first;
+    and layers start alike, whatever the scale of their weights. For a mask variable
+    that switches several connections, `|v|` is the root of their mean square.
+
+    Nothing is cut or restored: `s` is at least a hundredth of `height`, and cut
+    connections stay as they are. (This is ours. Tang et al., arXiv 2201.05020, start
+    all masks alike.)
+
+    Args:
+        masks: Masks of built layers.
+        height: Float in (0, 1], where a connection of typical weight starts.
+
+    Raises:
+        ValueError: If `height` is something else, or a mask isn't a layer's.
+
+    Example:
+
+    ```python
+    start_from_magnitudes(find_masks(model))
+    ```
+    """
+    if not 0 < height <= BOUND:
+        raise ValueError(
+            f"`height` must be in (0, {BOUND:g}]. Received: height={height}"
+        )
+    for mask in masks:
+        s, sizes = mask.values(), _magnitudes(mask)
+        kept = s > 0
+        typical = np.sqrt(np.mean(np.square(sizes[kept]))) if kept.any() else 0.0
+        if typical > 0:  # else there is nothing to tell them by
+            start = np.clip(height * sizes / typical, _LEAST * height, BOUND)
+            mask.variable.assign(np.where(kept, start, s))
+
+
+def _magnitudes(mask):
+    """The root mean square of the weights under each entry of a mask variable."""
+    if mask.kernel_values is None:
+        raise ValueError(
+            "Masks start from the weights of the layer that they belong to. "
+            f"Received: {mask!r}, which belongs to none"
+        )
+    kernel = ops.cast(ops.convert_to_tensor(mask.kernel_values()), "float32")
+    return np.sqrt(mask.means(np.square(ops.convert_to_numpy(kernel))))
