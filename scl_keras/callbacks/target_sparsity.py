@@ -241,7 +241,7 @@ class TargetSparsity(keras.callbacks.Callback):
         if epoch == self._plan.end and not self._masks_are_frozen():
             self._close_the_gap()  # saved before this callback's turn, and resumed
         self._freeze(epoch >= self._plan.end)
-        if self._plan.begin < self._plan.end:
+        if epoch < self._plan.end:
             self._plan.epoch = epoch
             self._plan.write(self._optimizer.plan)
 

@@ -150,7 +150,7 @@ class GradualPruning(keras.callbacks.Callback):
 
     def _warn_of_the_end(self, step):
         """Warns at the start if the schedule doesn't come to its end in this `fit`."""
-        steps = self.params.get("steps")
+        steps = (self.params or {}).get("steps")  # none in a loop of one's own
         if not steps:
             return
         last = (

@@ -286,9 +286,11 @@ def scl_optimizer_of(callback):
     """
     optimizer = unscaled(getattr(callback.model, "optimizer", None))
     if not isinstance(optimizer, SCLOptimizer):
+        distils = isinstance(callback.model, keras.distillation.Distiller)
         raise ValueError(
-            f"`{type(callback).__name__}` needs a compiled `SCLModel`: `sparsify` "
-            f"makes one. Received: {callback.model!r}"
+            f"`{type(callback).__name__}` needs a compiled `SCLModel`: "
+            + ("`scl_keras.Distiller` is" if distils else "`sparsify` makes")
+            + f" one. Received: {callback.model!r}"
         )
     return optimizer
 

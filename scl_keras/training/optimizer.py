@@ -123,8 +123,8 @@ class SCLOptimizer(PairedOptimizer):
     @property
     def frozen(self) -> Tensor:
         """Whether all masks are frozen (see `freeze_masks`): a boolean scalar."""
-        flags = [ops.convert_to_tensor(flag) for flag in self._frozen_flags()]
-        return ops.all(ops.stack(flags)) if flags else ops.convert_to_tensor(False)
+        flags = [ops.cast(flag, "int32") for flag in self._frozen_flags()]
+        return ops.equal(sum(flags), max(len(flags), 1))
 
     @property
     def masks_rest(self) -> Tensor:

@@ -181,7 +181,7 @@ def test_the_last_update_comes_whatever_the_frequency():
     [
         (PolynomialDecay(0, 0.9, 0, 60), "after 60 .* after 8, .* 0 instead of 0.9"),
         (ConstantSparsity(0.9, 9), "after 9 .* after 8, .* 0 instead of 0.9"),
-        (PolynomialDecay(0, 0.9, 0, 9, frequency=4), "0.9 instead of|0.899 instead of"),
+        (PolynomialDecay(0, 0.9, 0, 9, frequency=4), "0.899 instead of 0.9"),
     ],
 )
 def test_a_schedule_that_does_not_come_to_its_end_is_told_at_the_start(
