@@ -102,7 +102,9 @@ flags.DEFINE_integer(
 flags.DEFINE_bool("validate", False, "Measure on held-out training data, not on test.")
 flags.DEFINE_float("width", None, "Multiplier on filters, of networks that have one.")
 flags.DEFINE_integer("depth", None, "Layers, of networks that have several depths.")
-flags.DEFINE_bool("jit_compile", None, "Compile steps with XLA; default: by network.")
+flags.DEFINE_integer("patch", None, "Side of a patch, of transformers.")
+flags.DEFINE_bool("augment", None, "Mirror and shift images; default: by network.")
+flags.DEFINE_bool("jit_compile", None, "Compile steps with XLA, slower on CPUs.")
 flags.DEFINE_integer(
     "threads", None, "Threads of an operation; default: TensorFlow's.", lower_bound=1
 )

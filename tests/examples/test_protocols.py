@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from comparison import study
+from comparison.augmentation import augmented
 from comparison.plan import TASKS
 from comparison.store import Store
 from comparison.training import shares, train
@@ -104,6 +105,49 @@ def test_validating_runs_report_no_test_accuracy(tmp_path):
         round(result["validation_accuracy"] * 237)
     )
     assert run_of("dense", task).name != run_of("dense").name
+
+
+def test_augmented_images_are_shifts_of_the_image_or_its_mirror():
+    rng = np.random.default_rng(0)
+    x = rng.random((50, 6, 7, 2), "float32")
+    padded = np.pad(x, [(0, 0), (4, 4), (4, 4), (0, 0)])
+    mirrored = np.pad(x[:, :, ::-1], [(0, 0), (4, 4), (4, 4), (0, 0)])
+    keras.utils.set_random_seed(0)
+    batches = list(augmented(x, np.arange(50), 20))
+    assert [len(labels) for _, labels in batches] == [20, 20, 10]
+    labels = np.concatenate([labels for _, labels in batches])
+    assert sorted(labels) == list(range(50))
+    assert list(labels) != list(range(50))
+    found = set()
+    for image, label in zip(
+        np.concatenate([images for images, _ in batches]), labels, strict=True
+    ):
+        ways = {
+            (which, i, j)
+            for which, source in enumerate((padded, mirrored))
+            for i in range(9)
+            for j in range(9)
+            if np.array_equal(source[label, i : i + 6, j : j + 7], image)
+        }
+        assert ways
+        found |= ways
+    assert {way[0] for way in found} == {0, 1}
+    assert {way[1] for way in found} == {way[2] for way in found} == set(range(9))
+
+
+def test_the_test_images_are_not_augmented(tmp_path):
+    task = dataclasses.replace(TASK, augment=True)
+    data = task.load()
+    result = train(run_of("trained", task), data, Store(tmp_path))
+    (path,) = tmp_path.glob("pretrained/*.npz")
+    with np.load(path) as file:
+        weights = [file[key] for key in file.files][1:]
+    model = task.build(data)
+    model.set_weights(weights)
+    guesses = model.predict(data.x_test, verbose=0).argmax(-1)
+    assert result["accuracy"] == pytest.approx(np.mean(guesses == data.y_test))
+    train(run_of("trained"), data, Store(tmp_path))
+    assert len(list(tmp_path.glob("pretrained/*.npz"))) == 2
 
 
 @pytest.mark.slow

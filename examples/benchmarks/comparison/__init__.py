@@ -5,6 +5,7 @@ recipes.py    how each method makes it sparse, one function each
 scl.py        the same for SCL, and for other ways of it
 methods.py    the methods by name
 plan.py       the tasks, and what of them the study is made of
+augmentation.py  images mirrored and shifted at random
 training.py   one run, from initial or trained weights to its figures
 study.py      runs that are missing, made one after the other
 store.py      the results, and what runs share

@@ -67,7 +67,8 @@ def report(results, costs=(), validation=False):
 
 def _same_step(task, cost):
     """Whether steps of a task are those that were measured."""
-    names = ("network", "dataset", "batch_size", "width", "depth", "jit_compile")
+    names = ("network", "dataset", "batch_size", "width", "depth")
+    names += ("patch", "jit_compile")
     return all(cost["task"].get(name) == getattr(task, name) for name in names)
 
 

@@ -35,6 +35,8 @@ class Task:
             instead of the test samples, which aren't touched then; 0 for none.
         width: Multiplier on the filters of networks that have one; None: as built.
         depth: Of networks that have one; None: as built.
+        patch: Side of a token's patch, of transformers; None: as built.
+        augment: Whether images are mirrored and shifted at random.
         jit_compile: Whether the step is compiled with XLA.
     """
 
@@ -48,6 +50,8 @@ class Task:
     validation: int = 0
     width: float | None = None
     depth: int | None = None
+    patch: int | None = None
+    augment: bool = False
     jit_compile: bool = False
 
     def __post_init__(self):
@@ -100,7 +104,7 @@ class Task:
         return dataclasses.replace(self, validation=_HELD_OUT.get(self.dataset, 10_000))
 
     def _shape(self):
-        sizes = {"width": self.width, "depth": self.depth}
+        sizes = {name: getattr(self, name) for name in ("width", "depth", "patch")}
         return {name: size for name, size in sizes.items() if size is not None}
 
 

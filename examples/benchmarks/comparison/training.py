@@ -8,6 +8,7 @@ import numpy as np
 from grid import digest
 
 import scl_keras
+from comparison.augmentation import augmented
 from comparison.methods import METHODS
 from scl_keras.pruning import DisconnectedError
 
@@ -100,11 +101,12 @@ def compiled(prepared, task, steps):
 
 
 def _fit(prepared, task, data, epochs):
-    compiled(prepared, task, epochs * task.steps(data)).fit(
-        data.x_train,
-        data.y_train,
-        batch_size=task.batch_size,
+    model = compiled(prepared, task, epochs * task.steps(data))
+    x, y, size = data.x_train, data.y_train, task.batch_size
+    model.fit(
+        *((augmented(x, y, size),) if task.augment else (x, y, size)),
         epochs=epochs,
+        shuffle=not task.augment,  # which shuffles itself
         callbacks=prepared.callbacks,
         verbose=0,
     )
