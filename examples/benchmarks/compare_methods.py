@@ -3,7 +3,7 @@ r"""Compares methods of sparse training: same data, network, epochs, initial wei
     python examples/benchmarks/compare_methods.py --network=lenet_300_100
     python examples/benchmarks/compare_methods.py --network=resnet --protocol=initial \
         --epochs=3 --samples=10000 --methods=dense,scl,gradual --compressions=10
-    python examples/benchmarks/compare_methods.py --study --threads=1 \
+    python examples/benchmarks/compare_methods.py --study \
         --out=examples/benchmarks/study
 
 There are two protocols. *Trained, then fine-tuned* (`finetuned`): a dense network is
@@ -40,8 +40,8 @@ connections on a path from an input to an output count. Those that learn or prun
 training are asked for direct ones; what is effective in the end is measured, and drawn.
 
 `--study` makes all of the plan in comparison/plan.py, the most telling first, whatever
-the other flags say of networks and methods. It takes about six hours where two
-processes with --threads=1 share two cores.
+the other flags say of networks and methods. Start it twice on two cores: two processes
+with a thread each are faster than one with two.
 
 Settings are chosen by `--validate`: it trains on all but the last samples of the
 training data, and measures on those. Test data are not touched. Its runs have names of
@@ -106,7 +106,10 @@ flags.DEFINE_integer("patch", None, "Side of a patch, of transformers.")
 flags.DEFINE_bool("augment", None, "Mirror and shift images; default: by network.")
 flags.DEFINE_bool("jit_compile", None, "Compile steps with XLA, slower on CPUs.")
 flags.DEFINE_integer(
-    "threads", None, "Threads of an operation; default: TensorFlow's.", lower_bound=1
+    "threads",
+    None,
+    "Threads of an operation; default: one with --study, else TensorFlow's.",
+    lower_bound=1,
 )
 flags.DEFINE_bool("train", True, "Make the runs that are missing.")
 flags.DEFINE_integer(
@@ -130,9 +133,9 @@ def main(argv):
     logging.set_verbosity(logging.ERROR)
     if FLAGS.smoke:  # graphs of so few steps aren't worth being made faster
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    if FLAGS.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    if threads := FLAGS.threads or int(FLAGS.study):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     store = Store(FLAGS.out or f"runs/compare_{'smoke' if FLAGS.smoke else 'methods'}")
     try:
         if FLAGS.train:
@@ -162,18 +165,34 @@ def task_of(protocol, network):
     given = {name: FLAGS[name].value for name in names}
     if protocol == "initial":
         given["dense_epochs"] = None
-    if FLAGS.smoke:
-        given |= {"dataset": "digits", "epochs": 3, "jit_compile": False}
-        given["dense_epochs"] = task.dense_epochs and 1
     changed = {name: value for name, value in given.items() if value is not None}
     task = dataclasses.replace(task, **changed)
+    task = small(task) if FLAGS.smoke else task
     return task.validating() if FLAGS.validate else task
+
+
+def small(task):
+    """A task of seconds in another one's place."""
+    changes = {"dataset": "digits", "epochs": 3, "jit_compile": False}
+    changes["dense_epochs"] = min(task.dense_epochs, 1)
+    task = dataclasses.replace(task, **changes)
+    return task.validating() if task.validation else task
 
 
 def wanted_runs():
     """The runs of the flags."""
     if FLAGS.study:
-        return study_runs(FLAGS.validate)
+        runs = study_runs(FLAGS.validate)
+        if FLAGS.smoke:
+            methods, compressions = ("trained", "dense", "scl"), (1, 10)
+            runs = [
+                dataclasses.replace(run, task=small(run.task))
+                for run in runs
+                if run.seed == 0
+                and run.method in methods
+                and run.compression in compressions
+            ]
+        return runs
     seeds, compressions = [int(s) for s in FLAGS.seeds], FLAGS.compressions
     methods = FLAGS.methods
     if FLAGS.smoke:

@@ -164,3 +164,22 @@ def test_a_smoke_run_fine_tunes_and_validates(tmp_path):
         assert all("validation_accuracy" in result for result in results)
     assert "fine-tuned" in (tmp_path / "validation.md").read_text()
     assert not (tmp_path / "comparison.md").exists()
+
+
+@pytest.mark.slow
+def test_a_smoke_study_has_all_networks_and_both_protocols(tmp_path):
+    command = [sys.executable, str(SCRIPT), "--study", "--smoke", f"--out={tmp_path}"]
+    processes = [  # which share the runs
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        for _ in range(2)
+    ]
+    for process in processes:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output.decode()
+    results = [json.loads(path.read_text()) for path in tmp_path.glob("runs/*/*.json")]
+    found = {
+        (r["setting"]["task"]["network"], r["setting"]["task"]["dense_epochs"])
+        for r in results
+    }
+    assert found == {(network, e) for network in TASKS["initial"] for e in (0, 1)}
+    assert {r["setting"]["method"] for r in results} == {"trained", "dense", "scl"}
