@@ -80,6 +80,13 @@ def test_those_that_kept_more_are_no_others_and_scl_loses_by_it():
     assert only_claim(cell(100, scl=[None], lamp=[50])).failures()
 
 
+def test_methods_are_compared_by_the_seeds_that_both_have():
+    # By its only seed LAMP is behind, although its mean is above all of SCL's.
+    claim = only_claim(cell(30, scl=[97, 91, 91], lamp=[96]))
+    assert claim.ahead == pytest.approx(1)
+    assert only_claim(cell(30, scl=[91, 97, 97], lamp=[92])).ahead == pytest.approx(-1)
+
+
 def test_other_ways_of_scl_are_none_to_be_beaten_by():
     results = cell(30, scl=[90], lamp=[89], scl_feature=[99], scl_plain=[99])
     assert only_claim(results).other == "lamp"

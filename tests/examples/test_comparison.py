@@ -79,7 +79,7 @@ def test_a_killed_study_goes_on_where_it_stopped(tmp_path):
                 ("learning_rate", 1e-3),
                 ("samples", 100),
                 ("dataset", "fashion_mnist"),
-                ("jit_compile", False),
+                ("jit_compile", True),
                 ("network", "lenet_5"),
                 ("dense_epochs", 5),
                 ("validation", 1000),

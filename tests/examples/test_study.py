@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 from comparison import tables
 from comparison.cells import groups
+from comparison.methods import usual_for
 from comparison.plan import STUDY, study_runs
 from comparison.store import Store
-from comparison.tasks import run_of
+from comparison.tasks import PROTOCOLS, run_of
 
 ROOT = Path(__file__).parents[2]
 STORE = Store(ROOT / "examples" / "benchmarks" / "study")
@@ -56,17 +57,24 @@ def test_the_plan_begins_with_what_tells_most():
     assert {run.task.network for run in first} == networks
     assert {run.method for run in first} == {"trained", "dense"}
     stages = list(dict.fromkeys((run.task.protocol, run.seed) for run in runs))
-    assert stages[:2] == [("finetuned", 0), ("initial", 0)]
+    assert stages[:4] == [
+        *((p, 0) for p in PROTOCOLS),
+        *(("finetuned", s) for s in (1, 2)),
+    ]
     seeds = {run.seed for run in runs if run.task.protocol == "finetuned"}
     assert len(seeds) == 3
 
 
 def test_the_plan_has_what_others_are_compared_by():
     for part in STUDY:
-        assert {"dense", "scl", "scl_plain", "gradual", "lamp", "tfmot"} <= {
-            *part.methods
-        }
-        assert {5, 10, 30, 100} <= {*part.compressions}
+        named = {"dense", "scl", "scl_plain", "gradual", "lamp", "tfmot"}
+        assert named <= {*part.methods}
+        assert {10, 100} <= {*part.compressions}
+    for network in {part.network for part in STUDY}:
+        parts = [p for p in STUDY if (p.protocol, p.network) == ("finetuned", network)]
+        assert {seed for part in parts for seed in part.seeds} == {0, 1, 2}
+        assert set(parts[0].methods) == set(usual_for(parts[0].task))  # all of them
+        assert all({5, 10, 30, 100} <= {*part.compressions} for part in parts)
     runs, validating = study_runs(), study_runs(validate=True)
     assert all(run.task.validation for run in validating)
     assert not {run.name for run in runs} & {run.name for run in validating}

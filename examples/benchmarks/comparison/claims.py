@@ -2,8 +2,9 @@
 
 A cell is won if SCL's mean is, as README promises,
 
-- at least that of the best other method, to within 0.3 points or one standard deviation
-  over seeds (the root mean square of both methods' own), whichever is more;
+- at least that of the best other method, by the seeds that both have, to within 0.3
+  points or one standard deviation over seeds (the root mean square of both methods'
+  own), whichever is more;
 - at compressions of 10 and less not more than 0.5 points below that of the dense
   network trained as long;
 - from a compression of 100 on not more than 0.2 points below that of SCL by the plain
@@ -15,6 +16,7 @@ by; where SCL is that, the cell is lost. A distilled network had more than the o
 
 import dataclasses
 import math
+import statistics
 
 from comparison.cells import (
     as_asked,
@@ -119,12 +121,12 @@ def claims_of(groups):
 def _claim(task, compression, ours, others, dense, plain):
     if not as_asked(ours, compression):
         return Claim(task, compression, len(ours), None)
-    means = {n: mean(some) for n, some in others.items() if as_asked(some, compression)}
-    best = max(means, key=means.get, default=None)
-
-    def ahead_of(results):
-        return 100 * (mean(ours) - mean(results)) if results else None
-
+    others = {n: some for n, some in others.items() if as_asked(some, compression)}
+    if plain and not as_asked(plain, compression):
+        plain = None
+    ahead = {name: _ahead(ours, some) for name, some in others.items()}
+    ahead = {name: points for name, points in ahead.items() if points is not None}
+    best = min(ahead, key=ahead.get, default=None)
     spread = [deviation(ours), deviation(others[best]) if best else 0.0]
     return Claim(
         task=task,
@@ -132,11 +134,22 @@ def _claim(task, compression, ours, others, dense, plain):
         seeds=len(ours),
         accuracy=100 * mean(ours),
         other=best,
-        ahead=ahead_of(others[best]) if best else None,
+        ahead=ahead.get(best),
         deviation=100 * math.sqrt((spread[0] ** 2 + spread[1] ** 2) / 2),
-        to_dense=ahead_of(dense),
-        to_plain=ahead_of(plain if plain and as_asked(plain, compression) else None),
+        to_dense=_ahead(ours, dense),
+        to_plain=_ahead(ours, plain),
     )
+
+
+def _ahead(ours, others):
+    """Points by which ours are ahead, by the seeds that both have; None without."""
+    pairs = [
+        100 * (mine["accuracy"] - other["accuracy"])
+        for mine in ours
+        for other in others or ()
+        if mine["setting"]["seed"] == other["setting"]["seed"]
+    ]
+    return statistics.mean(pairs) if pairs else None
 
 
 def section(claims):

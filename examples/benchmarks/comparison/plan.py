@@ -1,13 +1,23 @@
 """The tasks, and what of them the study is made of: `compare_methods.py --study`.
 
-Epochs were set so that the study takes about six hours of two cores, one process each.
+The study takes about 7.6 hours of two cores (6.5 without the third seed of the runs
+from initial weights, which come last), with a process of one thread on each: two
+threads in one process gain less. Steps aren't compiled with XLA, which makes those of
+convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
+hardly faster. A step of 128 samples takes, dense and with SCL, in ms of one core:
+
+    LeNet-300-100              6     8
+    LeNet-5                   32    36
+    small VGG                 47    47
+    small vision transformer  28    35
+    ResNet-8                 160   165
 """
 
 import dataclasses
 
 from comparison.methods import DENSE, usual_for
 from comparison.study import plan
-from comparison.tasks import SEEDS, Task
+from comparison.tasks import PROTOCOLS, SEEDS, Task
 
 TASKS = {
     "initial": {
@@ -18,7 +28,13 @@ TASKS = {
             "vision_transformer", "fashion_mnist", 9, samples=20_000, patch=7
         ),
         "resnet": Task(
-            "resnet", "cifar10_jpeg", 6, samples=40_000, depth=8, augment=True
+            "resnet",
+            "cifar10_jpeg",
+            6,
+            learning_rate=3e-3,
+            samples=40_000,
+            depth=8,
+            augment=True,
         ),
     },
 }
@@ -73,25 +89,41 @@ class Part:
 
 
 _TO_100, _TO_1000 = COMPRESSIONS[:4], COMPRESSIONS
+# Made for initial weights: on trained ones a seed shows how far they are behind.
+_OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
+# ResNet-8 trains for three to five minutes a run.
+_DEAR = (*_OF_INITIAL_WEIGHTS, "switcher")
+_SOME = ("switcher", "magnitude", "snip", "synflow")
 
+# Behind each part: hours of one core, all seeds. Two cores take half of their sum.
 STUDY = (
-    Part("finetuned", "resnet", _TO_100),
-    Part("finetuned", "vision_transformer", _TO_100),
-    Part("finetuned", "small_vgg", _TO_100),
-    Part("finetuned", "lenet_5", _TO_1000),
-    Part("finetuned", "lenet_300_100", _TO_1000),
-    Part("initial", "vision_transformer", _TO_100),
-    Part("initial", "small_vgg", _TO_100),
-    Part("initial", "lenet_5", _TO_1000),
-    Part("initial", "lenet_300_100", _TO_1000),
-    Part("initial", "resnet", _TO_100, seeds=(0,)),
+    Part("finetuned", "resnet", _TO_100, seeds=(0,)),  # 2.1
+    Part("finetuned", "vision_transformer", _TO_100, seeds=(0,)),  # 0.3
+    Part("finetuned", "small_vgg", _TO_100, seeds=(0,)),  # 0.4
+    Part("finetuned", "lenet_5", _TO_1000, seeds=(0,)),  # 0.4
+    Part("finetuned", "lenet_300_100", _TO_1000, seeds=(0,)),  # 0.2
+    Part("finetuned", "resnet", _TO_100, seeds=SEEDS[1:], without=_DEAR),  # 2.7
+    *(
+        Part("finetuned", network, compressions, SEEDS[1:], _OF_INITIAL_WEIGHTS)
+        for network, compressions in (
+            ("vision_transformer", _TO_100),  # 0.5
+            ("small_vgg", _TO_100),  # 0.5
+            ("lenet_5", _TO_1000),  # 0.5
+            ("lenet_300_100", _TO_1000),  # 0.3
+        )
+    ),
+    Part("initial", "vision_transformer", _TO_100),  # 1.7
+    Part("initial", "small_vgg", _TO_100),  # 1.8
+    Part("initial", "lenet_5", _TO_1000),  # 1.7
+    Part("initial", "lenet_300_100", _TO_1000),  # 0.8
+    Part("initial", "resnet", (10, 100), seeds=(0,), without=_SOME),  # 1.2
 )
 """What the study is made of; of a stage, see below, in this order."""
 
 STAGES = (
     ("finetuned", 0),
     ("initial", 0),
-    *((protocol, seed) for seed in SEEDS[1:] for protocol in TASKS),
+    *((protocol, seed) for protocol in PROTOCOLS for seed in SEEDS[1:]),
 )
 """Protocols and seeds, those first that tell most."""
 
