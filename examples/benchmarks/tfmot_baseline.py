@@ -30,10 +30,11 @@ def legacy_twin(model):
             continue
         twin = _legacy_layer(layer["class_name"], layer["config"])
         (node,) = layer["inbound_nodes"]
-        (inputs,) = node["args"]
-        several = isinstance(inputs, (list, tuple))
-        inputs = [tensor_of(i) for i in inputs] if several else tensor_of(inputs)
-        tensors[layer["name"]] = twin(inputs)
+        arguments = [
+            [tensor_of(i) for i in a] if isinstance(a, (list, tuple)) else tensor_of(a)
+            for a in node["args"]
+        ]
+        tensors[layer["name"]] = twin(*arguments)
     ends = (tensors[config[key][0]] for key in ("input_layers", "output_layers"))
     twin = tf_keras.Model(*ends, name=model.name)
     for source, target in zip(model.layers, twin.layers, strict=True):

@@ -13,6 +13,7 @@ import keras
 from scl_keras.architectures.lenet import lenet_5, lenet_300_100
 from scl_keras.architectures.mobilenet import mobilenet
 from scl_keras.architectures.resnet import resnet
+from scl_keras.architectures.transformer import vision_transformer
 from scl_keras.architectures.vgg import small_vgg, vgg
 from scl_keras.types import Shape
 
@@ -25,6 +26,7 @@ __all__ = [
     "resnet",
     "small_vgg",
     "vgg",
+    "vision_transformer",
 ]
 
 ARCHITECTURES = {
@@ -34,6 +36,7 @@ ARCHITECTURES = {
     "small_vgg": small_vgg,
     "resnet": resnet,
     "mobilenet": mobilenet,
+    "vision_transformer": vision_transformer,
 }
 """The builders by name."""
 

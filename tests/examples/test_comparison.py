@@ -9,20 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 from comparison import frontier, study, tables
-from comparison.methods import METHODS, methods_for
+from comparison.commands import command
+from comparison.methods import METHODS, methods_for, usual_for
+from comparison.plan import TASKS
 from comparison.store import Store
-from comparison.tasks import TASKS, Run
 from comparison.training import train
 
 import scl_keras
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "compare_methods.py"
-TASK = TASKS["lenet_300_100"]
+TASK = TASKS["initial"]["lenet_300_100"]
 
 
 def run_of(method="scl", compression=10.0, seed=0, task=TASK):
-    parameters = tuple(METHODS[method].parameters.items())
-    return Run(task, method, compression, seed, parameters)
+    return study.planned(task, method, compression, seed)
 
 
 def result_of(method, compression, seed, accuracy, effective=None, task=TASK):
@@ -70,6 +70,7 @@ def test_a_killed_study_goes_on_where_it_stopped(tmp_path):
         {"compression": 11.0},
         {"method": "snip"},
         {"parameters": (("mask_learning_rate", 0.5),)},
+        {"edition": 2},
         *(
             {"task": dataclasses.replace(TASK, **{name: value})}
             for name, value in [
@@ -78,8 +79,10 @@ def test_a_killed_study_goes_on_where_it_stopped(tmp_path):
                 ("learning_rate", 1e-3),
                 ("samples", 100),
                 ("dataset", "fashion_mnist"),
-                ("jit_compile", False),
+                ("jit_compile", True),
                 ("network", "lenet_5"),
+                ("dense_epochs", 5),
+                ("validation", 1000),
             ]
         ),
     ],
@@ -121,17 +124,30 @@ def test_a_study_can_be_made_in_parts(tmp_path):
     assert made == [run.name for run in runs]
 
 
-def test_flops_are_priced_where_there_are_convolutions():
-    for name in TASKS:
-        runs = study.plan([TASKS[name]], ["scl", "scl_flops"], [10], [0])
-        made = [run.method for run in runs]
-        assert made == ["scl", "scl_flops"][: 1 if name == "lenet_300_100" else 2]
-        assert set(made) <= set(methods_for(name))
-        command = tables.command(
-            TASKS[name],
-            [result_of(m, 10.0, 0, 0.9, task=TASKS[name]) for m in methods_for(name)],
-        )
-        assert "--methods" not in command
+def test_methods_are_left_out_where_they_say_nothing():
+    asked = ["trained", "scl", "scl_flops", "synflow"]
+    left_out = {
+        ("initial", "lenet_300_100"): {"trained", "scl_flops"},
+        ("finetuned", "lenet_300_100"): {"scl_flops"},
+        ("initial", "lenet_5"): {"trained"},
+        ("finetuned", "lenet_5"): set(),
+        ("finetuned", "vision_transformer"): {"synflow"},
+    }
+    for (protocol, network), names in left_out.items():
+        task = TASKS[protocol][network]
+        made = {run.method for run in study.plan([task], asked, [10], [0])}
+        assert made == set(asked) - names
+        assert "scl_flops" not in usual_for(task)  # unless it is asked for
+
+
+@pytest.mark.parametrize("protocol", TASKS)
+@pytest.mark.parametrize("network", TASKS["initial"])
+def test_the_usual_methods_need_no_flag(protocol, network):
+    task = TASKS[protocol][network]
+    names = usual_for(task)
+    text = command(task, [result_of(m, 10.0, 0, 0.9, task=task) for m in names])
+    assert f"--network={network} --protocol={protocol} " in text
+    assert "--methods" not in text
 
 
 def test_an_unknown_method_is_named():
@@ -139,10 +155,12 @@ def test_an_unknown_method_is_named():
         study.plan([TASK], ["nothing"], [10], [0])
 
 
-def test_a_width_is_refused_where_there_is_none():
+def test_sizes_are_refused_where_there_are_none():
     with pytest.raises(ValueError, match="lenet_300_100.*Received: width=0.5"):
         dataclasses.replace(TASK, width=0.5)
-    assert dataclasses.replace(TASKS["resnet"], width=0.5).width == 0.5
+    assert dataclasses.replace(TASKS["initial"]["resnet"], width=0.5).width == 0.5
+    with pytest.raises(ValueError, match="lenet_300_100.*Received: depth=8"):
+        dataclasses.replace(TASK, depth=8)
 
 
 def rows(text):
@@ -209,13 +227,15 @@ def test_tables_leave_out_what_was_made_with_other_parameters_and_part_tasks():
 def test_costs_are_ratios_to_dense_and_shared_where_steps_are_alike():
     results = [result_of(m, 10.0, 0, 0.9) for m in ("scl", "snip", "lamp")]
     costs = {
-        "task": {"network": "lenet_300_100"},
+        "task": dataclasses.asdict(TASK),
         "seconds": {"dense": 2.0, "scl": 3.0, "magnitude": 2.5},
         "bytes": {"dense": 2**20, "scl": 3 * 2**20, "magnitude": 2**21},
     }
     table = rows(tables.report(results, [costs]))
     assert table["SCL"][1:] == ["1.50", "3 MiB"]
     assert table["SNIP"][1:] == table["LAMP, one-shot"][1:] == ["1.25", "2 MiB"]
+    other = costs | {"task": dataclasses.asdict(TASK) | {"batch_size": 64}}
+    assert rows(tables.report(results, [other]))["SCL"][1:] == []
 
 
 def test_the_readme_gets_its_table_between_markers_again_and_again(tmp_path):
@@ -280,9 +300,10 @@ def test_one_run_is_what_it_says(tmp_path):
 def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"{tables.BEGIN}\n{tables.END}\n")
-    names = methods_for("lenet_300_100")
+    names = methods_for(TASK)
     # It starts itself anew on the way.
-    options = ["--smoke", "--runs_per_process=5", f"--methods={','.join(names)}"]
+    options = ["--smoke", "--protocol=initial", "--runs_per_process=5"]
+    options.append(f"--methods={','.join(names)}")
     options.append(f"--readme={readme}")
     command = [sys.executable, str(SCRIPT), *options, f"--out={tmp_path / 'o'}"]
     times = []
@@ -319,7 +340,7 @@ def test_costs_of_all_methods_are_measured(tmp_path):
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("costs/*.json")
     costs = json.loads(path.read_text())
-    own = {name for name, method in METHODS.items() if method.step is None}
+    own = {name for name, m in METHODS.items() if m.usual and m.step is None}
     assert set(costs["seconds"]) == own | {"tf_keras"}
     assert set(costs["bytes"]) == own
     assert min(costs["seconds"].values()) > 0

@@ -27,8 +27,10 @@ import tf_keras
 from measuring import Variant, alternate, peak_bytes, resident_bytes
 from tfmot_baseline import legacy_twin
 
-from comparison.methods import METHODS, Prepared, with_own_step
-from comparison.tasks import Run, Task
+from comparison.methods import METHODS, with_own_step
+from comparison.recipes import Prepared
+from comparison.study import planned
+from comparison.tasks import Task
 from comparison.training import compiled
 from scl_keras.datasets import Dataset
 
@@ -93,7 +95,7 @@ def _noise(task):
 def _prepare(name, task, data):
     """A method's model as it is trained, ready for its first step."""
     method = METHODS[name]
-    run = Run(task, name, COMPRESSION, 0, tuple(method.parameters.items()))
+    run = planned(task, name, COMPRESSION, seed=0)
     keras.utils.set_random_seed(0)
     # As many steps as ten epochs of MNIST: what is done at every hundredth of a
     # training is done as often as there.

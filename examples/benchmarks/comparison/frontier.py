@@ -1,14 +1,12 @@
 """Accuracy against what is left: pictures of the results."""
 
-import collections
-
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from comparison.methods import METHODS
-from comparison.tables import asked_compressions, geometric_mean, groups
-from comparison.tasks import TITLES
+from comparison.cells import asked_compressions, cells_of, geometric_mean, groups
+from comparison.methods import DENSE, METHODS
+from comparison.tasks import PROTOCOLS, TITLES, title_of
 
 AXES = {
     "effective compression": lambda r: r["effective_compression"],
@@ -21,11 +19,11 @@ AXES = {
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
-VARIANTS = {"scl_feature": "--", "scl_slow": "-.", "scl_flops": ":"}
+LINES = {"scl_plain": "--", "scl_feature": "-.", "scl_flops": ":"}
 """How other ways of SCL are drawn, in its color."""
 
 
-def draw(results):
+def draw(results, validation=False):
     """Draws accuracy by effective compression, and by multiply-accumulates.
 
     A point is the mean of the seeds at one compression asked for, at the geometric mean
@@ -33,13 +31,14 @@ def draw(results):
 
     Args:
         results: Dicts as `Store` keeps them.
+        validation: Whether to draw what was measured on a validation split.
 
     Returns:
         A matplotlib `Figure`: a row for each task, a column for each of `AXES`. Tasks
         with a single compression, which are no frontiers, are drawn if there are no
         others.
     """
-    tasks = groups(results)
+    tasks = groups(results, validation)
     frontiers = {t: r for t, r in tasks.items() if len(asked_compressions(r)) > 1}
     tasks = frontiers or tasks
     size = (1 + 5.5 * len(AXES), 4.5 * len(tasks))
@@ -47,7 +46,8 @@ def draw(results):
     panels = figure.subplots(len(tasks), len(AXES), squeeze=False)
     for row, (task, some) in zip(panels, tasks.items(), strict=True):
         for axes, (label, value) in zip(row, AXES.items(), strict=True):
-            title = f"{TITLES[task.network]}, {TITLES[task.dataset]}"
+            title = f"{title_of(task)}, {TITLES[task.dataset]}"
+            title += f", {PROTOCOLS[task.protocol]}"
             axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
             axes.set_xlim(_limits(some, value))
             _panel(axes, some, value)
@@ -71,32 +71,30 @@ def _limits(results, value):
     shown = [
         value(r)
         for r in results
-        if not r["cut_off"] and r["setting"]["method"] != "dense"
+        if not r["cut_off"] and r["setting"]["method"] not in DENSE
     ]
     return min(shown, default=1) / 1.3, max(shown, default=1) * 1.3
 
 
 def _panel(axes, results, value):
-    points = collections.defaultdict(lambda: collections.defaultdict(list))
-    for result in results:
-        if not result["cut_off"]:
-            setting = result["setting"]
-            points[setting["method"]][setting["compression"]].append(result)
-    colored = [name for name in METHODS if name not in VARIANTS]
+    connected = [r for r in results if not r["cut_off"]]
+    points = cells_of(connected)
+    colored = [name for name in METHODS if name not in (*LINES, *DENSE)]
     for name, method in METHODS.items():
-        if name not in points:
+        asked = sorted(c for known, c in points if known == name)
+        if not asked or name == "trained":
             continue
         if name == "dense":
-            dense = np.mean([r["accuracy"] for r in points[name][1]])
+            dense = np.mean([r["accuracy"] for r in points[name, 1]])
             axes.axhline(dense, color="gray", linestyle="--", label="dense")
             continue
-        by_asked = [points[name][c] for c in sorted(points[name])]
+        by_asked = [points[name, c] for c in asked]
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
-        number = colored.index("scl" if name in VARIANTS else name)
-        line = VARIANTS.get(name, "-" if number < 5 else "--")
-        style = {"color": f"C{number - 1}", "linestyle": line}
+        number = colored.index("scl" if name in LINES else name)
+        line = LINES.get(name, "-" if number < 6 else "--")
+        style = {"color": f"C{number}", "linestyle": line}
         axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
         low, high = map(min, accuracies), map(max, accuracies)
         axes.fill_between(x, list(low), list(high), alpha=0.15, color=style["color"])

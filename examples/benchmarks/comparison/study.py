@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 
-from comparison.methods import METHODS, methods_for
+from comparison.methods import DENSE, METHODS, methods_for, usual_for
 from comparison.tasks import Run
 from comparison.training import train
 
@@ -13,7 +13,8 @@ def plan(tasks, methods, compressions, seeds):
 
     Args:
         tasks: List of `Task`.
-        methods: Keys of `METHODS`; left out where they'd be the same as another one.
+        methods: Keys of `METHODS`, left out where they say nothing; None for those
+            that are usual for a task.
         compressions: Numbers; the dense network is trained once for all of them.
         seeds: Integers.
 
@@ -23,24 +24,30 @@ def plan(tasks, methods, compressions, seeds):
     Raises:
         ValueError: If a method isn't known.
     """
-    for method in methods:
+    for method in methods or ():
         if method not in METHODS:
             raise ValueError(
                 f"A method must be one of {', '.join(METHODS)}. Received: {method}"
             )
-    parts = itertools.product(seeds, tasks, compressions, methods)
     runs = [
-        Run(
-            task=task,
-            method=method,
-            compression=1.0 if method == "dense" else float(compression),
-            seed=seed,
-            parameters=tuple(METHODS[method].parameters.items()),
-        )
-        for seed, task, compression, method in parts
-        if method in methods_for(task.network)
+        planned(task, method, compression, seed)
+        for seed, task, compression in itertools.product(seeds, tasks, compressions)
+        for method in (usual_for(task) if methods is None else methods)
+        if method in methods_for(task)
     ]
     return list(dict.fromkeys(runs))
+
+
+def planned(task, method, compression, seed):
+    """A `Run` of a method as it is now."""
+    return Run(
+        task=task,
+        method=method,
+        compression=1.0 if method in DENSE else float(compression),
+        seed=seed,
+        parameters=tuple(METHODS[method].parameters.items()),
+        edition=METHODS[method].edition,
+    )
 
 
 def complete(runs, store, load, train=train, at_most=None):

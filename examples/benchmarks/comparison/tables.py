@@ -1,24 +1,33 @@
 """Results over seeds as Markdown, also between markers of another file."""
 
-import collections
-import math
 import pathlib
-import statistics
 
 from records import write_text
 
-from comparison.methods import METHODS, methods_for
-from comparison.tasks import COMPRESSIONS, SEEDS, TASKS, TITLES, Task
+from comparison.cells import (
+    TOLERANCE,
+    as_asked,
+    asked_compressions,
+    cells_of,
+    cut_off,
+    deviation,
+    effective,
+    groups,
+    mean,
+)
+from comparison.claims import claims_of, section
+from comparison.commands import command
+from comparison.methods import DENSE, METHODS
+from comparison.tasks import PROTOCOLS, TITLES, title_of
 
 BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
 
 NOTE = (
-    "Test accuracy in percent after the last epoch, mean ± standard deviation over "
+    "{} accuracy in percent after the last epoch, mean ± standard deviation over "
     "seeds, by the compression that was asked for; in brackets the effective "
     "compression where another one came out. Cut off: no path from input to output "
     "is left. Bold: the best mean of a column, of those as sparse as was asked for."
 )
-TOLERANCE = 0.05  # of a compression: less isn't worth a remark
 COSTS_NOTE = (
     "Step: median time of a step with masks, as a ratio to the dense network's; "
     "memory: peak of training beyond that of the process before. TFMOT trains on "
@@ -26,51 +35,41 @@ COSTS_NOTE = (
 )
 
 
-def groups(results):
-    """Results of the methods as they are now, by what they share.
-
-    Args:
-        results: Dicts as `Store` keeps them, in any order.
-
-    Returns:
-        Dict from a `Task` to a list of its results. Those of a method with other
-        parameters than it has now are left out.
-    """
-    found = collections.defaultdict(list)
-    for result in results:
-        setting = result["setting"]
-        method = METHODS.get(setting["method"])
-        if method is not None and setting["parameters"] == method.parameters:
-            found[Task(**setting["task"])].append(result)
-    order = list(TASKS)
-    return {
-        task: found[task]
-        for task in sorted(found, key=lambda t: (order.index(t.network), t.epochs))
-    }
-
-
-def report(results, costs=()):
-    """All tables, one for each task.
+def report(results, costs=(), validation=False):
+    """All tables, one for each task, and where SCL isn't the best choice.
 
     Args:
         results: Dicts as `Store` keeps them.
         costs: Dicts as `comparison.costs` keeps them.
+        validation: Whether to show what was measured on a validation split.
 
     Returns:
         A string of Markdown.
+
+    Raises:
+        ValueError: If there is no result to show.
     """
-    if not results:
-        raise ValueError("No results yet: nothing to make a table of.")
-    costs = {cost["task"]["network"]: cost for cost in costs}
-    tasks = groups(results)
-    parts = [NOTE] + [
-        f"{describe(task, some)}\n\n{_table(task, some, costs.get(task.network))}"
+    tasks = groups(results, validation)
+    if not tasks:
+        raise ValueError("No results of today's tasks yet: nothing to make a table of.")
+    costs = {task: cost for task in tasks for cost in costs if _same_step(task, cost)}
+    parts = [NOTE.format("Validation" if validation else "Test")] + [
+        f"{describe(task, some)}\n\n{_table(some, costs.get(task))}"
         for task, some in tasks.items()
     ]
-    legacy = [_ratio("tf_keras", costs[t.network]) for t in tasks if t.network in costs]
-    if legacy:
+    if claims := claims_of(tasks):
+        parts.append(section(claims))
+    if costs:
+        legacy = dict.fromkeys(_ratio("tf_keras", cost) for cost in costs.values())
         parts.append(COSTS_NOTE.format(", ".join(legacy)))
     return "\n\n".join(parts) + "\n"
+
+
+def _same_step(task, cost):
+    """Whether steps of a task are those that were measured."""
+    names = ("network", "dataset", "batch_size", "width", "depth")
+    names += ("patch", "jit_compile")
+    return all(cost["task"].get(name) == getattr(task, name) for name in names)
 
 
 def describe(task, results):
@@ -78,51 +77,23 @@ def describe(task, results):
     seeds = {r["setting"]["seed"] for r in results}
     samples = "" if task.samples is None else f"the first {task.samples:,} samples of "
     width = "" if task.width is None else f", width {task.width:g}"
+    dense = f"{task.dense_epochs} dense epochs, then " if task.dense_epochs else ""
+    held_out = (
+        f", measured on the last {task.validation:,} training samples"
+        if task.validation
+        else ""
+    )
     return (
-        f"**{TITLES[task.network]} on {samples}{TITLES[task.dataset]}**{width}: "
-        f"{task.epochs} epochs for everybody, batch {task.batch_size}, Adam from "
-        f"{task.learning_rate:g} by a cosine, {len(seeds)} seed"
-        f"{'s' if len(seeds) > 1 else ''}. Command: `{command(task, results)}`"
+        f"**{title_of(task)} on {samples}{TITLES[task.dataset]}, "
+        f"{PROTOCOLS[task.protocol]}**{width}: {dense}{task.epochs} epochs for "
+        f"everybody, batch {task.batch_size}, Adam from {task.learning_rate:g} by a "
+        f"cosine, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}{held_out}. "
+        f"Command: `{command(task, results)}`"
     )
 
 
-def asked_compressions(results):
-    """The compressions that were asked for, in order; of a dense network none is."""
-    settings = [r["setting"] for r in results]
-    return sorted({s["compression"] for s in settings if s["method"] != "dense"})
-
-
-def command(task, results):
-    """The command that makes the results of a task."""
-    usual = TASKS[task.network]
-    words = ["python examples/benchmarks/compare_methods.py"]
-    words.append(f"--network={task.network}")
-    for name in ("dataset", "epochs", "batch_size", "learning_rate", "samples"):
-        if getattr(task, name) != getattr(usual, name):
-            words.append(f"--{name}={getattr(task, name)}")
-    if task.width is not None:
-        words.append(f"--width={task.width:g}")
-    if task.jit_compile != usual.jit_compile:
-        words.append("--jit_compile" if task.jit_compile else "--nojit_compile")
-    settings = [r["setting"] for r in results]
-    made = {s["method"] for s in settings}
-    lists = {
-        "methods": ([m for m in METHODS if m in made], methods_for(task.network)),
-        "compressions": (asked_compressions(results), list(COMPRESSIONS)),
-        "seeds": (sorted({s["seed"] for s in settings}), list(SEEDS)),
-    }
-    for name, (some, default) in lists.items():
-        if some and some != default:
-            texts = [x if isinstance(x, str) else f"{x:g}" for x in some]
-            words.append(f"--{name}={','.join(texts)}")
-    return " ".join(words)
-
-
-def _table(task, results, costs):
-    cells = collections.defaultdict(list)
-    for result in results:
-        setting = result["setting"]
-        cells[setting["method"], setting["compression"]].append(result)
+def _table(results, costs):
+    cells = cells_of(results)
     asked = asked_compressions(results)
     heads = ["method", *(f"{c:g}x" for c in asked)]
     heads += ["step", "memory"] if costs else []
@@ -132,8 +103,8 @@ def _table(task, results, costs):
     for name, method in METHODS.items():
         if not any(name == known for known, _ in cells):
             continue
-        if name == "dense":
-            title = f"dense: {_accuracy(cells[name, 1])}"
+        if name in DENSE:
+            title = f"{method.title}: {_accuracy(cells[name, 1])}"
             row = [title] + ["" for _ in asked]
         else:
             row = [method.title]
@@ -148,12 +119,9 @@ def _table(task, results, costs):
 def _best(cells, compression):
     """The method with the best mean accuracy, cut as far as asked and never off."""
     means = {
-        name: statistics.mean(r["accuracy"] for r in some)
+        name: mean(some)
         for (name, asked), some in cells.items()
-        if asked == compression
-        and name != "dense"
-        and not _cut_off(some)
-        and _effective(some) >= (1 - TOLERANCE) * compression
+        if asked == compression and name not in DENSE and as_asked(some, compression)
     }
     return max(means, key=means.get, default=None)
 
@@ -166,10 +134,10 @@ def _cell(results, compression, most):
     if not connected:
         return "cut off"
     notes = []
-    effective = _effective(connected)
-    if abs(effective / compression - 1) > TOLERANCE:
-        notes.append(f"{effective:,.0f}x")
-    if lost := _cut_off(results):
+    found = effective(connected)
+    if abs(found / compression - 1) > TOLERANCE:
+        notes.append(f"{found:,.0f}x")
+    if lost := cut_off(results):
         notes.append(f"{lost} of {len(results)} cut off")
     if len(results) < most:
         notes.append(f"{len(results)} of {most} seeds")
@@ -177,20 +145,10 @@ def _cell(results, compression, most):
     return f"{text} ({', '.join(notes)})" if notes else text
 
 
-def _effective(results):
-    """What is connected, of runs that aren't cut off."""
-    return geometric_mean([r["effective_compression"] for r in results])
-
-
 def _accuracy(results):
     """Mean and standard deviation, in percent."""
-    values = [r["accuracy"] for r in results]
-    spread = f" ± {100 * statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * statistics.mean(values):.2f}{spread}"
-
-
-def _cut_off(results):
-    return sum(r["cut_off"] for r in results)
+    spread = f" ± {100 * deviation(results):.2f}" if len(results) > 1 else ""
+    return f"{100 * mean(results):.2f}{spread}"
 
 
 def _costs(name, costs):
@@ -204,11 +162,6 @@ def _costs(name, costs):
 def _ratio(name, costs):
     seconds = costs["seconds"]
     return f"{seconds[name] / seconds['dense']:.2f}" if name in seconds else "-"
-
-
-def geometric_mean(values):
-    """Of positive numbers."""
-    return math.exp(statistics.mean(map(math.log, values)))
 
 
 def write_between_markers(path, text):

@@ -8,6 +8,7 @@ import numpy as np
 from grid import digest
 
 import scl_keras
+from comparison.augmentation import augmented
 from comparison.methods import METHODS
 from scl_keras.pruning import DisconnectedError
 
@@ -24,26 +25,27 @@ def train(run, data, store):
         A dict of figures. Where no connection from the inputs to the outputs is left,
         `accuracy` is None if the method refused to make such a network, and that of a
         constant answer if it did; `effective_compression` is None, and `cut_off` true.
+        With a validation split it is `validation_accuracy`, on that split.
     """
     keras.backend.clear_session()
     gc.collect()
     method = METHODS[run.method]
-    first = round(run.task.epochs * method.dense_share)
+    first, epochs = shares(run)
     keras.utils.set_random_seed(run.seed)
     model = run.task.build(data)
     seconds = _pretrain(model, run, data, first, store) if first else 0.0
     keras.utils.set_random_seed(run.seed)  # the same, whether that was made or found
     start, processor = time.perf_counter(), time.process_time()
-    epochs = run.task.epochs - first
     try:
         prepared = method.prepare(model, run, data, epochs, **dict(run.parameters))
     except DisconnectedError as error:
-        return {"accuracy": None, "cut_off": True, "why": str(error)}
+        return {run.task.metric: None, "cut_off": True, "why": str(error)}
     made = time.perf_counter()
-    _fit(prepared, run.task, data, epochs)
+    if epochs:
+        _fit(prepared, run.task, data, epochs)
     trained = time.perf_counter()
     return {
-        **measure(prepared.finish(prepared.model), data),
+        **measure(prepared.finish(prepared.model), data, run.task.metric),
         "seconds": seconds + trained - start,
         "dense_seconds": seconds,
         "preparing_seconds": made - start,
@@ -51,12 +53,21 @@ def train(run, data, store):
     }
 
 
-def measure(model, data):
+def shares(run):
+    """Epochs of a run's dense training, and those that are left to its method."""
+    task, method = run.task, METHODS[run.method]
+    if task.dense_epochs:
+        return task.dense_epochs, 0 if run.method == "trained" else task.epochs
+    first = round(task.epochs * method.dense_share)
+    return first, task.epochs - first
+
+
+def measure(model, data, metric="accuracy"):
     """Accuracy and what is left of the connections: a dict of figures."""
     logits = model.predict(data.x_test, batch_size=1000, verbose=0)
     table = scl_keras.summary(model, print_fn=None)
     return {
-        "accuracy": float(np.mean(logits.argmax(-1) == data.y_test)),
+        metric: float(np.mean(logits.argmax(-1) == data.y_test)),
         "cut_off": not table.effective,
         "connections": table.connections,
         "kept": table.kept,
@@ -90,11 +101,12 @@ def compiled(prepared, task, steps):
 
 
 def _fit(prepared, task, data, epochs):
-    compiled(prepared, task, epochs * task.steps(data)).fit(
-        data.x_train,
-        data.y_train,
-        batch_size=task.batch_size,
+    model = compiled(prepared, task, epochs * task.steps(data))
+    x, y, size = data.x_train, data.y_train, task.batch_size
+    model.fit(
+        *((augmented(x, y, size),) if task.augment else (x, y, size)),
         epochs=epochs,
+        shuffle=not task.augment,  # which shuffles itself
         callbacks=prepared.callbacks,
         verbose=0,
     )
@@ -109,8 +121,7 @@ def _pretrain(model, run, data, epochs, store):
         return model.get_weights(), time.perf_counter() - start
 
     setting = {**run.setting()["task"], "seed": run.seed, "dense_epochs": epochs}
-    # The length of what comes after doesn't matter to it.
-    setting.pop("epochs")
+    setting.pop("epochs")  # the length of what comes after doesn't matter to it
     name = f"{run.task.network}_seed{run.seed}_{epochs}epochs_{digest(setting)}"
     weights, seconds = store.weights(name, make)
     model.set_weights(weights)

@@ -1,0 +1,147 @@
+"""The tasks, and what of them the study is made of: `compare_methods.py --study`.
+
+The study takes about 7.6 hours of two cores (6.5 without the third seed of the runs
+from initial weights, which come last), with a process of one thread on each: two
+threads in one process gain less. Steps aren't compiled with XLA, which makes those of
+convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
+hardly faster. A step of 128 samples takes, dense and with SCL, in ms of one core:
+
+    LeNet-300-100              6     8
+    LeNet-5                   32    36
+    small VGG                 47    47
+    small vision transformer  28    35
+    ResNet-8                 160   165
+"""
+
+import dataclasses
+
+from comparison.methods import DENSE, usual_for
+from comparison.study import plan
+from comparison.tasks import PROTOCOLS, SEEDS, Task
+
+TASKS = {
+    "initial": {
+        "lenet_300_100": Task("lenet_300_100", "mnist", 6),
+        "lenet_5": Task("lenet_5", "mnist", 6, samples=20_000),
+        "small_vgg": Task("small_vgg", "fashion_mnist", 6, samples=20_000),
+        "vision_transformer": Task(
+            "vision_transformer", "fashion_mnist", 9, samples=20_000, patch=7
+        ),
+        "resnet": Task(
+            "resnet",
+            "cifar10_jpeg",
+            6,
+            learning_rate=3e-3,
+            samples=40_000,
+            depth=8,
+            augment=True,
+        ),
+    },
+}
+"""By protocol and network."""
+
+# Epochs of the dense training, and of everybody's fine-tuning.
+_FINETUNED = {
+    "lenet_300_100": (9, 3),
+    "lenet_5": (6, 3),
+    "small_vgg": (6, 3),
+    "vision_transformer": (15, 4),
+    "resnet": (14, 3),
+}
+TASKS["finetuned"] = {
+    network: dataclasses.replace(
+        TASKS["initial"][network], dense_epochs=dense, epochs=epochs
+    )
+    for network, (dense, epochs) in _FINETUNED.items()
+}
+
+
+COMPRESSIONS = (5, 10, 30, 100, 300, 1000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One task of the study, and what is compared on it.
+
+    Attributes:
+        protocol: See `comparison.tasks.PROTOCOLS`.
+        network: The network.
+        compressions: Numbers.
+        seeds: Integers.
+        without: Methods that are left out.
+    """
+
+    protocol: str
+    network: str
+    compressions: tuple[int, ...]
+    seeds: tuple[int, ...] = SEEDS
+    without: tuple[str, ...] = ()
+
+    @property
+    def task(self):
+        """Its `Task`."""
+        return TASKS[self.protocol][self.network]
+
+    @property
+    def methods(self):
+        """Names of its methods."""
+        return [name for name in usual_for(self.task) if name not in self.without]
+
+
+_TO_100, _TO_1000 = COMPRESSIONS[:4], COMPRESSIONS
+# Made for initial weights: on trained ones a seed shows how far they are behind.
+_OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
+# ResNet-8 trains for three to five minutes a run.
+_DEAR = (*_OF_INITIAL_WEIGHTS, "switcher")
+_SOME = ("switcher", "magnitude", "snip", "synflow")
+
+# Behind each part: hours of one core, all seeds. Two cores take half of their sum.
+STUDY = (
+    Part("finetuned", "resnet", _TO_100, seeds=(0,)),  # 2.1
+    Part("finetuned", "vision_transformer", _TO_100, seeds=(0,)),  # 0.3
+    Part("finetuned", "small_vgg", _TO_100, seeds=(0,)),  # 0.4
+    Part("finetuned", "lenet_5", _TO_1000, seeds=(0,)),  # 0.4
+    Part("finetuned", "lenet_300_100", _TO_1000, seeds=(0,)),  # 0.2
+    Part("finetuned", "resnet", _TO_100, seeds=SEEDS[1:], without=_DEAR),  # 2.7
+    *(
+        Part("finetuned", network, compressions, SEEDS[1:], _OF_INITIAL_WEIGHTS)
+        for network, compressions in (
+            ("vision_transformer", _TO_100),  # 0.5
+            ("small_vgg", _TO_100),  # 0.5
+            ("lenet_5", _TO_1000),  # 0.5
+            ("lenet_300_100", _TO_1000),  # 0.3
+        )
+    ),
+    Part("initial", "vision_transformer", _TO_100),  # 1.7
+    Part("initial", "small_vgg", _TO_100),  # 1.8
+    Part("initial", "lenet_5", _TO_1000),  # 1.7
+    Part("initial", "lenet_300_100", _TO_1000),  # 0.8
+    Part("initial", "resnet", (10, 100), seeds=(0,), without=_SOME),  # 1.2
+)
+"""What the study is made of; of a stage, see below, in this order."""
+
+STAGES = (
+    ("finetuned", 0),
+    ("initial", 0),
+    *((protocol, seed) for protocol in PROTOCOLS for seed in SEEDS[1:]),
+)
+"""Protocols and seeds, those first that tell most."""
+
+
+def study_runs(validate=False):
+    """All runs of the study, in the order to make them.
+
+    The dense networks of a stage come first: whoever starts from them waits for them.
+
+    Args:
+        validate: Whether to measure all on a validation split.
+    """
+    runs = []
+    for protocol, seed in STAGES:
+        parts = [p for p in STUDY if p.protocol == protocol and seed in p.seeds]
+        for only in (DENSE, None):
+            for part in parts:
+                task = part.task.validating() if validate else part.task
+                methods = [m for m in part.methods if only is None or m in only]
+                runs += plan([task], methods, part.compressions, [seed])
+    return list(dict.fromkeys(runs))
