@@ -13,8 +13,8 @@ from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.graph.kernels import prunable_kernels
-from scl_keras.graph.tracing import Call, Constant
-from scl_keras.layers.masked_layer import has_kernels
+from scl_keras.graph.recording import Call, Constant
+from scl_keras.layers.twins import has_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ def steps_of(calls):
     """Finds how the calls of a graph are followed.
 
     Args:
-        calls: List of `scl_keras.graph.tracing.Call`, in an order in which they can be
-            made.
+        calls: List of `scl_keras.graph.recording.Call`, in an order in which they can
+            be made.
 
     Returns:
         A list of `Step`.
@@ -61,7 +61,7 @@ def needs_entering(call):
     Not where it has kernels of its own: what it does with these, its calls don't tell.
 
     Args:
-        call: A `scl_keras.graph.tracing.Call` of a layer.
+        call: A `scl_keras.graph.recording.Call` of a layer.
     """
     if has_kernels(call.operation):
         return False

@@ -7,6 +7,7 @@ import types
 import keras
 
 from scl_keras.conversion.masked_model import stock_classes
+from scl_keras.graph.inputs import input_like
 from scl_keras.graph.walking import graph_of, is_graph, walk_inside
 from scl_keras.layers.in_place import put_masks_like
 
@@ -90,14 +91,14 @@ def _copy_graph(model, change, call, done):
         return done[id(layer)]
 
     if isinstance(model, keras.Sequential) and call is None:
-        layers = [_input_like(model.inputs[0]), *map(clone, model.layers)]
+        layers = [input_like(model.inputs[0]), *map(clone, model.layers)]
         return keras.Sequential(layers, name=model.name), pairs
     # A new model around the same graph: cloning a compiled one compiles the clone.
     inputs, outputs = graph_of(model)
     graph = keras.Model(inputs, outputs, name=model.name)
     copied = keras.models.clone_model(
         graph,
-        keras.tree.map_structure(_input_like, inputs),
+        keras.tree.map_structure(input_like, inputs),
         clone_function=clone,
         call_function=call,
     )
@@ -121,15 +122,6 @@ def _copy_layer(layer, change):
     if change is not None:
         change(copied)
     return copied
-
-
-def _input_like(tensor):
-    return keras.Input(
-        batch_shape=tensor.shape,
-        dtype=tensor.dtype,
-        sparse=tensor.sparse,
-        name=tensor.name,
-    )
 
 
 def copy_state(model, copied):

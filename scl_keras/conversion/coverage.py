@@ -7,7 +7,8 @@ import numpy as np
 
 from scl_keras.graph.walking import own_weights, walk_inside
 from scl_keras.layers.in_place import kernel_variables
-from scl_keras.layers.masked_layer import MaskedLayer, has_kernels
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.twins import has_kernels
 from scl_keras.masks.mask import split_masks
 
 _NAMES = 4

@@ -15,12 +15,8 @@ from scl_keras.conversion.strip import forget_compiled, renew_optimizer
 from scl_keras.graph.walking import is_graph, is_rewired, walk_inside
 from scl_keras.layers.followers import FOLLOWERS, chains
 from scl_keras.layers.in_place import follow_channels, kernel_variables, put_masks
-from scl_keras.layers.masked_layer import (
-    MaskedLayer,
-    has_kernels,
-    masked_class_of,
-    own_kernels,
-)
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.twins import has_kernels, masked_class_of, own_kernels
 from scl_keras.masks.granularity import Channel, Granularity
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings

@@ -19,7 +19,8 @@ from scl_keras.backend.keras_private import (
     set_autocast,
 )
 from scl_keras.layers.followers import FOLLOWERS, ChannelFollower
-from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of, own_kernels
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.twins import masked_class_of, own_kernels
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 
 

@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.graph.tracing import Call
+from scl_keras.graph.recording import Call
 from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
 
