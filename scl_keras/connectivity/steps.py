@@ -96,7 +96,15 @@ def _step_of(call, under_mask):
     if not under_mask and (found := composite_run(call)) is not None:
         run = functools.partial(_run_composite, found, kernels)
         return Step(call, run, kernels, None)
+    if rule.reach is not None and (inside := _kernels_inside(operation)):
+        title = f"{title}: its rule knows nothing of the kernels in '{inside[0].name}'"
     return Step(call, functools.partial(_connect_fully, call), kernels, title)
+
+
+def _kernels_inside(layer):
+    """The layers inside of a layer that have kernels."""
+    kernels = prunable_kernels(layer)
+    return [kernel.layer for kernel in kernels if kernel.layer is not layer]
 
 
 def _is_plain(call, rule):
@@ -107,7 +115,7 @@ def _is_plain(call, rule):
         and set(options) <= {"training"}
         and rule.is_known(call.operation)
         # A rule of one's own may say nothing of the kernels of layers inside.
-        and all(k.layer is call.operation for k in prunable_kernels(call.operation))
+        and not _kernels_inside(call.operation)
     )
 
 

@@ -57,11 +57,17 @@ class SynapticFlow:
             if key in gradients:
                 scores.append(values[key] + gradients[key])
             elif (operation := self._reader_without_rule(kernel)) is not None:
+                # A rule knows the layer's own kernels, and is no help with others.
+                or_else = (
+                    ""
+                    if operation is not kernel.layer
+                    else ", or, if it is a layer of your own, tell it with "
+                    "`scl_keras.register_rule` or `scl_keras.stand_in`"
+                )
                 raise ValueError(
                     f"What flows through '{kernel.label}' isn't known, since it is in "
                     f"'{operation.name}' ({type(operation).__name__}). Leave it out "
-                    "with `layers`, or, if it is a layer of your own, tell it with "
-                    "`scl_keras.register_rule` or `scl_keras.stand_in`."
+                    f"with `layers`{or_else}."
                 )
             else:
                 scores.append(np.full(kernel.shape, -np.inf))
