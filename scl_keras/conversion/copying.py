@@ -6,6 +6,7 @@ import tempfile
 import types
 
 import keras
+from keras import ops
 
 from scl_keras.conversion.masked_model import stock_classes
 from scl_keras.graph.inputs import input_like
@@ -175,7 +176,7 @@ def copy_state(model, copied):
                 f"{old[1]}"
             )
     for old, new in zip(*weights, strict=True):
-        new.assign(old)
+        new.assign(ops.copy(old))  # on JAX it would share its array, and delete it
     for old, new in layers:
         new.trainable = old.trainable
         if isinstance(old, keras.layers.Normalization):

@@ -82,7 +82,9 @@ def kernels_of(model):
         else:
             variables = [w for w in own_weights(layer) if len(w.shape) > 1]
         for variable in variables:
-            if keras.backend.is_float_dtype(variable.dtype):
+            # A table of integers is no kernel, unless quantization made it one.
+            quantized = getattr(layer, "quantization_mode", None)
+            if quantized or keras.backend.is_float_dtype(variable.dtype):
                 found.setdefault(id(variable), (layer, variable))
     return list(found.values())
 

@@ -2,6 +2,8 @@
 
 import keras
 
+from scl_keras.backend.keras_private import is_optional
+
 
 def input_like(tensor, shape=None):
     """A new `keras.Input` like a symbolic tensor.
@@ -11,13 +13,15 @@ def input_like(tensor, shape=None):
         shape: Its shape with the batch axis; by default that of the tensor.
 
     Returns:
-        A `KerasTensor` of the same dtype and name, sparse or ragged if that one is.
+        A `KerasTensor` of the same dtype and name; sparse, ragged or optional if that
+        one is.
     """
     return keras.Input(
         batch_shape=tensor.shape if shape is None else shape,
         dtype=tensor.dtype,
         sparse=tensor.sparse,
         ragged=tensor.ragged,
+        optional=is_optional(tensor),
         name=tensor.name,
     )
 
