@@ -73,6 +73,14 @@ def without_new_nodes(layers):
             del made[count:]
 
 
+def is_optional(tensor):
+    """Whether an input of a model may be None: its `keras.Input` said so.
+
+    A model's inputs are tensors, which know their input layers by this alone.
+    """
+    return getattr(tensor._keras_history.operation, "optional", False)
+
+
 def averages_of(optimizer):
     """A Keras optimizer's moving averages, a dict by the ids of their variables."""
     if not getattr(optimizer, "use_ema", False) or not optimizer.built:

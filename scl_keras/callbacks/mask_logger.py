@@ -6,7 +6,7 @@ from keras import ops
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.distiller import network_of
-from scl_keras.training.model import unscaled
+from scl_keras.training.loss_scaling import unscaled
 from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.reporting import figures
 from scl_keras.types import Logs

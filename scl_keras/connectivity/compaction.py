@@ -11,6 +11,7 @@ from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_graph
 from scl_keras.conversion.strip import stripped
+from scl_keras.graph.inputs import input_like
 from scl_keras.graph.walking import is_graph
 
 
@@ -71,9 +72,7 @@ class _Builder:
         inputs = []
         for own, x in zip(self.stock.inputs, trace.inputs, strict=True):
             shape = (own.shape[0], *x.shape[1:])
-            inputs.append(
-                keras.Input(batch_shape=shape, dtype=own.dtype, name=own.name)
-            )
+            inputs.append(input_like(own, shape))
             self._tensors[id(x)] = inputs[-1]
         for call in self._whole_calls():
             if any(self.plan.kept(out).any() for out in call.outputs):

@@ -11,7 +11,7 @@ from keras import ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.graph.walking import walk_inside
-from scl_keras.layers.masked_layer import own_kernels
+from scl_keras.layers.twins import own_kernels
 
 
 def composite_run(call):

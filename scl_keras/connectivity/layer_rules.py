@@ -202,6 +202,11 @@ def stand_in(
     It holds for these types, for their masked twins, and for subclasses that have the
     same `call`. An `activation` attribute of the layer is applied afterwards.
 
+    It gets the masks of the layer's own kernels alone. A layer with kernels in layers
+    inside of it is followed by what it calls, whatever rule it has; if it has kernels
+    of its own, too, or its `call` can't be traced, it counts as fully connected, and
+    `summary` says so.
+
     Args:
         *layer_types: Classes of layers.
         kernels: Names of the attributes that hold kernels; the function gets a 0/1

@@ -13,8 +13,8 @@ from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
 from scl_keras.graph.kernels import prunable_kernels
-from scl_keras.graph.tracing import Call, Constant
-from scl_keras.layers.masked_layer import has_kernels
+from scl_keras.graph.recording import Call, Constant
+from scl_keras.layers.twins import has_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +40,8 @@ def steps_of(calls):
     """Finds how the calls of a graph are followed.
 
     Args:
-        calls: List of `scl_keras.graph.tracing.Call`, in an order in which they can be
-            made.
+        calls: List of `scl_keras.graph.recording.Call`, in an order in which they can
+            be made.
 
     Returns:
         A list of `Step`.
@@ -61,7 +61,7 @@ def needs_entering(call):
     Not where it has kernels of its own: what it does with these, its calls don't tell.
 
     Args:
-        call: A `scl_keras.graph.tracing.Call` of a layer.
+        call: A `scl_keras.graph.recording.Call` of a layer.
     """
     if has_kernels(call.operation):
         return False
@@ -96,7 +96,15 @@ def _step_of(call, under_mask):
     if not under_mask and (found := composite_run(call)) is not None:
         run = functools.partial(_run_composite, found, kernels)
         return Step(call, run, kernels, None)
+    if rule.reach is not None and (inside := _kernels_inside(operation)):
+        title = f"{title}: its rule knows nothing of the kernels in '{inside[0].name}'"
     return Step(call, functools.partial(_connect_fully, call), kernels, title)
+
+
+def _kernels_inside(layer):
+    """The layers inside of a layer that have kernels."""
+    kernels = prunable_kernels(layer)
+    return [kernel.layer for kernel in kernels if kernel.layer is not layer]
 
 
 def _is_plain(call, rule):
@@ -107,7 +115,7 @@ def _is_plain(call, rule):
         and set(options) <= {"training"}
         and rule.is_known(call.operation)
         # A rule of one's own may say nothing of the kernels of layers inside.
-        and all(k.layer is call.operation for k in prunable_kernels(call.operation))
+        and not _kernels_inside(call.operation)
     )
 
 

@@ -3,7 +3,7 @@
 import keras
 
 from scl_keras.graph.walking import walk_inside
-from scl_keras.layers.masked_layer import has_kernels, is_maskable
+from scl_keras.layers.twins import has_kernels, is_maskable
 from scl_keras.masks import granularity as granularities
 
 

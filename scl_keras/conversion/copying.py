@@ -1,12 +1,15 @@
 """An independent copy of a model, as Keras itself writes and reads it."""
 
 import contextlib
+import itertools
 import tempfile
 import types
 
 import keras
+from keras import ops
 
 from scl_keras.conversion.masked_model import stock_classes
+from scl_keras.graph.inputs import input_like
 from scl_keras.graph.walking import graph_of, is_graph, walk_inside
 from scl_keras.layers.in_place import put_masks_like
 from scl_keras.masks.mask import find_masks
@@ -66,7 +69,7 @@ def copy_graph(model, change=None, call=None):
     with stock_classes(model):
         copied, pairs = _copy_graph(model, change, call, {})
     for old, new in pairs:
-        for a, b in zip(walk_inside(old), walk_inside(new), strict=True):
+        for a, b in pairs_of_layers(old, new):
             put_masks_like(a, b)
         copy_state(old, new)
     return copied
@@ -91,14 +94,14 @@ def _copy_graph(model, change, call, done):
         return done[id(layer)]
 
     if isinstance(model, keras.Sequential) and call is None:
-        layers = [_input_like(model.inputs[0]), *map(clone, model.layers)]
+        layers = [input_like(model.inputs[0]), *map(clone, model.layers)]
         return keras.Sequential(layers, name=model.name), pairs
     # A new model around the same graph: cloning a compiled one compiles the clone.
     inputs, outputs = graph_of(model)
     graph = keras.Model(inputs, outputs, name=model.name)
     copied = keras.models.clone_model(
         graph,
-        keras.tree.map_structure(_input_like, inputs),
+        keras.tree.map_structure(input_like, inputs),
         clone_function=clone,
         call_function=call,
     )
@@ -124,13 +127,33 @@ def _copy_layer(layer, change):
     return copied
 
 
-def _input_like(tensor):
-    return keras.Input(
-        batch_shape=tensor.shape,
-        dtype=tensor.dtype,
-        sparse=tensor.sparse,
-        name=tensor.name,
-    )
+def pairs_of_layers(model, copied):
+    """The layers in a model, or in a layer, and those in a copy that stand for them.
+
+    Raises:
+        ValueError: If the copy has others, such as those that are made in a `call`.
+    """
+    layers = walk_inside(model), walk_inside(copied)
+    for old, new in itertools.zip_longest(*layers):
+        if _stock_class(old) is not _stock_class(new):
+            raise ValueError(
+                f"Made of its configuration, '{model.name}' has other layers inside: "
+                f"{_described(new)} where there was {_described(old)}"
+            )
+    return list(zip(*layers, strict=True))
+
+
+def _stock_class(layer):
+    kind = type(layer)
+    while "stock_class" in vars(kind):
+        kind = kind.stock_class
+    return kind
+
+
+def _described(layer):
+    if layer is None:
+        return "none"
+    return f"'{layer.name}' ({_stock_class(layer).__name__})"
 
 
 def copy_state(model, copied):
@@ -143,17 +166,21 @@ def copy_state(model, copied):
     Raises:
         ValueError: If it has other layers inside, or other weights.
     """
-    shapes = [[tuple(w.shape) for w in x.weights] for x in (model, copied)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"Made of its configuration, '{model.name}' has weights of other shapes: "
-            f"{shapes[1]} instead of {shapes[0]}"
-        )
-    for old, new in zip(model.weights, copied.weights, strict=True):
-        new.assign(old)
+    layers = pairs_of_layers(model, copied)
+    weights = model.weights, copied.weights
+    shapes = [[(w.path, tuple(w.shape)) for w in x] for x in weights]
+    for old, new in itertools.zip_longest(*shapes, fillvalue=("none", None)):
+        if old[1] != new[1]:
+            raise ValueError(
+                f"Made of its configuration, '{model.name}' has other weights: "
+                f"'{new[0]}' of shape {new[1]} where there was '{old[0]}' of shape "
+                f"{old[1]}"
+            )
+    for old, new in zip(*weights, strict=True):
+        new.assign(ops.copy(old))  # on JAX it would share its array, and delete it
     for old, new in zip(find_masks(model), find_masks(copied), strict=True):
-        new.frozen.assign(old.frozen)
-    for old, new in zip(walk_inside(model), walk_inside(copied), strict=True):
+        new.frozen.assign(ops.copy(old.frozen))
+    for old, new in layers:
         new.trainable = old.trainable
         if isinstance(old, keras.layers.Normalization):
             new.finalize_state()

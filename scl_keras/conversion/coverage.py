@@ -7,7 +7,8 @@ import numpy as np
 
 from scl_keras.graph.walking import own_weights, walk_inside
 from scl_keras.layers.in_place import kernel_variables
-from scl_keras.layers.masked_layer import MaskedLayer, has_kernels
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.twins import has_kernels
 from scl_keras.masks.mask import split_masks
 
 _NAMES = 4
@@ -81,7 +82,9 @@ def kernels_of(model):
         else:
             variables = [w for w in own_weights(layer) if len(w.shape) > 1]
         for variable in variables:
-            if keras.backend.is_float_dtype(variable.dtype):
+            # A table of integers is no kernel, unless quantization made it one.
+            quantized = getattr(layer, "quantization_mode", None)
+            if quantized or keras.backend.is_float_dtype(variable.dtype):
                 found.setdefault(id(variable), (layer, variable))
     return list(found.values())
 

@@ -80,6 +80,26 @@ class MaskedModel(SCLModel):
     def build_from_config(self, config):
         """Builds nothing: the stock model was built by its own configuration."""
 
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model, as `keras.Model.save`, but not to the legacy format HDF5.
+
+        Raises:
+            ValueError: If it is to be a file of that format.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "Keras loads no masked model from a file of its legacy format. Save "
+                "it as `.keras`, or without masks: `with stripped(model): ...`. "
+                f"Received: filepath={filepath}"
+            )
+        super().save(filepath, *args, **kwargs)
+
+    def __reduce__(self):
+        """Pickles the model by what its file holds, as Keras does."""
+        load, arguments = super().__reduce__()
+        # Keras's is a method of the model's class, which pickle couldn't import.
+        return getattr(MaskedModel, load.__name__), arguments
+
 
 keras.saving.register_keras_serializable(_PACKAGE, _NAME)(MaskedModel)
 

@@ -15,7 +15,8 @@ from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.in_place import replace_masks, take_masks
 from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.masks.mask import find_masks
-from scl_keras.training.model import SCLModel, scaled_like
+from scl_keras.training.loss_scaling import scaled_like
+from scl_keras.training.model import SCLModel
 from scl_keras.training.pair import PairedOptimizer
 
 

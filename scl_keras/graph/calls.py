@@ -5,6 +5,7 @@ import inspect
 
 import keras
 
+from scl_keras.graph.inputs import input_like
 from scl_keras.graph.tracing import trace
 from scl_keras.graph.walking import is_graph, sublayers, walk_inside
 
@@ -76,7 +77,7 @@ def _calls_of_graph(model, shapes):
     inputs = None
     if [len(x) for x in shapes] == [len(x.shape) for x in model.inputs]:
         inputs = [
-            keras.Input(batch_shape=shape, dtype=own.dtype, name=own.name)
+            input_like(own, shape)
             for shape, own in zip(shapes, model.inputs, strict=True)
         ]
     return layer_calls(model, inputs)

@@ -9,8 +9,9 @@ import numpy as np
 from keras import ops
 
 from scl_keras.graph.walking import sublayers
-from scl_keras.layers.masked_layer import MaskedLayer, own_kernels
+from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.layers.positions import at_features
+from scl_keras.layers.twins import own_kernels
 from scl_keras.masks.mask import Mask
 
 

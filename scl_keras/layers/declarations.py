@@ -131,3 +131,13 @@ class MaskedBias:
 
     def __set__(self, layer, value):
         layer.__dict__[self.name] = value
+
+
+def declarations(cls: type, kind: type) -> dict[str, Any]:
+    """What a class and its bases declare of a kind, such as `MaskedKernel`, by name."""
+    return {
+        name: attribute
+        for base in reversed(cls.__mro__)
+        for name, attribute in vars(base).items()
+        if isinstance(attribute, kind)
+    }

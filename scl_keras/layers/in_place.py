@@ -19,7 +19,8 @@ from scl_keras.backend.keras_private import (
     set_autocast,
 )
 from scl_keras.layers.followers import FOLLOWERS, ChannelFollower
-from scl_keras.layers.masked_layer import MaskedLayer, masked_class_of, own_kernels
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.twins import masked_class_of, own_kernels
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 
 
@@ -29,15 +30,22 @@ def put_masks(layer, settings):
     Args:
         layer: A built layer whose class has a masked twin.
         settings: `MaskSettings` of its masks.
+
+    Raises:
+        Exception: Whatever the settings raise for a kernel. The layer stays as it is.
     """
     layer.__class__ = masked_class_of(layer)
     layer.masked_in_place = True
     layer.mask_settings = settings
-    for name in own_kernels(layer):
-        attach(layer, f"{name}_mask", layer.new_mask(name))
-    _cast_after_masking(layer)
-    with _name_scope_of(layer):
-        layer.build_masks()
+    try:
+        for name in own_kernels(layer):
+            attach(layer, f"{name}_mask", layer.new_mask(name))
+        _cast_after_masking(layer)
+        with _name_scope_of(layer):
+            layer.build_masks()
+    except BaseException:
+        take_masks(layer, cut=False)
+        raise
 
 
 def follow_channels(layer):
@@ -70,7 +78,7 @@ def replace_masks(layer, settings):
     with _name_scope_of(layer):
         layer.build_masks()
     for name, mask in old.items():
-        layer.mask_of(name).variable.assign(mask.variable)
+        layer.mask_of(name).variable.assign(ops.copy(mask.variable))
         layer.mask_of(name).act_behind(behind[name])
 
 
@@ -115,26 +123,26 @@ class TakenMasks:
 _OF_MASKS = ("mask_settings", "masked_in_place", "_masked", "_cast_after", "_source")
 
 
-def take_masks(layer):
+def take_masks(layer, cut=True):
     """Makes the stock layer of a masked one or a follower, in place.
-
-    Its kernels become `v * H(s)`, so that it computes the same.
 
     Args:
         layer: A `MaskedLayer` or a `ChannelFollower`, in whose channels those that
             follow it are read before it is stripped itself.
+        cut: Whether its kernels become `v * H(s)`, so that it computes the same.
+            Otherwise they stay the `v` that they are, and masks may be unbuilt.
 
     Returns:
         `TakenMasks`, with which the masked layer can be restored.
     """
-    new = stripped_weights(layer)
+    new = stripped_weights(layer) if cut else []
     values = [(weight, ops.convert_to_numpy(weight).copy()) for weight, _ in new]
     kernels = [] if isinstance(layer, ChannelFollower) else kernel_variables(layer)
     functions = [(v, v.regularizer, v.constraint) for _, v in kernels]
     masks = {}
     if isinstance(layer, MaskedLayer):
         names = [f"{name}_mask" for name in own_kernels(layer)]
-        masks = {name: detach(layer, name) for name in names}
+        masks = {name: detach(layer, name) for name in names if hasattr(layer, name)}
     for name, variable in kernels:
         if name in vars(layer).get("_cast_after", ()):
             set_autocast(variable, True)

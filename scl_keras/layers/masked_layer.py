@@ -1,6 +1,5 @@
 """The one mechanism by which any Keras layer becomes a masked layer."""
 
-import contextlib
 import copy
 import functools
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -10,7 +9,9 @@ from keras import ops
 
 from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.channels import keeps_zero, switch_channels
-from scl_keras.layers.declarations import MaskedBias, MaskedKernel
+from scl_keras.layers.declarations import MaskedBias, MaskedKernel, declarations
+from scl_keras.layers.reading import applying_masks
+from scl_keras.layers.twins import masked_class_of, own_kernels, register_twin
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks.granularity import Granularity
@@ -83,7 +84,7 @@ class MaskedLayer(_Layer):
         super().__init_subclass__(**kwargs)
         if MaskedLayer in cls.__bases__:
             cls.stock_class = cls.__bases__[cls.__bases__.index(MaskedLayer) + 1]
-            _masked_class_of[cls.stock_class] = cls
+            register_twin(cls.stock_class, cls)
             if cls.declared_kernels():
                 cls.build = _building_masks(cls.build)
         stock_call = cls.call
@@ -201,7 +202,7 @@ class MaskedLayer(_Layer):
         if mask is None:
             return {}
         masked = {}
-        for name in self._declared(MaskedBias):
+        for name in declarations(type(self), MaskedBias):
             bias = getattr(self, name)
             if bias is not None:
                 kept = ops.reshape(mask.switches(bias.dtype), (-1,))
@@ -211,7 +212,7 @@ class MaskedLayer(_Layer):
     @property
     def channel_mask(self) -> Mask | None:
         """The mask that switches the channels that the layer returns, or None."""
-        biases = list(self._declared(MaskedBias).values())
+        biases = list(declarations(type(self), MaskedBias).values())
         if not biases or not isinstance(self.granularity, granularities.Channel):
             return None
         mask = self.mask_of(biases[0].kernel)
@@ -236,18 +237,19 @@ class MaskedLayer(_Layer):
     @classmethod
     def declared_kernels(cls) -> dict[str, MaskedKernel]:
         """The class's `MaskedKernel` declarations, by name."""
-        return cls._declared(MaskedKernel)
+        return declarations(cls, MaskedKernel)
 
     @classmethod
-    def _declared(cls, kind):
-        return {
-            name: attribute
-            for base in reversed(cls.__mro__)
-            for name, attribute in vars(base).items()
-            if isinstance(attribute, kind)
-        }
+    def make_twin(cls, kind: type[keras.layers.Layer]) -> None:
+        """Makes a twin for a subclass of the stock layer, with the same kernels."""
+        declared = declarations(cls, MaskedKernel)
+        if kind.call is cls.stock_class.call:
+            # Otherwise it isn't known to be zero where kernel and bias are.
+            declared |= declarations(cls, MaskedBias)
+        declared = {name: copy.copy(x) for name, x in declared.items()}
+        type(f"Masked{kind.__name__}", (MaskedLayer, kind), declared)
 
-    def _read_once(self):
+    def read_once(self) -> dict[str, Tensor]:
         """What a call reads as masked, computed once for all of it: a dict of tensors.
 
         What mixed precision has cast already is left out: that is masked when it is
@@ -263,54 +265,6 @@ class MaskedLayer(_Layer):
         mask = self.channel_mask
         biases = {} if mask is None or mask.acts_behind() else self.masked_biases()
         return full | biases
-
-
-_masked_class_of: dict[type, type[MaskedLayer]] = {}
-
-
-def masked_class_of(layer):
-    """The masked twin of a stock layer's class, or None if there is none.
-
-    A subclass of a layer that has one gets one of its own: it reads its kernel by the
-    same name, whatever it does with it.
-    """
-    kind = type(layer)
-    if issubclass(kind, MaskedLayer):
-        return None
-    for base in kind.__mro__:
-        if base in _masked_class_of:
-            if base is not kind:
-                _make_twin(kind, _masked_class_of[base])
-            return _masked_class_of[kind]
-    return None
-
-
-def own_kernels(layer):
-    """The `MaskedKernel` declarations that hold for a layer, masked or not, by name."""
-    twin = type(layer) if isinstance(layer, MaskedLayer) else masked_class_of(layer)
-    declared = twin.declared_kernels() if twin is not None else {}
-    return {k: v for k, v in declared.items() if v.when is None or v.when(layer)}
-
-
-def is_maskable(layer):
-    """Whether a layer is masked or has a masked twin."""
-    return isinstance(layer, MaskedLayer) or masked_class_of(layer) is not None
-
-
-def has_kernels(layer):
-    """Whether a layer is masked or could be, and has kernels of its own."""
-    twin = type(layer) if isinstance(layer, MaskedLayer) else masked_class_of(layer)
-    return twin is not None and bool(twin.declared_kernels())
-
-
-def _make_twin(kind, twin):
-    """Makes a twin for a subclass of a layer that has one, with the same kernels."""
-    declared = twin.declared_kernels()
-    if kind.call is twin.stock_class.call:
-        # Otherwise it isn't known to be zero where kernel and bias are.
-        declared |= twin._declared(MaskedBias)
-    declared = {name: copy.copy(x) for name, x in declared.items()}
-    type(f"Masked{kind.__name__}", (MaskedLayer, kind), declared)
 
 
 def _building_masks(stock_build):
@@ -343,44 +297,3 @@ def _put_masks_when_built(layer, settings):
             layer.build_masks()
 
         layer.build = build
-
-
-@contextlib.contextmanager
-def applying_masks(layer):
-    """Has kernels read as masked ones, of a layer and of all inside of it.
-
-    Inside too, since some layers hand the kernels of their cell to a fused operation,
-    and the others loop over it: there, masking once is enough.
-    """
-    before = []
-    for inner in walk_inside(layer):
-        if isinstance(inner, MaskedLayer) and not vars(inner).get("_masked"):
-            before.append((inner, vars(inner).get("_masked")))
-            vars(inner)["_masked"] = {}
-    try:
-        for inner, _ in before:
-            if inner.built:
-                vars(inner)["_masked"] = inner._read_once()
-        yield
-    finally:
-        for inner, value in before:
-            vars(inner)["_masked"] = value
-
-
-@contextlib.contextmanager
-def reading_masked(layers):
-    """Has the kernels of layers read as masked ones, outside of their calls, too.
-
-    Such as those of an embedding that the head of the model reads.
-
-    Args:
-        layers: List of `MaskedLayer`.
-    """
-    entered = [x for x in layers if vars(x).get("_masked") is None]
-    for layer in entered:
-        vars(layer)["_masked"] = {}
-    try:
-        yield
-    finally:
-        for layer in entered:
-            vars(layer)["_masked"] = None

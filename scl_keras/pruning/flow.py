@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.graph.tracing import Call
+from scl_keras.graph.recording import Call
 from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
 
@@ -57,11 +57,17 @@ class SynapticFlow:
             if key in gradients:
                 scores.append(values[key] + gradients[key])
             elif (operation := self._reader_without_rule(kernel)) is not None:
+                # A rule knows the layer's own kernels, and is no help with others.
+                or_else = (
+                    ""
+                    if operation is not kernel.layer
+                    else ", or, if it is a layer of your own, tell it with "
+                    "`scl_keras.register_rule` or `scl_keras.stand_in`"
+                )
                 raise ValueError(
                     f"What flows through '{kernel.label}' isn't known, since it is in "
                     f"'{operation.name}' ({type(operation).__name__}). Leave it out "
-                    "with `layers`, or, if it is a layer of your own, tell it with "
-                    "`scl_keras.register_rule` or `scl_keras.stand_in`."
+                    f"with `layers`{or_else}."
                 )
             else:
                 scores.append(np.full(kernel.shape, -np.inf))

@@ -14,7 +14,7 @@ from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best
 from scl_keras.training.distiller import network_of
-from scl_keras.training.model import unscaled
+from scl_keras.training.loss_scaling import unscaled
 from scl_keras.training.pair import PairedOptimizer
 from scl_keras.types import Logs, Quotas, Schedule
 

@@ -8,7 +8,8 @@ import numpy as np
 from tqdm import tqdm
 
 from scl_keras.conversion.copying import copy_model
-from scl_keras.conversion.sparsify import check_built, sparsify
+from scl_keras.conversion.putting import check_built
+from scl_keras.conversion.sparsify import sparsify
 from scl_keras.conversion.strip import fix_masks, strip_masks
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks

@@ -12,7 +12,7 @@ from scl_keras.conversion.sparsify import unmasked_layers
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
 from scl_keras.graph.walking import is_graph
-from scl_keras.layers.masked_layer import masked_class_of
+from scl_keras.layers.twins import masked_class_of
 from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import split_masks
 from scl_keras.report.summary_text import as_text

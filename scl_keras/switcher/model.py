@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from scl_keras.conversion.copying import copy_model
-from scl_keras.conversion.sparsify import put_masks_into
+from scl_keras.conversion.putting import put_masks_into
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.settings import MaskSettings
 from scl_keras.switcher.optimizer import (
@@ -101,6 +101,12 @@ class SwitcherModel(SCLModel):
         Raises:
             ValueError: If an argument is something else.
         """
+        if "mask_optimizer" in kwargs:
+            raise ValueError(
+                "The masks of a `SwitcherModel` are set by its switcher. Instead of "
+                "`mask_optimizer`, give `switcher_optimizer`, which trains it. "
+                f"Received: mask_optimizer={kwargs['mask_optimizer']!r}"
+            )
         super(SCLModel, self).compile(*args, **kwargs)
         self.pair_optimizer(
             switcher_optimizer=switcher_optimizer,

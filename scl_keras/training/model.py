@@ -12,10 +12,14 @@ from scl_keras import backend
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
-from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
+from scl_keras.layers.masked_layer import MaskedLayer
+from scl_keras.layers.reading import reading_masked
+from scl_keras.training.functional import Functional, is_functional, make_functional
+from scl_keras.training.loss_scaling import scaled_like, unscaled
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.prices import cost_for
+from scl_keras.training.random_states import load_states, save_states
 from scl_keras.training.reporting import fit_with_hooks, step_logs
 from scl_keras.types import Optimizer, Shape, Tensor
 
@@ -50,15 +54,15 @@ class SCLModel(keras.Model):
 
     def __new__(cls, *args, **kwargs):
         """Makes a functional model where inputs and outputs are given."""
-        if cls is SCLModel and _is_functional(args, kwargs):
+        if cls is SCLModel and is_functional(args, kwargs):
             cls = FunctionalSCLModel
         return super().__new__(cls, *args, **kwargs)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if _is_functional(args, kwargs) and not isinstance(
-            self, (_Functional, keras.Sequential)
+        if is_functional(args, kwargs) and not isinstance(
+            self, (Functional, keras.Sequential)
         ):
-            _make_functional(type(self))
+            make_functional(type(self), SCLModel, FunctionalSCLModel)
         super().__init__(*args, **kwargs)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -245,22 +249,11 @@ class SCLModel(keras.Model):
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the states of random layers, which Keras does not."""
         super().save_own_variables(store)
-        for i, state in enumerate(self._random_states()):
-            store[f"{_RANDOM}{i}"] = state.numpy()
+        save_states(self, store)
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Loads what `save_own_variables` saved."""
-        keys = list(store.keys())  # Keras's stores can't be iterated over
-        own = {key: store[key] for key in keys if not key.startswith(_RANDOM)}
-        super().load_own_variables(own)
-        states = self._random_states()
-        if len(keys) - len(own) == len(states):  # not so in files of older models
-            for i, state in enumerate(states):
-                state.assign(store[f"{_RANDOM}{i}"])
-
-    def _random_states(self):
-        known = {id(v) for v in self.weights + self.metrics_variables}
-        return [v for v in self.variables if id(v) not in known]
+        super().load_own_variables(load_states(self, store))
 
 
 def _signature_of_compile():
@@ -274,8 +267,6 @@ def _signature_of_compile():
 # Any `compile` or `fit` may stand behind them, but mostly it is Keras's.
 SCLModel.compile.__signature__ = _signature_of_compile()
 SCLModel.fit.__signature__ = inspect.signature(keras.Model.fit)
-
-_RANDOM = "random_state_"
 
 
 def scl_optimizer_of(callback):
@@ -295,46 +286,11 @@ def scl_optimizer_of(callback):
     return optimizer
 
 
-def unscaled(optimizer):
-    """An optimizer without the `LossScaleOptimizer` around it, if there is one."""
-    scaled = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
-    return optimizer.inner_optimizer if scaled else optimizer
-
-
-def scaled_like(scaler, optimizer):
-    """The loss scaling of one `LossScaleOptimizer` around another optimizer."""
-    return keras.optimizers.LossScaleOptimizer(
-        optimizer, scaler.initial_scale, scaler.dynamic_growth_steps
-    )
-
-
-def _is_functional(args, kwargs):
-    """Whether these are the arguments of a functional model, as Keras has it."""
-    given = len(args) + ("inputs" in kwargs) + ("outputs" in kwargs)
-    return len(args) >= 2 or (given == 2 and "outputs" in kwargs)
-
-
-def _make_functional(cls):
-    """Puts `FunctionalSCLModel` under a subclass, in the place of `SCLModel`."""
-    for base in cls.__bases__:
-        if base is not SCLModel and issubclass(base, SCLModel):
-            _make_functional(base)
-    cls.__bases__ = tuple(
-        FunctionalSCLModel if base is SCLModel else base for base in cls.__bases__
-    )
-
-
-# Keras exports the class of functional models only through its instances. Inheriting
-# from it here keeps Keras from rewriting the bases of `SCLModel` when the first
-# functional one is made, after which subclassing `SCLModel` would fail.
-_Functional = type(keras.Model(*[keras.Input((), name="x")] * 2, name="x"))
-
-
 @keras.saving.register_keras_serializable("scl_keras")
-class FunctionalSCLModel(SCLModel, _Functional):
+class FunctionalSCLModel(SCLModel, Functional):
     """What `SCLModel(inputs, outputs)` makes."""
 
-    stock_class = _Functional
+    stock_class = Functional
 
     # Keras tells by these arguments that it may save the graph.
     def __init__(self, inputs, outputs, name=None, **kwargs):

@@ -8,7 +8,7 @@ from models import CASES
 
 from scl_keras import Block, find_masks, sparsify, strip_masks
 from scl_keras.graph.walking import walk_inside
-from scl_keras.layers.masked_layer import has_kernels
+from scl_keras.layers.twins import has_kernels
 
 
 @pytest.fixture(params=names())

@@ -9,6 +9,7 @@ from keras import ops
 from lives import (
     BATCH_SIZE,
     SPARSITY,
+    compiled,
     fit,
     generated,
     live,
@@ -126,6 +127,19 @@ def test_weights_are_loaded(life, tmp_path):
     other = sparsify(life.case.build(), verbose=0)
     other.load_weights(tmp_path / "m.weights.h5")
     np.testing.assert_array_equal(outputs(other, life.x), outputs(life.model, life.x))
+
+
+def test_a_copy_and_its_model_are_trained_in_turn(life, again):
+    """On JAX a step deletes the arrays that it was given: they can't be shared."""
+    stock = compiled(strip_masks(again, copy=True))
+    assert type(stock) is life.stock_class
+    expected = outputs(again, life.x)
+    for model, other in ((stock, again), (again, stock)):
+        before = [ops.convert_to_numpy(w) + 0 for w in other.weights]
+        fit(model, life.x, life.y)
+        for weight, value in zip(other.weights, before, strict=True):
+            assert_equal(weight, value)
+    assert np.any(outputs(again, life.x) != expected)
 
 
 def test_it_is_stripped(life, again):

@@ -7,7 +7,15 @@ import tensorflow as tf
 from keras import layers
 from maskable_layers import Bottleneck
 
-from scl_keras import MaskedKernel, MaskedLayer, prune, sparsify, stand_in, summary
+from scl_keras import (
+    MaskedKernel,
+    MaskedLayer,
+    prune,
+    sparsify,
+    stand_in,
+    strip_masks,
+    summary,
+)
 from scl_keras.connectivity import ConnectionGraph
 
 
@@ -144,3 +152,39 @@ def test_pruning_keeps_recurrent_connections():
     rows = [row for row in table.rows if "lstm" in row.layer]
     assert len(rows) == 2 and all(row.effective > 0 for row in rows)
     assert table.effective_sparsity == pytest.approx(0.9, abs=0.002)
+
+
+def test_a_stand_in_that_knows_not_all_kernels_is_left_aside_and_why_is_said():
+    model = net(Residual(name="residual"))
+    (unknown,) = ConnectionGraph(model).unknown
+    assert unknown == (
+        "residual (MaskedResidual): its rule knows nothing of the kernels in 'inner'"
+    )
+    assert unknown in str(summary(model, print_fn=None))
+    with pytest.raises(
+        ValueError, match=r"'residual' .*. Leave it out with `layers`\.$"
+    ):
+        prune(strip_masks(model), "synflow", 0.5, verbose=0)
+
+
+def test_a_stand_in_of_a_layer_with_all_its_kernels_inside_gives_way_to_its_calls(rng):
+    class Pair(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.parts = [layers.Dense(4), layers.Dense(3)]
+
+        def call(self, x):
+            return self.parts[1](self.parts[0](x))
+
+    stand_in(Pair)(lambda layer, x: 0 * x)  # it is wrong, and isn't asked
+
+    graphs = [ConnectionGraph(net(Pair())), ConnectionGraph(net(plain_pair))]
+    kept = [rng.random(kernel.shape) < 0.4 for kernel in graphs[0].kernels]
+    found = [graph.effective(kept) for graph in graphs]
+    assert not graphs[0].unknown and any(mask.any() for mask in found[0])
+    for mask, expected in zip(*found, strict=True):
+        np.testing.assert_array_equal(mask, expected)
+
+
+def plain_pair(x):
+    return layers.Dense(3)(layers.Dense(4)(x))

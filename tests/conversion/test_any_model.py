@@ -1,5 +1,7 @@
 """Models of a user's own: what they compute with, in whatever way they hold it."""
 
+import pickle
+
 import keras
 import numpy as np
 import pytest
@@ -227,3 +229,31 @@ def test_following_a_model_leaves_no_trace_in_it(parts):
     for x, own in zip(everything, before, strict=True):
         assert vars(x).keys() == own.keys()
     assert not any(isinstance(x, MaskedLayer) for x in everything)
+
+
+def test_a_masked_model_is_pickled(parts, tokens, rng):
+    sparsify(parts)
+    cut_half(parts, rng)
+    again = pickle.loads(pickle.dumps(parts))
+    assert type(again) is type(parts) and isinstance(again, Parts)
+    np.testing.assert_array_equal(again(tokens), parts(tokens))
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m.hdf5"])
+def test_a_file_that_could_not_be_loaded_is_not_written(name, tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    sparsify(model)
+    with pytest.raises(ValueError, match=r"`\.keras`.*stripped.*Received: filepath"):
+        model.save(tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_what_is_quantized_is_said_to_have_no_masks(capsys):
+    model = keras.Sequential(
+        [keras.Input((4,)), layers.Dense(8, name="int"), layers.Dense(2)]
+    )
+    model.get_layer("int").quantize("int8")
+    sparsify(model)
+    said = capsys.readouterr().out
+    assert "masked 1 of 2 kernels" in said
+    assert said.endswith("/int/kernel: quantized (int8).\n")

@@ -381,3 +381,10 @@ def test_no_more_than_a_block_of_a_large_layer_is_held_at_once():
     full, rest = 32_768 // 900 * 900, 1500 % (32_768 // 900) * 900
     assert {full, rest} < sizes
     assert max(sizes) <= blocks.CONNECTIONS_A_BLOCK
+
+
+def test_a_mask_optimizer_is_refused_with_what_to_give_instead():
+    model = SwitcherModel(_sequential())
+    with pytest.raises(ValueError, match="`switcher_optimizer`.*Received: mask_optim"):
+        model.compile("adam", LOSS, mask_optimizer="sgd")
+    assert not model.compiled
