@@ -1,6 +1,7 @@
 """What `TargetSparsity` is about: from when to when, and from how many to how many."""
 
 import dataclasses
+import math
 
 import keras
 
@@ -42,3 +43,8 @@ class Plan:
         same = (self.end, self.target) == (other.end, other.target)
         # A backup in the midst of an epoch begins it again.
         return same and self.epoch <= epoch <= min(self.epoch + 1, self.end)
+
+    def planned(self, share: float) -> int:
+        """The number to be kept at a share of the way, a float from 0 on."""
+        curve = 1 - (1 - min(share, 1.0)) ** 3
+        return round(self.start * math.exp(math.log(self.target / self.start) * curve))

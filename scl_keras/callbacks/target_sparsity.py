@@ -1,22 +1,21 @@
 """Reaching a sparsity that the user names, by steering the connection cost."""
 
-import math
 import warnings
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from scl_keras import backend
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.budget import OVER, Budget
+from scl_keras.callbacks.closing import close_the_gap
 from scl_keras.callbacks.plan import Plan
 from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
-from scl_keras.masks.density import in_order, nearest, target_density
+from scl_keras.masks.density import target_density
 from scl_keras.masks.granularity import Connection
-from scl_keras.masks.mask import _BARELY_KEPT, find_masks
+from scl_keras.masks.mask import find_masks
 from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
 from scl_keras.training.model import scl_optimizer_of
@@ -216,7 +215,7 @@ class TargetSparsity(keras.callbacks.Callback):
             self._steering = Steering(
                 self._optimizer,
                 lambda count: self._budget.distance(self._heights(), count),
-                self._planned,
+                self._plan.planned,
                 (self._plan.end - self._plan.begin) * steps,
             )
 
@@ -334,12 +333,6 @@ class TargetSparsity(keras.callbacks.Callback):
             stacklevel=2,
         )
 
-    def _planned(self, t):
-        """Number of connections planned to be kept at a share `t` of the way."""
-        curve = 1 - (1 - min(t, 1.0)) ** 3
-        ratio = self._plan.target / self._plan.start
-        return round(self._plan.start * math.exp(math.log(ratio) * curve))
-
     def _heights(self):
         optimizer = self._optimizer
         optimizer.build(self.model.trainable_variables)  # if no step has done it yet
@@ -354,28 +347,4 @@ class TargetSparsity(keras.callbacks.Callback):
                 "updated weights or masks. Give more data or epochs, or fewer "
                 f"`gradient_accumulation_steps`. Received: {self._epoch + 1} epochs"
             )
-        budget, heights = self._budget, self._heights()
-        highest = [height.max() for height in heights]
-        for mask, height in zip(budget.masks, heights, strict=True):
-            if mask.min_connections:  # every layer's strongest connection comes first
-                height[np.argmax(height)] = np.inf
-        ranked = np.concatenate(heights)
-        order, sums = in_order(ranked, budget.sizes())
-        target = budget.of_masks(budget.target)
-        number = max(nearest(sums, target), int(np.isinf(ranked).sum()))
-        kept = np.zeros(ranked.size, bool)
-        kept[order[:number]] = True
-        cutoff = ranked[kept].min()
-        start = 0
-        for mask, top in zip(budget.masks, highest, strict=True):
-            s = mask.values()
-            stop = start + s.size
-            chosen = kept[start:stop].reshape(s.shape)
-            moved = np.where(chosen, np.maximum(s, _NEAR), np.minimum(s, -_NEAR))
-            if chosen.sum() == 1 and (top < cutoff or mask.is_down_to_last()):
-                moved[chosen] = _BARELY_KEPT
-            mask.variable.assign(moved)
-            start = stop
-
-
-_NEAR = 1e-3
+        close_the_gap(self._budget, self._heights())

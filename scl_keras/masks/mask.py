@@ -1,6 +1,5 @@
 """One mask: the trainable variable behind a kernel's kept and cut connections."""
 
-import numbers
 import weakref
 from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
@@ -11,12 +10,11 @@ from keras import ops
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
+from scl_keras.masks.constraint import BARELY_KEPT, BOUND, MaskConstraint
 from scl_keras.masks.granularity import Granularity
+from scl_keras.masks.settings import get_dtype, get_initializer
 from scl_keras.masks.ste import STE
 from scl_keras.types import Initializer, Shape, Tensor
-
-BOUND = 1.0
-"""Mask variables live in [-BOUND, BOUND]."""
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -177,7 +175,7 @@ class Mask(keras.layers.Layer):
     def is_down_to_last(self) -> bool:
         """Whether it keeps its last connection only because it must: a bool."""
         highest = float(self.values().max())
-        return 0 < highest <= _BARELY_KEPT * 1.01  # bfloat16 rounds
+        return 0 < highest <= BARELY_KEPT * 1.01  # bfloat16 rounds
 
     def values(self) -> np.ndarray:
         """The mask variable's values, a float32 NumPy array to keep."""
@@ -265,72 +263,7 @@ class Mask(keras.layers.Layer):
         }
 
 
-def get_initializer(identifier):
-    """The initializer of mask variables: a Keras initializer, its name or a number.
-
-    Raises:
-        ValueError: If it is something else.
-    """
-    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
-        return keras.initializers.Constant(float(identifier))
-    try:
-        found = keras.initializers.get(identifier)
-    except (TypeError, ValueError):
-        found = None
-    if found is None:
-        raise ValueError(
-            "`mask_initializer` must be a finite number, or a Keras initializer or its "
-            f"name. Received: mask_initializer={identifier!r}"
-        )
-    return found
-
-
-def get_dtype(mask_dtype):
-    """The dtype of mask variables by its name.
-
-    Raises:
-        ValueError: If it is another one than float32 and bfloat16.
-    """
-    if mask_dtype not in ("float32", "bfloat16"):
-        raise ValueError(
-            "`mask_dtype` must be 'float32' or 'bfloat16': mask gradients are often "
-            "too small for float16, where they would vanish. "
-            f"Received: mask_dtype={mask_dtype!r}"
-        )
-    return mask_dtype
-
-
 _FROZEN = "frozen"
-_BARELY_KEPT = 1e-6
-_STRIDE = 61  # prime: no multiple of a kernel's width
-
-
-class MaskConstraint(keras.constraints.Constraint):
-    """Keeps mask variables in [-1, 1], and holds up a layer's last connection.
-
-    Args:
-        min_connections: 0 or 1, see `Mask`.
-    """
-
-    def __init__(self, min_connections):
-        self.min_connections = min_connections
-
-    def __call__(self, s):
-        """The admissible mask variable nearest to `s`."""
-        s = ops.clip(s, -BOUND, BOUND)
-        if not self.min_connections:
-            return s
-        # A sample mostly tells that something is left, and spares a pass over all.
-        sample = ops.reshape(s, (-1,))[::_STRIDE]
-        return ops.cond(ops.any(sample > 0), lambda: s, lambda: _hold_up(s))
-
-
-def _hold_up(s):
-    """Lifts the largest entry above zero, the first of them if there are several."""
-    flat = ops.reshape(s, (-1,))
-    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
-    lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
-    return ops.where(lift, _BARELY_KEPT, s)
 
 
 def find_masks(model: keras.layers.Layer) -> list[Mask]:

@@ -1,13 +1,14 @@
 """What the masks of a layer are made with."""
 
 import dataclasses
+import numbers
 from typing import Any
 
 import keras
+import numpy as np
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
-from scl_keras.masks.mask import get_dtype, get_initializer
 
 DEFAULT_MASK_INITIALIZER = 0.03
 
@@ -54,3 +55,38 @@ class MaskSettings:
         """The settings that `get_config` described."""
         config = dict(config)
         return cls(keras.initializers.get(config.pop("mask_initializer")), **config)
+
+
+def get_initializer(identifier):
+    """The initializer of mask variables: a Keras initializer, its name or a number.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
+        return keras.initializers.Constant(float(identifier))
+    try:
+        found = keras.initializers.get(identifier)
+    except (TypeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            "`mask_initializer` must be a finite number, or a Keras initializer or its "
+            f"name. Received: mask_initializer={identifier!r}"
+        )
+    return found
+
+
+def get_dtype(mask_dtype):
+    """The dtype of mask variables by its name.
+
+    Raises:
+        ValueError: If it is another one than float32 and bfloat16.
+    """
+    if mask_dtype not in ("float32", "bfloat16"):
+        raise ValueError(
+            "`mask_dtype` must be 'float32' or 'bfloat16': mask gradients are often "
+            "too small for float16, where they would vanish. "
+            f"Received: mask_dtype={mask_dtype!r}"
+        )
+    return mask_dtype

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from scl_keras.masks.mask import BOUND, Mask
+from scl_keras.masks.constraint import BOUND
+from scl_keras.masks.mask import Mask
 
 START_HEIGHT = 0.03
 _LEAST = 0.01

@@ -3,7 +3,7 @@
 from keras import ops
 
 from scl_keras import backend
-from scl_keras.masks.mask import BOUND
+from scl_keras.masks.constraint import BOUND
 from scl_keras.switcher.blocks import (
     as_kernel,
     as_matrix,

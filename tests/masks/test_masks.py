@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from keras import ops
 
 from scl_keras import Mask, MaskedDense, SCLModel, find_masks, sparsify
-from scl_keras.masks.mask import MaskConstraint
+from scl_keras.masks.constraint import MaskConstraint
 
 
 def built(shape=(3, 4), **kwargs):

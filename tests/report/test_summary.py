@@ -7,7 +7,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 from scl_keras import MaskedDense, SCLModel, sparsify, strip_masks, summary
-from scl_keras.masks.mask import MaskConstraint
+from scl_keras.masks.constraint import MaskConstraint
 
 
 def convolutional():

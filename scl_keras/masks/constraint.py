@@ -1,0 +1,40 @@
+"""Where mask variables may be: within bounds, one of them above zero."""
+
+import keras
+from keras import ops
+
+BOUND = 1.0
+"""Mask variables live in [-BOUND, BOUND]."""
+
+BARELY_KEPT = 1e-6
+"""Where a layer's last connection is held up."""
+
+_STRIDE = 61  # prime: no multiple of a kernel's width
+
+
+class MaskConstraint(keras.constraints.Constraint):
+    """Keeps mask variables in [-1, 1], and holds up a layer's last connection.
+
+    Args:
+        min_connections: 0 or 1, see `Mask`.
+    """
+
+    def __init__(self, min_connections):
+        self.min_connections = min_connections
+
+    def __call__(self, s):
+        """The admissible mask variable nearest to `s`."""
+        s = ops.clip(s, -BOUND, BOUND)
+        if not self.min_connections:
+            return s
+        # A sample mostly tells that something is left, and spares a pass over all.
+        sample = ops.reshape(s, (-1,))[::_STRIDE]
+        return ops.cond(ops.any(sample > 0), lambda: s, lambda: _hold_up(s))
+
+
+def _hold_up(s):
+    """Lifts the largest entry above zero, the first of them if there are several."""
+    flat = ops.reshape(s, (-1,))
+    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
+    lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
+    return ops.where(lift, BARELY_KEPT, s)
