@@ -56,10 +56,13 @@ def sum_over_replicas(tensors):
 
 
 def has_gradient(gradient):
-    """Whether a loss depends on what this is the gradient by: 0 or 1, or a scalar.
+    """Whether a loss depends on what this is the gradient by.
 
     Args:
-        gradient: Tensor. Here there is none otherwise: it would be None.
+        gradient: A tensor: otherwise it would be None here.
+
+    Returns:
+        0 or 1, a float or a scalar tensor.
     """
     return 1.0
 

@@ -148,7 +148,7 @@ class TargetSparsity(keras.callbacks.Callback):
         self._budget = Budget(self._network, of, self.over, self.density)
         figures = {"macs": "macs_sparsity", "connections": "sparsity"}
         self._figure = "model_sparsity" if self.over == "model" else figures[of]
-        self._plan: Plan | None = None
+        self._has_begun = False
         self._steps: int | None = None
         self._told = False
 
@@ -233,7 +233,8 @@ class TargetSparsity(keras.callbacks.Callback):
         self._epoch = epoch
         self._seen = 0
         self._skipped = int(self._optimizer.skipped_updates.numpy())
-        if self._plan is None:
+        if not self._has_begun:
+            self._has_begun = True
             self._make_plan(epoch)
         if self._steps:
             self._steering.begin_epoch()

@@ -210,20 +210,16 @@ class SwitcherOptimizer(SCLOptimizer):
 
     def _apply_to_masks(self, gradients, squares, masks):
         scales = self.normalization.scales(
-            squares,
-            [v.connection_mask for v in masks],
-            self._mean_squares,
-            self.mask_optimizer.iterations,
+            squares, self._masks, self._mean_squares, self.mask_optimizer.iterations
         )
         all_kernels = self._kernels()
-        # Those that the loss depends on: see `SCLOptimizer.apply`.
-        used = {id(v) for v in masks}
-        kernels = [k for k in all_kernels if id(k.mask.variable) in used]
+        rows = zip(all_kernels, gradients, scales, masks, strict=True)
+        # What the loss doesn't depend on has no say.
+        rows = [row for row in rows if row[1] is not None]
+        kernels = [kernel for kernel, *_ in rows]
         objectives = [
             kernel.objective(g, scale, self.connection_cost * self._prices[id(v)])
-            for kernel, g, scale, v in zip(
-                kernels, gradients, scales, masks, strict=True
-            )
+            for kernel, g, scale, v in rows
         ]
         mean = self._mean_objective(kernels, objectives)
         self.threshold.assign_add(self.threshold_learning_rate * mean)

@@ -7,7 +7,8 @@ import keras
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
-from scl_keras.training.optimizer import SCLOptimizer
+from scl_keras.training.normalization import GradientNormalization
+from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
 from scl_keras.types import Optimizer
 
 
@@ -87,24 +88,36 @@ class Distiller(SCLModel, keras.distillation.Distiller):
 
     def compile(
         self,
-        optimizer: Optimizer = "adam",
-        loss: Any = None,
-        metrics: Any = None,
+        *args: Any,
+        mask_optimizer: Optimizer | None = None,
+        connection_cost: float = DEFAULT_CONNECTION_COST,
+        cost: str | None = None,
+        normalization: str | GradientNormalization | None = "network",
         **kwargs: Any,
     ) -> None:
         """Configures the training.
 
         Args:
-            optimizer: That of the student's weights, or an `SCLOptimizer`.
-            loss: The student's loss by the labels, as for the stock class.
-            metrics: As for `keras.Model.compile`.
-            **kwargs: As for `SCLModel.compile`.
+            *args: As for the stock class: the optimizer of the student's weights, its
+                loss by the labels, and metrics.
+            mask_optimizer: As for `SCLModel.compile`, as are all that follow.
+            connection_cost: The price of keeping a connection.
+            cost: What the price is for.
+            normalization: Of the masks' gradients.
+            **kwargs: As `args`.
 
         Raises:
             ValueError: If there is no `loss`, or an argument is something else.
         """
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-        self._loss_by_labels = loss
+        super().compile(
+            *args,
+            mask_optimizer=mask_optimizer,
+            connection_cost=connection_cost,
+            cost=cost,
+            normalization=normalization,
+            **kwargs,
+        )
+        self._loss_by_labels = kwargs["loss"] if "loss" in kwargs else args[1]
 
     def get_compile_config(self) -> dict[str, Any]:
         """What `compile_from_config` takes: the stock class would forget the loss."""

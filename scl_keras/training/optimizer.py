@@ -188,9 +188,6 @@ class SCLOptimizer(PairedOptimizer):
         grads = backend.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = split_masks(variables)
-        # What the loss doesn't depend on stays as it is, as Keras has it for weights: a
-        # price alone would cut it all.
-        masks = [v for v in masks if gradient_of[id(v)] is not None]
         for_weights = [gradient_of[id(v)] for v in weights]
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
@@ -218,10 +215,11 @@ class SCLOptimizer(PairedOptimizer):
     def _unscaled(self, gradients):
         scale = self.optimizer.loss_scale_factor
         # Undivided without a scale: where nothing is compiled, a copy would stay.
-        return [g / scale for g in gradients] if scale else gradients
+        return [None if g is None else g / scale if scale else g for g in gradients]
 
     def _mean_squares_of(self, gradients, masks):
         owners = [v.connection_mask for v in masks]
+        gradients = _with_zeros(gradients, masks)
         return self.normalization.mean_squares(gradients, owners) if masks else {}
 
     def _update_masks(self, gradients, squares, masks):
@@ -230,15 +228,17 @@ class SCLOptimizer(PairedOptimizer):
             self._apply_to_masks(gradients, squares, masks)
             return
         accumulators = [self._accumulators[id(v)] for v in masks]
-        for accumulator, gradient in zip(accumulators, gradients, strict=True):
+        given = _with_zeros(gradients, masks)
+        for accumulator, gradient in zip(accumulators, given, strict=True):
             accumulator.assign_add(gradient / micro_steps)
         seen = self.own_iterations
         seen.assign_add(1)
 
         def update(accumulators, masks):
-            gradients = [a + 0 for a in accumulators]
-            squares = self._mean_squares_of(gradients, masks)
-            self._apply_to_masks(gradients, squares, masks)
+            pairs = zip(accumulators, gradients, strict=True)
+            sums = [None if g is None else a + 0 for a, g in pairs]
+            squares = self._mean_squares_of(sums, masks)
+            self._apply_to_masks(sums, squares, masks)
             for accumulator in accumulators:
                 accumulator.assign(ops.zeros(accumulator.shape))
 
@@ -271,6 +271,9 @@ class SCLOptimizer(PairedOptimizer):
         return ops.logical_or(variable.frozen, self.connection_cost < 0)
 
     def _mask_update(self, gradient, moving, scale, variable):
+        # What the loss doesn't depend on stays: a price alone would cut it all.
+        if gradient is None:
+            return ops.zeros(variable.shape, variable.dtype)
         # Scalars first: passes over whole kernels are what an update costs.
         normalized = ops.cast(gradient, "float32") * (moving * scale)
         paying = moving * self.connection_cost * backend.has_gradient(gradient)
@@ -369,6 +372,12 @@ class SCLOptimizer(PairedOptimizer):
                 config[key], custom_objects=custom_objects
             )
         return cls(**config)
+
+
+def _with_zeros(gradients, variables):
+    """Gradients by all variables, with zeros where there is None."""
+    pairs = zip(gradients, variables, strict=True)
+    return [ops.zeros(v.shape) if g is None else g for g, v in pairs]
 
 
 def _are_finite(gradients):
