@@ -8,7 +8,7 @@ from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
 from scl_keras.training.normalization import GradientNormalization
-from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
+from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.types import Optimizer
 
 
@@ -90,7 +90,7 @@ class Distiller(SCLModel, keras.distillation.Distiller):
         self,
         *args: Any,
         mask_optimizer: Optimizer | None = None,
-        connection_cost: float = DEFAULT_CONNECTION_COST,
+        connection_cost: float | None = None,
         cost: str | None = None,
         normalization: str | GradientNormalization | None = "network",
         **kwargs: Any,
