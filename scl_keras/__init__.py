@@ -20,7 +20,7 @@ from scl_keras.callbacks import (
 from scl_keras.connectivity import compact, effective_masks
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
-from scl_keras.masks import Block, Channel, find_masks, freeze_masks, thaw_masks
+from scl_keras.masks import Block, Channel, find_masks, thaw_masks
 from scl_keras.pruning import GradualPruning, prune
 from scl_keras.report import summary
 from scl_keras.switcher import SwitcherModel
@@ -50,7 +50,6 @@ __all__ = [
     "export_tflite",
     "find_masks",
     "fix_masks",
-    "freeze_masks",
     "prune",
     "sparsify",
     "strip_masks",
@@ -100,6 +99,7 @@ _ELSEWHERE = {
         "LeakyReLU",
         "Mask",
         "Softplus",
+        "freeze_masks",
     ),
     "pruning": (
         "ConstantSparsity",

@@ -83,9 +83,10 @@ def sum_over_replicas(tensors):
     return list(tensors)
 
 
-def has_gradient(gradient):
-    """Whether not all of it is zero: what a loss doesn't depend on has zeros here."""
-    return ops.cast(ops.any(ops.not_equal(gradient, 0)), "float32")
+def has_gradient(gradient, seen):
+    """Whether it wasn't zero all the time: what a loss doesn't depend on has zeros."""
+    seen.assign(ops.logical_or(seen, ops.any(ops.not_equal(gradient, 0))))
+    return ops.cast(seen, "float32")
 
 
 def cond(condition, if_true, if_false, variables):

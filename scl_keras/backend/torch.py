@@ -36,8 +36,9 @@ def sum_over_replicas(tensors):
     return list(tensors)
 
 
-def has_gradient(gradient):
+def has_gradient(gradient, seen):
     """1: by what a loss doesn't depend on there is none."""
+    seen.assign(True)
     return 1.0
 
 

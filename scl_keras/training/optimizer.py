@@ -159,6 +159,10 @@ class SCLOptimizer(PairedOptimizer):
             )
             for key, shape in shapes.items()
         }
+        flag = {"aggregation": "only_first_replica", "name": "seen_gradient"}
+        self._seen_gradients = {
+            id(v): self.add_variable((), "zeros", "bool", **flag) for v in masks
+        }
         self._accumulators = {}
         if self.optimizer.gradient_accumulation_steps:
             added = self.add_optimizer_variables(masks, "accumulated")
@@ -276,7 +280,8 @@ class SCLOptimizer(PairedOptimizer):
             return ops.zeros(variable.shape, variable.dtype)
         # Scalars first: passes over whole kernels are what an update costs.
         normalized = ops.cast(gradient, "float32") * (moving * scale)
-        paying = moving * self.connection_cost * backend.has_gradient(gradient)
+        seen = self._seen_gradients[id(variable)]
+        paying = moving * self.connection_cost * backend.has_gradient(gradient, seen)
         update = normalized + paying * self._price(variable)
         return ops.cast(update, variable.dtype)
 
