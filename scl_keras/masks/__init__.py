@@ -3,6 +3,7 @@
 from scl_keras.masks.freezing import freeze_masks, thaw_masks
 from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
 from scl_keras.masks.mask import Mask, find_masks
+from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.masks.ste import STE, Identity, LeakyReLU, Softplus
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "Softplus",
     "find_masks",
     "freeze_masks",
+    "start_from_magnitudes",
     "thaw_masks",
 ]

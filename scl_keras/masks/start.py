@@ -1,5 +1,6 @@
 """Where mask variables start: higher, the larger the weights that they switch."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,16 +16,19 @@ _LEAST = 0.01
 def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -> None:
     """Starts the mask variables of kept connections in proportion to their weights.
 
-    `s = height · |v| / sqrt(mean(v²))`
+    `s = height · |v| / sqrt(mean(v²)) · sqrt(N / n)`
 
-    with the mean over the kernel's connections that are kept. Of two connections that
-    the gradients say the same of, the one with the smaller weight is then cut first;
-    and layers start alike, whatever the scale of their weights. For a mask variable
-    that switches several connections, `|v|` is the root of their mean square.
+    with the mean over the kernel's connections that are kept, `n` their number in each
+    feature of the kernel, and `N` the mean of `n` over all features of all masks, so
+    that the root mean square of all `s` is `height`. A connection is judged by its part
+    in what its feature receives: that of a feature with few connections matters more,
+    and the scale of a layer's weights, which a normalization behind it may undo, does
+    not. Of those that the gradients say the same of, the weakest are then cut first.
 
-    Nothing is cut or restored: `s` is at least a hundredth of `height`, and cut
-    connections stay as they are. (This is ours. Tang et al., arXiv 2201.05020, start
-    all masks alike.)
+    For a mask variable that switches several connections, `|v|` is the root of their
+    mean square. Nothing is cut or restored: `s` is at least a hundredth of `height`,
+    and cut connections stay as they are. (This is ours. Tang et al., arXiv 2201.05020,
+    start all masks alike.)
 
     Args:
         masks: Masks of built layers.
@@ -43,13 +47,20 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
         raise ValueError(
             f"`height` must be in (0, {BOUND:g}]. Received: height={height}"
         )
-    for mask in masks:
+    features = [_features(mask) for mask in masks]
+    mean_inputs = sum(mask.size for mask in masks) / max(sum(features), 1)
+    for mask, count in zip(masks, features, strict=True):
         s, sizes = mask.values(), _magnitudes(mask)
         kept = s > 0
         typical = np.sqrt(np.mean(np.square(sizes[kept]))) if kept.any() else 0.0
         if typical > 0:  # else there is nothing to tell them by
-            start = np.clip(height * sizes / typical, _LEAST * height, BOUND)
+            scale = height * np.sqrt(mean_inputs * count / mask.size)
+            start = np.clip(scale * sizes / typical, _LEAST * height, BOUND)
             mask.variable.assign(np.where(kept, start, s))
+
+
+def _features(mask):
+    return math.prod(mask.kernel_shape[axis] for axis in mask.feature_axes)
 
 
 def _magnitudes(mask):

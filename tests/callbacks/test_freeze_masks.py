@@ -21,7 +21,7 @@ def _model(**arguments):
     model = SCLSequential(
         [keras.Input((5,)), MaskedDense(8, activation="tanh"), MaskedDense(3)]
     )
-    model.compile("adam", "mse", **arguments)
+    model.compile("adam", "mse", **{"connection_cost": 0.1, **arguments})
     return model
 
 

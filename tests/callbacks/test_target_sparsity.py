@@ -190,14 +190,13 @@ def test_masks_are_frozen_after_it_and_a_resumed_run_keeps_them():
 
 
 def test_the_final_stroke_cuts_the_weakest_and_only_as_many_as_needed():
-    model, controller = _small(), TargetSparsity(0.5)
-    model.compile("sgd", LOSS)
+    model, controller = _small(), TargetSparsity(0.5, start=None)
+    model.compile("sgd", LOSS, mask_optimizer=keras.optimizers.SGD(0.0))
     rng = np.random.default_rng(0)
     before = []
     for mask in find_masks(model):
         mask.variable.assign(rng.uniform(-1, 1, mask.variable.shape))
         before.append(mask.variable.numpy().ravel())
-    model.mask_optimizer.learning_rate = 0.0
     x, y = DIGITS.x_train[:32], DIGITS.y_train[:32]
     model.fit(x, y, verbose=0, callbacks=[controller])
     after = [mask.variable.numpy().ravel() for mask in find_masks(model)]
@@ -212,14 +211,13 @@ def test_no_layer_collapses_and_those_down_to_last_are_named(capsys):
     _fit(model, TargetSparsity(compression=1184 / 2), epochs=3)
     assert _counts(model) == [1, 1]
     model = _small()
-    controller = TargetSparsity(0.9, by_epoch=1)
-    model.compile("sgd", LOSS)
+    controller = TargetSparsity(0.9, by_epoch=1, start=None)
+    model.compile("sgd", LOSS, mask_optimizer=keras.optimizers.SGD(0.0))
     weak, strong = find_masks(model)[::-1]
     rng = np.random.default_rng(0)
     strong.variable.assign(rng.uniform(0.2, 1, strong.variable.shape))
     weak.variable.assign(rng.uniform(0.01, 0.1, weak.variable.shape))
     capsys.readouterr()
-    model.mask_optimizer.learning_rate = 0.0
     x, y = DIGITS.x_train[:32], DIGITS.y_train[:32]
     model.fit(x, y, verbose=0, callbacks=[controller])
     assert _counts(model) == [117, 1]
