@@ -113,12 +113,12 @@ class EpochProgbar(keras.callbacks.Callback):
         self.bar = keras.utils.Progbar(
             self.params["epochs"],
             unit_name="epoch",
-            stateful_metrics=[*self.metrics, "compression"],
+            stateful_metrics=[*self.metrics, "sparsity"],
         )
 
     def on_epoch_end(self, epoch, logs=None):
         """Moves the bar on."""
-        names = [*self.metrics, "compression"]
+        names = [*self.metrics, "sparsity"]
         self.bar.update(epoch + 1, [(n, logs[n]) for n in names if n in logs])
 
 

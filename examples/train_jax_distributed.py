@@ -125,9 +125,10 @@ def main(argv):
     out.mkdir(parents=True, exist_ok=True)
     model.save(out / "model.keras")
     last = {name: float(values[-1]) for name, values in history.history.items()}
+    compression = 1 / (1 - last["sparsity"])
     print(
         f"{devices} devices, {FLAGS.num_processes} processes: training accuracy "
-        f"{last['accuracy']:.2%}, {last['compression']:.1f}x, {out / 'model.keras'}"
+        f"{last['accuracy']:.2%}, {compression:.1f}x, {out / 'model.keras'}"
     )
 
 

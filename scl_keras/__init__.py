@@ -10,11 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from scl_keras._version import __version__
-from scl_keras.callbacks import FreezeMasks, MaskLogger, SafeBackup, TargetSparsity
+from scl_keras.callbacks import (
+    AfterTarget,
+    FreezeMasks,
+    MaskLogger,
+    SafeBackup,
+    TargetSparsity,
+)
 from scl_keras.connectivity import compact, effective_masks
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
-from scl_keras.masks import Block, Channel, find_masks
+from scl_keras.masks import Block, Channel, find_masks, freeze_masks, thaw_masks
 from scl_keras.pruning import GradualPruning, prune
 from scl_keras.report import summary
 from scl_keras.switcher import SwitcherModel
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
     from scl_keras.export import export_tflite
 
 __all__ = [
+    "AfterTarget",
     "Block",
     "Channel",
     "FreezeMasks",
@@ -43,11 +50,13 @@ __all__ = [
     "export_tflite",
     "find_masks",
     "fix_masks",
+    "freeze_masks",
     "prune",
     "sparsify",
     "strip_masks",
     "stripped",
     "summary",
+    "thaw_masks",
 ]
 
 _MODULES = (
@@ -103,7 +112,12 @@ _ELSEWHERE = {
     "report": ("SparsitySummary",),
     "switcher": ("FEATURES", "SwitcherOptimizer", "TurnsByEpoch", "switcher_network"),
     "targets": ("TargetCheck", "fit_to_target"),
-    "training": ("GradientNormalization", "SCLOptimizer", "SCLSequential"),
+    "training": (
+        "Distiller",
+        "GradientNormalization",
+        "SCLOptimizer",
+        "SCLSequential",
+    ),
 }
 _LATER |= {name: module for module, names in _ELSEWHERE.items() for name in names}
 

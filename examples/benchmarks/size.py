@@ -90,7 +90,7 @@ def measure(variant, connections, steps):
         arguments["mask_optimizer"] = keras.optimizers.SGD(3e-3, momentum=0.9)
     model.compile(optimizer, "mse", **arguments)
     if variant == "scl frozen":
-        model.scl_optimizer.frozen.assign(True)
+        scl_keras.freeze_masks(model)
     made = peak_bytes()
     rng = np.random.default_rng(0)
     x = rng.normal(size=(FLAGS.batch_size * steps, width)).astype("float32")

@@ -56,7 +56,7 @@ def variants(network, jit):
     scl, steered, frozen = (
         compiled(keras, scl_keras.sparsify(model, copy=True), jit) for _ in range(3)
     )
-    frozen.scl_optimizer.frozen.assign(True)
+    scl_keras.freeze_masks(frozen)
     yield "dense", compiled(keras, keras.models.clone_model(model), jit), None
     yield "scl", scl, None
     yield "scl + target", steered, scl_keras.TargetSparsity(0.98)

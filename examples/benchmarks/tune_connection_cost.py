@@ -66,7 +66,7 @@ def train(run, data):
         validation_data=(data.x_test, data.y_test),
         batch_size=setting["batch_size"],
         epochs=epochs,
-        callbacks=[scl_keras.FreezeMasks(epochs * 2 // 3)],
+        callbacks=[scl_keras.FreezeMasks(epochs * 2 // 3), scl_keras.MaskLogger()],
         verbose=0,
     )
     return {name: float(values[-1]) for name, values in history.history.items()}

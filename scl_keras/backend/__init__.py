@@ -22,6 +22,7 @@ ERRORS = _module.ERRORS
 compiled = _module.compiled
 cond = _module.cond
 double_precision = _module.double_precision
+has_gradient = _module.has_gradient
 replicas = _module.replicas
 replicated_cond = _module.replicated_cond
 sum_over_replicas = _module.sum_over_replicas

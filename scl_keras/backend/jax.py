@@ -83,6 +83,11 @@ def sum_over_replicas(tensors):
     return list(tensors)
 
 
+def has_gradient(gradient):
+    """Whether not all of it is zero: what a loss doesn't depend on has zeros here."""
+    return ops.cast(ops.any(ops.not_equal(gradient, 0)), "float32")
+
+
 def cond(condition, if_true, if_false, variables):
     """Runs one of two functions that assign to variables, and to no others."""
 

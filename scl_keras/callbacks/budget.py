@@ -99,6 +99,10 @@ class Budget:
         """What is kept, an int."""
         return self._rest + self._kept(self.masks, self._units)
 
+    def is_met(self):
+        """Whether the target is kept, up to one switch."""
+        return abs(self.kept() - self.target) < self.largest
+
     def of_masks(self, count):
         """What the masks that move may keep if `count` is kept in all, an int."""
         return max(int(count) - self._rest, self.floor, 1)

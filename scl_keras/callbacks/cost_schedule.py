@@ -1,5 +1,6 @@
 """A connection cost that changes over the epochs."""
 
+import math
 import numbers
 from collections.abc import Callable
 
@@ -21,7 +22,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         verbose: 1 to print each change, 0 not to.
 
     Raises:
-        ValueError: During `fit`, if the schedule gives a negative cost or no number.
+        ValueError: During `fit`, if the schedule gives no finite number >= 0.
 
     Example:
 
@@ -41,10 +42,10 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         """Sets the epoch's cost."""
         variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
-        if not isinstance(cost, numbers.Real) or not cost >= 0:
+        if not isinstance(cost, numbers.Real) or not 0 <= cost < math.inf:
             raise ValueError(
-                "The schedule of a `ConnectionCostScheduler` must return a number >= 0."
-                f" Received for epoch {epoch}: {cost!r}"
+                "The schedule of a `ConnectionCostScheduler` must return a finite "
+                f"number >= 0. Received for epoch {epoch}: {cost!r}"
             )
         variable.assign(cost)
         if self.verbose:
@@ -68,9 +69,9 @@ def ramp(connection_cost: float, epochs: int, begin: int = 0) -> Callable[..., f
     [ramp(0.2, 4)(epoch) for epoch in range(5)]  # [0.05, 0.1, 0.15, 0.2, 0.2]
     ```
     """
-    if epochs < 1 or connection_cost < 0:
+    if not (1 <= epochs < math.inf and 0 <= connection_cost < math.inf):
         raise ValueError(
-            "`ramp` needs epochs >= 1 and connection_cost >= 0. Received: "
+            "`ramp` needs finite epochs >= 1 and connection_cost >= 0. Received: "
             f"epochs={epochs}, connection_cost={connection_cost}"
         )
 

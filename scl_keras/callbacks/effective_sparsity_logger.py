@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from scl_keras.connectivity import ConnectionGraph
+from scl_keras.training.distiller import network_of
 from scl_keras.types import Logs
 
 
@@ -45,7 +46,7 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Reads the model's graph."""
-        self.graph = ConnectionGraph(self.model, self.input_shapes)
+        self.graph = ConnectionGraph(network_of(self.model), self.input_shapes)
         if not self.graph.kernels:
             raise ValueError(
                 "`EffectiveSparsityLogger` needs a model with layers that are masked "

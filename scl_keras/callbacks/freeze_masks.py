@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras.masks.freezing import freeze_masks
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
@@ -10,7 +11,8 @@ class FreezeMasks(keras.callbacks.Callback):
     """Freezes the masks at an epoch: from there on only weights are trained.
 
     A mask that is still learned flips connections on and off all the time; the last
-    part of a training belongs to the weights. `TargetSparsity` freezes by itself.
+    part of a training belongs to the weights. `TargetSparsity` freezes by itself. Masks
+    stay frozen in a later `fit`, until `thaw_masks`.
 
     Args:
         epoch: First epoch, counted from 0, that is trained with frozen masks.
@@ -29,10 +31,10 @@ class FreezeMasks(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Unfreezes what a training before has frozen."""
-        scl_optimizer_of(self).frozen.assign(False)
+        """Checks the model."""
+        scl_optimizer_of(self)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes, by the epoch alone: a resumed run needs no memory."""
         if epoch >= self.epoch:
-            scl_optimizer_of(self).frozen.assign(True)
+            freeze_masks(self.model)

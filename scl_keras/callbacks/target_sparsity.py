@@ -2,20 +2,25 @@
 
 import math
 import warnings
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from scl_keras import backend
+from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.budget import OVER, Budget
-from scl_keras.callbacks.steering import Steering
+from scl_keras.callbacks.plan import Plan
+from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.density import in_order, nearest, target_density
 from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import _BARELY_KEPT, find_masks
+from scl_keras.training.distiller import network_of
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
+from scl_keras.training.reporting import figures
 from scl_keras.types import Logs
 
 
@@ -27,12 +32,16 @@ class TargetSparsity(keras.callbacks.Callback):
 
     `log N(t) = log N_0 + (1 - (1 - t)³) · (log N_target - log N_0)`
 
-    from the first step (`t = 0`) to the end of epoch `by_epoch` (`t = 1`). It looks at
+    from the first step of `fit` (`t = 0`) to the end of epoch `by_epoch` (`t = 1`),
+    `N_0` being the number kept at first. It looks at
     the distance by which all mask variables together would have to fall to meet the
     plan: how that moved since the last look tells the cost that would hold it, and what
     is added to this cost makes it vanish within the next steps. The last such distance
     is gone in one stroke, which makes the number exact, and the masks are frozen: what
-    epochs are left fine-tune the weights.
+    epochs are left fine-tune the weights. They stay frozen in a later `fit`, until
+    `thaw_masks` or another target: one that is met by frozen masks has nothing to do.
+    (Where a later target keeps more, the cost goes to zero, and what is missing in the
+    end comes back in one stroke, first what is nearest to being kept.)
 
     `N` counts what `compile` puts a price on: connections, or with `cost="macs"`
     multiply-accumulates. (A target of connections with a price on multiply-accumulates
@@ -46,15 +55,15 @@ class TargetSparsity(keras.callbacks.Callback):
 
     A loss or accuracy is best before connections go. So have a callback that keeps the
     best weights look only at what comes after the target:
-    `EarlyStopping(start_from_epoch=by_epoch)`. If training ends with another number of
-    connections there is a warning, for weights that another callback restored too if
-    that one stands before this one. No other callback should set the connection cost.
+    `AfterTarget(EarlyStopping(restore_best_weights=True))`. If training ends with
+    another number of connections there is a warning, also for weights that another
+    callback restored. No other callback should set the connection cost.
 
     Args:
         sparsity: Float in [0, 1), the share of masked connections to cut.
         compression: Instead: number of connections over number kept, at least 1.
-        by_epoch: Number of epochs, from 1, after which it is reached. By default two
-            thirds of the epochs of `fit`.
+        by_epoch: Number of epochs, from 1, after which it is reached, counted as
+            `initial_epoch` is. By default after two thirds of the epochs of `fit`.
         verbose: 1 to print when it is reached, 0 not to.
         of: What there is to be less of: `"connections"`, or `"macs"`. By default what
             the model is compiled to pay for.
@@ -64,10 +73,11 @@ class TargetSparsity(keras.callbacks.Callback):
     Raises:
         ValueError: If not exactly one target is given or one is out of range, or
             `by_epoch` is no whole number, or `of` or `over` is something else; at the
-            start of `fit`, if it ends before `by_epoch`, if the model pays for
-            multiply-accumulates of single connections and the target is of these, if
-            the target leaves less than a connection a layer, or if multiply-accumulates
-            can't be counted.
+            start of `fit`, if it ends before `by_epoch` or begins after it, if the
+            model pays for multiply-accumulates of single connections and the target is
+            of these, if the target leaves less than a connection a layer, or if
+            multiply-accumulates can't be counted; later, if there are no data, or every
+            batch of an epoch was skipped: nothing is cut at random.
 
     Example:
 
@@ -87,7 +97,7 @@ class TargetSparsity(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
-        if by_epoch is not None and (by_epoch < 1 or by_epoch != int(by_epoch)):
+        if by_epoch is not None and not (by_epoch >= 1 and by_epoch % 1 == 0):
             raise ValueError(
                 "`by_epoch` must be a whole number >= 1, or None for two thirds of the "
                 f"epochs. Received: by_epoch={by_epoch}"
@@ -103,27 +113,33 @@ class TargetSparsity(keras.callbacks.Callback):
         self.by_epoch = by_epoch and int(by_epoch)
         self.verbose = verbose
         self.of, self.over = of, over
+        self._others: Sequence[keras.callbacks.Callback] = ()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the target against the model and the length of the training."""
         epochs = self.params["epochs"]
-        self._end = self.by_epoch or max(1, round(epochs * 2 / 3))
-        if self._end > epochs:
+        if self.by_epoch and self.by_epoch > epochs:
             raise ValueError(
                 f"`by_epoch` is {self.by_epoch}, but `fit` ends earlier. "
                 f"Received: epochs={epochs}"
             )
+        self._optimizer = scl_optimizer_of(self)
+        self._network = network_of(self.model)
         of = self._counts()
         if of == "macs":
-            record_positions(self.model)
-        self._budget = Budget(self.model, of, self.over, self.density)
-        self._know_steps(self.params.get("steps"))
+            record_positions(self._network)
+        self._budget = Budget(self._network, of, self.over, self.density)
+        figures = {"macs": "macs_sparsity", "connections": "sparsity"}
+        self._figure = "model_sparsity" if self.over == "model" else figures[of]
+        self._plan: Plan | None = None
+        self._steps: int | None = None
+        self._told = False
 
     def _counts(self):
         """What the target is of: what the model pays for, unless told otherwise."""
-        paid = scl_optimizer_of(self).cost
+        paid = self._optimizer.cost
         of = self.of or ("connections" if self.over == "model" else paid)
-        masks = find_masks(self.model)
+        masks = find_masks(self._network)
         if of != paid == "macs" and any(m.granularity == Connection() for m in masks):
             raise ValueError(
                 f"The target counts {'weights' if self.over == 'model' else of}, but "
@@ -134,60 +150,128 @@ class TargetSparsity(keras.callbacks.Callback):
             )
         return of
 
+    def _make_plan(self, epoch):
+        """The plan that `fit` begins or goes on with: here, after restored backups."""
+        budget, saved = self._budget, Plan.read(self._optimizer.plan)
+        if self._masks_are_frozen() and budget.is_met():
+            self._plan = Plan(epoch, epoch, budget.kept(), budget.target, 0, epoch)
+            return
+        if saved.goes_on(self._new_plan(saved.begin), epoch):
+            self._plan = saved
+        else:
+            self._plan = self._new_plan(epoch)
+            SteeringState(0, 0, 0, 0, 0).write(self._optimizer.steering)
+            warn_of_best_only(self._others)
+        if self._plan.begin >= self._plan.end:
+            raise ValueError(
+                f"`by_epoch` is {self.by_epoch}, but `fit` begins after epoch {epoch}, "
+                f"with {budget.kept():,} {budget.noun} and not the {budget.target:,} "
+                "asked for. Give a later one, or None for two thirds of the epochs "
+                f"that are left. Received: epochs={self.params['epochs']}"
+            )
+        self._know_steps(self.params.get("steps"))
+
+    def _new_plan(self, begin):
+        left = self.params["epochs"] - begin
+        end = self.by_epoch or begin + max(1, round(left * 2 / 3))
+        start, target = max(self._budget.kept(), 1), self._budget.target
+        return Plan(begin, end, start, target, self._updates(), begin)
+
+    def _updates(self):
+        both = self._optimizer.optimizer, self._optimizer.mask_optimizer
+        counts = [keras.ops.convert_to_numpy(x.iterations) for x in both]
+        return int(sum(counts))
+
     def _know_steps(self, steps):
         self._steps = steps
         if steps:
             self._steering = Steering(
-                self.model.scl_optimizer,
+                self._optimizer,
                 lambda count: self._budget.distance(self._heights(), count),
-                self._plan,
-                self._end * steps,
+                self._planned,
+                (self._plan.end - self._plan.begin) * steps,
             )
+
+    def _masks_are_frozen(self):
+        flags = [mask.frozen for mask in self._budget.masks]
+        return all(bool(keras.ops.convert_to_numpy(flag)) for flag in flags)
+
+    def _freeze(self, frozen):
+        for mask in self._budget.masks:
+            mask.frozen.assign(frozen)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes the masks when the time has come, also in a resumed run."""
+        backend.synchronize(self.model)
         self._epoch = epoch
         self._seen = 0
+        self._skipped = int(self._optimizer.skipped_updates.numpy())
+        if self._plan is None:
+            self._make_plan(epoch)
         if self._steps:
             self._steering.begin_epoch()
-        frozen = self.model.scl_optimizer.frozen
-        if epoch == self._end and not frozen.numpy():
+        if epoch == self._plan.end and not self._masks_are_frozen():
             self._close_the_gap()  # saved before this callback's turn, and resumed
-        frozen.assign(epoch >= self._end)
+        self._freeze(epoch >= self._plan.end)
+        if epoch < self._plan.end:
+            self._plan.epoch = epoch
+            self._plan.write(self._optimizer.plan)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
         self._seen = batch + 1
         # Data of unknown length are counted for an epoch first. A batch's number may
         # jump: with `steps_per_execution` only the last of each execution comes here.
-        if self._epoch >= self._end or not self._steps:
+        if self._epoch >= self._plan.end or not self._steps:
             return
-        done = self._epoch * self._steps + min(self._seen, self._steps)
+        done = (self._epoch - self._plan.begin) * self._steps
+        done += min(self._seen, self._steps)
         if self._steering.is_due(done):
             backend.synchronize(self.model)
             self._steering.look(done)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Makes the number exact at the end of epoch `by_epoch`."""
-        if not self._steps:
-            self._know_steps(self._seen)
-        if epoch != self._end - 1:
-            return
-        self._close_the_gap()
-        self.model.scl_optimizer.frozen.assign(True)
-        budget = self._budget
+        backend.synchronize(self.model)
+        if epoch < self._plan.end:
+            self._check_data()
+            if not self._steps:
+                self._know_steps(self._seen)
+        if epoch == self._plan.end - 1:
+            self._close_the_gap()
+            self._freeze(True)
+            self._tell()
         if logs is not None:
-            cost = float(self.model.scl_optimizer.connection_loss())
-            masks = find_masks(self.model)
-            kept = sum(int(mask.count()) for mask in masks)
-            size = sum(mask.size for mask in masks)
-            figures = (cost, kept / size, 1 - kept / size, size / kept)
-            keys = ("connection_loss", "density", "sparsity", "compression")
-            logs.update(zip(keys, figures, strict=True))
+            self._log(logs)
+
+    def _check_data(self):
+        """Refuses to cut where no batch has told which connections matter."""
+        skipped = int(self._optimizer.skipped_updates.numpy()) - self._skipped
+        if not self._seen:
+            problem = "there are no data: it had no batch"
+        elif skipped >= self._seen:
+            problem = f"all of its {self._seen} batches had NaN or infinite gradients"
+        else:
+            return
+        raise ValueError(
+            f"`TargetSparsity` can't tell which connections matter in epoch "
+            f"{self._epoch + 1}, since {problem}. Look at the data, the loss and the "
+            f"learning rate. Received: {self._seen} batches, {skipped} of them skipped"
+        )
+
+    def _log(self, logs):
+        budget = self._budget
+        found = figures(self._network, self._optimizer)
+        found[self._figure] = 1 - budget.kept() / budget.size
+        asked = {"sparsity", self._figure, *logs}
+        logs.update({key: value for key, value in found.items() if key in asked})
+
+    def _tell(self):
+        budget = self._budget
         moving = {id(mask) for mask in budget.masks}
         labels = [
             kernel.label
-            for kernel in prunable_kernels(self.model)
+            for kernel in prunable_kernels(self._network)
             if id(kernel.mask) in moving and kernel.mask.is_down_to_last()
         ]
         if labels:
@@ -198,30 +282,49 @@ class TargetSparsity(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Warns if the model isn't left with the target."""
-        budget = self._budget
-        if abs((kept := budget.kept()) - budget.target) >= budget.largest:
-            warnings.warn(
-                f"Training ended with {kept:,} {budget.noun}, not the "
-                f"{budget.target:,} asked for: it was stopped early, or a callback "
-                "restored weights from before they were reached. "
-                f"`EarlyStopping(start_from_epoch={self._end})` looks only at what "
-                "comes after.",
-                stacklevel=2,
-            )
+        self._warn_if_missed()
 
-    def _plan(self, t):
+    def before_fit(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Knows the other callbacks, to warn of what they would save."""
+        self._others = callbacks
+
+    def after_fit(self) -> None:
+        """Warns if a callback that stands after this one has undone the target."""
+        self._warn_if_missed()
+
+    def _warn_if_missed(self):
+        budget = self._budget
+        if self._told or budget.is_met():
+            return
+        self._told = True
+        warnings.warn(
+            f"Training ended with {budget.kept():,} {budget.noun}, not the "
+            f"{budget.target:,} asked for: it was stopped early, or a callback "
+            "restored weights from before they were reached. "
+            "`AfterTarget(EarlyStopping(...))` looks only at what comes after.",
+            stacklevel=2,
+        )
+
+    def _planned(self, t):
         """Number of connections planned to be kept at a share `t` of the way."""
         curve = 1 - (1 - min(t, 1.0)) ** 3
-        return round(self._budget.size * math.exp(math.log(self.density) * curve))
+        ratio = self._plan.target / self._plan.start
+        return round(self._plan.start * math.exp(math.log(ratio) * curve))
 
     def _heights(self):
-        optimizer = self.model.scl_optimizer
+        optimizer = self._optimizer
         optimizer.build(self.model.trainable_variables)  # if no step has done it yet
         masks = self._budget.masks
         return self._budget.heights([optimizer.price_of(mask) for mask in masks])
 
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
+        if self._updates() <= self._plan.updates:
+            raise ValueError(
+                "`TargetSparsity` can't tell which connections matter: no batch has "
+                "updated weights or masks. Give more data or epochs, or fewer "
+                f"`gradient_accumulation_steps`. Received: {self._epoch + 1} epochs"
+            )
         budget, heights = self._budget, self._heights()
         highest = [height.max() for height in heights]
         for mask, height in zip(budget.masks, heights, strict=True):

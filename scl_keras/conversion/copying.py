@@ -9,6 +9,7 @@ import keras
 from scl_keras.conversion.masked_model import stock_classes
 from scl_keras.graph.walking import graph_of, is_graph, walk_inside
 from scl_keras.layers.in_place import put_masks_like
+from scl_keras.masks.mask import find_masks
 
 
 def copy_model(model):
@@ -150,6 +151,8 @@ def copy_state(model, copied):
         )
     for old, new in zip(model.weights, copied.weights, strict=True):
         new.assign(old)
+    for old, new in zip(find_masks(model), find_masks(copied), strict=True):
+        new.frozen.assign(old.frozen)
     for old, new in zip(walk_inside(model), walk_inside(copied), strict=True):
         new.trainable = old.trainable
         if isinstance(old, keras.layers.Normalization):

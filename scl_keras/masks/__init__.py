@@ -1,5 +1,6 @@
 """One mask over one kernel: its variable, its estimator, and what it switches."""
 
+from scl_keras.masks.freezing import freeze_masks, thaw_masks
 from scl_keras.masks.granularity import Block, Channel, Connection, Granularity
 from scl_keras.masks.mask import Mask, find_masks
 from scl_keras.masks.ste import STE, Identity, LeakyReLU, Softplus
@@ -15,4 +16,6 @@ __all__ = [
     "Mask",
     "Softplus",
     "find_masks",
+    "freeze_masks",
+    "thaw_masks",
 ]

@@ -2,7 +2,7 @@
 
 import numbers
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import keras
@@ -103,6 +103,26 @@ class Mask(keras.layers.Layer):
         )
         # The optimizer only sees variables: this is how it finds the way back.
         self.variable.connection_mask = self
+        # Not a weight of the mask: models would have more weights than they had, and on
+        # JAX the optimizer, which reads it in its update, has to list it as its own.
+        self.variable.frozen = keras.Variable(
+            initializer="zeros" if self.is_learned else "ones",
+            shape=(),
+            dtype="bool",
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+            name="frozen",
+        )
+
+    @property
+    def frozen(self) -> keras.Variable:
+        """Whether it stays as it is while weights are trained: a boolean variable.
+
+        `freeze_masks` and `thaw_masks` set it, as do callbacks; files keep it. Fixed
+        masks are frozen, but while `GradualPruning` is on its way.
+        """
+        return self.variable.frozen
 
     @property
     def is_learned(self) -> bool:
@@ -199,6 +219,18 @@ class Mask(keras.layers.Layer):
             )
         return switches.reshape(self.variable.shape)
 
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Saves the mask variable, and whether it is frozen."""
+        super().save_own_variables(store)
+        store[_FROZEN] = ops.convert_to_numpy(self.frozen)
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Loads what `save_own_variables` saved."""
+        keys = list(store.keys())  # Keras's stores can't be iterated over
+        super().load_own_variables({k: store[k] for k in keys if k != _FROZEN})
+        if _FROZEN in keys:  # not so in files of older models
+            self.frozen.assign(np.array(store[_FROZEN]))
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {
@@ -247,6 +279,7 @@ def get_dtype(mask_dtype):
     return mask_dtype
 
 
+_FROZEN = "frozen"
 _BARELY_KEPT = 1e-6
 _STRIDE = 61  # prime: no multiple of a kernel's width
 

@@ -1,16 +1,21 @@
 """Pruning during `fit`."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from scl_keras import backend
+from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best
+from scl_keras.training.distiller import network_of
+from scl_keras.training.model import unscaled
+from scl_keras.training.pair import PairedOptimizer
 from scl_keras.types import Logs, Quotas, Schedule
 
 
@@ -26,24 +31,32 @@ class GradualPruning(keras.callbacks.Callback):
     steps are variables of the model and its optimizer: training goes on from a saved
     model or from `BackupAndRestore` with the masks that it would have had.
 
+    It ends at the sparsity asked for, to the connection: where the schedule would stop
+    before, there is a last update at its `end_step` (other than in TFMOT). If `fit` is
+    to end before that, it warns at the start. Masks of layers with `trainable=False`
+    count, and stay as they are. `AfterTarget` begins behind the last update.
+
     Args:
         schedule: `ConstantSparsity`, `PolynomialDecay`, or an object like these: called
             with a step it gives the sparsity, and `is_due(step)` tells whether masks
-            are updated before that step.
+            are updated before that step. Its `begin_step` and `end_step`, if it has
+            them, tell when it has come to its end.
         method: `"magnitude"`, `"lamp"`, `"synflow"`, `"random"` or a `PruningMethod`
             that needs no data. Scores are computed once an update.
         quotas: As for `prune`; by default all connections are ranked together. TFMOT
             prunes each layer to the same sparsity: `"uniform"`.
 
     Raises:
-        ValueError: At the start of `fit`, if the model has no masks or learned ones.
+        ValueError: At the start of `fit`, if the model has no masks or learned ones, or
+            none in a layer that is trained, or if those of layers that aren't keep more
+            than the schedule leaves.
 
     Example:
 
     ```python
     sparse = sparsify(dense_model, ste=None)
     sparse.compile("adam", "mse")
-    schedule = PolynomialDecay(0.0, 0.9, begin_step=0, end_step=1000)
+    schedule = PolynomialDecay(0.0, 0.9, begin_step=0, end_step=6)
     sparse.fit(x, y, epochs=9, callbacks=[GradualPruning(schedule)])
     ```
     """
@@ -63,26 +76,46 @@ class GradualPruning(keras.callbacks.Callback):
         self.schedule = schedule
         self.method = get_method(method)
         self.quotas = None if quotas is None else get_quotas(quotas)
+        self._others: Sequence[keras.callbacks.Callback] = ()
+        begin = getattr(schedule, "begin_step", 0)
+        end = getattr(schedule, "end_step", -1)
+        # From which step on the sparsity is the last one.
+        self._end = end if end >= 0 and schedule(begin) != schedule(end) else begin
+
+    def before_fit(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+        """Knows the other callbacks, to warn of what they would save."""
+        self._others = callbacks
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""
-        masks = find_masks(self.model)
+        model = network_of(self.model)
+        masks = find_masks(model)
         if not masks or any(mask.is_learned for mask in masks):
             kind = "masks that are learned" if masks else "no masks"
             raise ValueError(
                 "`GradualPruning` needs a model whose masks are fixed between its "
                 "updates: make one with `sparsify(model, ste=None)`, or with "
-                f"`fix_masks`. Received: model '{self.model.name}' with {kind}"
+                f"`fix_masks`. Received: model '{model.name}' with {kind}"
             )
-        self._network = _Uncut(self.model)
+        self._network = _Uncut(model)
+        self._count(self.schedule(self._end))
+        self._epoch = 0
         self._step: int | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Knows how much of the training is left."""
+        self._epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Makes the first update, if it is due before the first step."""
         if self._step is None:  # here, after other callbacks have restored the model
             step = self._step = self._iterations()
-            if self.schedule.is_due(step):
+            if self._is_due(step):
                 self._update(step)
+            self._freeze(step >= self._end)
+            if step < self._end:
+                self._warn_of_the_end(step)
+                warn_of_best_only(self._others)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Updates the masks, if that is due before the next step."""
@@ -91,32 +124,130 @@ class GradualPruning(keras.callbacks.Callback):
         if last is None:  # no batch has begun
             return
         # `steps_per_execution` makes several at once: what was due comes now.
-        due = [t for t in range(last + 1, step + 1) if self.schedule.is_due(t)]
+        due = [t for t in range(last + 1, step + 1) if self._is_due(t)]
         if due:
             self._update(due[-1])
+        if last < self._end <= step:
+            self._freeze(True)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Adds `sparsity` to the logs."""
         if logs is not None:
-            kept = sum(int(mask.count()) for mask in find_masks(self.model))
-            logs["sparsity"] = 1 - kept / self._network.size
+            logs["sparsity"] = 1 - self._kept() / self._network.size
+
+    def after_fit(self) -> None:
+        """Warns if another callback has undone what the schedule asked for."""
+        step = self._iterations()
+        expected = self._count(self.schedule(self._end)) + self._network.still_kept()
+        if step >= self._end and self._kept() != expected:
+            warnings.warn(
+                f"Training ended with {self._kept():,} connections, not the "
+                f"{expected:,} that the schedule ends with: a callback restored "
+                "weights from before. `AfterTarget(EarlyStopping(...))` looks only at "
+                "what comes after.",
+                stacklevel=2,
+            )
+
+    def _warn_of_the_end(self, step):
+        """Warns at the start if the schedule doesn't come to its end in this `fit`."""
+        steps = (self.params or {}).get("steps")  # none in a loop of one's own
+        if not steps:
+            return
+        last = (
+            step + steps * (self.params["epochs"] - self._epoch) // self._micro_steps()
+        )
+        if last >= self._end:
+            return
+        due = [t for t in range(step, last + 1) if self._is_due(t)]
+        left = self.schedule(due[-1]) if due else 1 - self._kept() / self._network.size
+        warnings.warn(
+            f"`GradualPruning` makes its last update after {self._end} steps, but "
+            f"`fit` ends after {last}, with a sparsity of {left:.3g} instead of "
+            f"{self.schedule(self._end):.3g}. Train longer, unless another `fit` "
+            f"follows, or let it end earlier. Received: schedule={self.schedule!r}",
+            stacklevel=2,
+        )
+
+    def _micro_steps(self):
+        optimizer = unscaled(self.model.optimizer)
+        if isinstance(optimizer, PairedOptimizer):
+            optimizer = optimizer.optimizer
+        return optimizer.gradient_accumulation_steps or 1
+
+    def _is_due(self, step):
+        return step == self._end or self.schedule.is_due(step)
+
+    def _freeze(self, frozen):
+        for mask in find_masks(self._network.model):
+            mask.frozen.assign(frozen)
+
+    def _kept(self):
+        masks = find_masks(self._network.model)
+        return sum(int(keras.ops.convert_to_numpy(mask.count())) for mask in masks)
 
     def _iterations(self):
         backend.synchronize(self.model)
         return int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
 
+    def _count(self, sparsity):
+        """How many connections the masks that move may keep."""
+        network = self._network
+        count = max(1, round((1 - sparsity) * network.size)) - network.still_kept()
+        if count < 1:
+            raise ValueError(
+                f"A sparsity of {sparsity:.3g} leaves less of {network.size:,} "
+                f"connections than the {network.still_kept():,} of layers with "
+                "`trainable=False`, which can't be cut. Ask for less. "
+                f"Received: schedule={self.schedule!r}"
+            )
+        return min(count, sum(network.kernels[i].mask.size for i in network.moving))
+
     def _update(self, step):
-        size = self._network.size
-        count = max(1, round((1 - self.schedule(step)) * size))
-        scores = self.method.scores(self._network)
-        self._network.keep(keep_best(scores, count, self.quotas))
+        network = self._network
+        scores = self.method.scores(network)
+        moving = [scores[i] for i in network.moving]
+        count = self._count(self.schedule(step))
+        for i, mask in zip(
+            network.moving, keep_best(moving, count, self.quotas), strict=True
+        ):
+            network.kernels[i].mask.assign(mask)
 
 
 class _Uncut(PrunableNetwork):
-    """A network as it would be without its masks: cut connections have values, too."""
+    """A network as it would be without the masks that move: what they cut has values.
+
+    Attributes:
+        moving: List of the numbers of the kernels that are trained.
+    """
+
+    def __init__(self, model):
+        super().__init__(model)
+        trained = {id(v) for v in model.trainable_variables}
+        kernels = [getattr(kernel.layer, kernel.name) for kernel in self.kernels]
+        self.moving = [
+            i
+            for i, (kernel, values) in enumerate(
+                zip(self.kernels, kernels, strict=True)
+            )
+            if id(values) in trained
+            # LoRA's is a sum.
+            or (not isinstance(values, keras.Variable) and kernel.layer.trainable)
+        ]
+        if not self.moving:
+            raise ValueError(
+                f"Model '{model.name}' has no mask to prune: all of its masked layers "
+                f"have `trainable=False`. Received: {len(self.kernels)} masks"
+            )
+
+    def still_kept(self):
+        """Number of connections that the other kernels keep."""
+        others = set(range(len(self.kernels))) - set(self.moving)
+        return sum(int(self.kernels[i].kept().sum()) for i in others)
 
     def kept(self):
-        return [mask | True for mask in super().kept()]
+        moving = set(self.moving)
+        return [k | (i in moving) for i, k in enumerate(super().kept())]
 
     def weights(self):
-        return [self._values(kernel) for kernel in self.kernels]
+        kernels = zip(self.kernels, self.kept(), strict=True)
+        return [self._values(kernel) * kept for kernel, kept in kernels]

@@ -1,6 +1,7 @@
 """Schedules of gradual pruning, with the names and formulas of TFMOT."""
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -60,10 +61,11 @@ class PolynomialDecay:
         final_sparsity: Float in [0, 1), the sparsity `s_f` to end with.
         begin_step: First step that prunes, counted from 0.
         end_step: Last step that may prune.
-        power: Exponent.
+        power: Exponent, a finite number above 0.
         frequency: Masks are updated every `frequency` steps, from `begin_step` on.
-            Where `end_step - begin_step` is no multiple of it, the last update comes
-            before `final_sparsity` is reached, as in TFMOT.
+            Where `end_step - begin_step` is no multiple of it, the last of these comes
+            before `final_sparsity` is reached, as in TFMOT; `GradualPruning` makes one
+            more at `end_step`.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -86,6 +88,10 @@ class PolynomialDecay:
         _check_sparsity(self.initial_sparsity, "initial_sparsity")
         _check_sparsity(self.final_sparsity, "final_sparsity")
         _check_steps(self)
+        if not 0 < self.power < math.inf:
+            raise ValueError(
+                f"`power` must be a finite number > 0. Received: power={self.power}"
+            )
         if self.end_step <= self.begin_step:
             raise _wrong_end(self)
 
@@ -115,6 +121,12 @@ def _check_sparsity(sparsity, name):
 
 
 def _check_steps(schedule):
+    for name in ("begin_step", "end_step", "frequency"):
+        value = getattr(schedule, name)
+        if not (math.isfinite(value) and value == int(value)):
+            raise ValueError(
+                f"`{name}` must be a whole number. Received: {name}={value}"
+            )
     begin = schedule.begin_step
     if begin < 0:
         raise ValueError(f"`begin_step` must be >= 0. Received: begin_step={begin}")

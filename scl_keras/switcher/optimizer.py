@@ -208,9 +208,15 @@ class SwitcherOptimizer(SCLOptimizer):
 
     def _apply_to_masks(self, gradients, squares, masks):
         scales = self.normalization.scales(
-            squares, self._masks, self._mean_squares, self.mask_optimizer.iterations
+            squares,
+            [v.connection_mask for v in masks],
+            self._mean_squares,
+            self.mask_optimizer.iterations,
         )
-        kernels = self._kernels()
+        all_kernels = self._kernels()
+        # Those that the loss depends on: see `SCLOptimizer.apply`.
+        used = {id(v) for v in masks}
+        kernels = [k for k in all_kernels if id(k.mask.variable) in used]
         objectives = [
             kernel.objective(g, scale, self.connection_cost * self._prices[id(v)])
             for kernel, g, scale, v in zip(
@@ -228,7 +234,7 @@ class SwitcherOptimizer(SCLOptimizer):
             self.mask_optimizer.apply([total / size for total in sums], parameters)
         else:
             self.mask_optimizer.iterations.assign_add(1)
-        self._switch(kernels)
+        self._switch(all_kernels)
 
     def _mean_objective(self, kernels, objectives):
         pairs = [k.sums(f) for k, f in zip(kernels, objectives, strict=True)]

@@ -43,9 +43,10 @@ class SwitchedKernel:
         return as_kernel(matrix, self.mask.variable.shape, self.mask.feature_axes)
 
     def switch(self, network, threshold):
-        """Sets the mask: `s` is output less threshold, put into [-1, 1]."""
-        s = self.mask.variable
-        s.assign(s.constraint(self.outputs(network) - threshold))
+        """Sets a mask that isn't frozen: output less threshold, put into [-1, 1]."""
+        s, frozen = self.mask.variable, ops.convert_to_tensor(self.mask.frozen)
+        new = s.constraint(self.outputs(network) - threshold)
+        s.assign(ops.where(frozen, ops.convert_to_tensor(s), ops.cast(new, s.dtype)))
 
     def objective(self, gradient, scale, price):
         """The objective's gradient with respect to `s`, block by block.

@@ -1,7 +1,14 @@
 """The training step, the optimizer of weights and masks, and the update rule."""
 
+from scl_keras.training.distiller import Distiller
 from scl_keras.training.model import SCLModel, SCLSequential
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
 
-__all__ = ["GradientNormalization", "SCLModel", "SCLOptimizer", "SCLSequential"]
+__all__ = [
+    "Distiller",
+    "GradientNormalization",
+    "SCLModel",
+    "SCLOptimizer",
+    "SCLSequential",
+]

@@ -13,10 +13,10 @@ from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer, reading_masked
-from scl_keras.masks.mask import find_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import DEFAULT_CONNECTION_COST, SCLOptimizer
 from scl_keras.training.prices import cost_for
+from scl_keras.training.reporting import fit_with_hooks, step_logs
 from scl_keras.types import Optimizer, Shape, Tensor
 
 
@@ -26,10 +26,11 @@ class SCLModel(keras.Model):
 
     It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
     `call` of one's own. `sparsify` makes one of any model. Besides the usual
-    metrics, the logs of `fit` hold `connection_loss` (`λ · Σ c · H(s)`), `density`,
-    `sparsity` and `compression` of all masked kernels, and `skipped_updates`, the
-    number of batches with a NaN or infinite gradient; `loss` stays the task's, and
-    comparable with the dense model's.
+    metrics, the logs of `fit` hold the `sparsity` of all masked kernels, with
+    `cost="macs"` also `macs_sparsity`, the share of their multiply-accumulates that is
+    cut, and `skipped_updates`, the number of batches with a NaN or infinite gradient,
+    which progress lines show when it isn't zero. `MaskLogger` adds more. `loss` stays
+    the task's, and comparable with the dense model's.
 
     Example:
 
@@ -176,6 +177,20 @@ class SCLModel(keras.Model):
         """The variable `λ`. Assign to it to change the cost: `.assign(0.2)`."""
         return self.scl_optimizer.connection_cost
 
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Trains the model, as `keras.Model.fit` or the `fit` of the model's own class.
+
+        Progress lines show two of the masks' figures at most: see the class.
+
+        Args:
+            *args: As for `keras.Model.fit`.
+            **kwargs: As for `keras.Model.fit`.
+
+        Returns:
+            The `History`.
+        """
+        return fit_with_hooks(super().fit, args, kwargs)
+
     def train_step(self, *args: Any) -> Any:
         """One step: gradients of the task loss, then `SCLOptimizer.apply`.
 
@@ -223,20 +238,7 @@ class SCLModel(keras.Model):
 
     def connection_logs(self) -> dict[str, Tensor]:
         """What the masks add to the logs: a dict of scalar tensors."""
-        masks = find_masks(self)
-        if not masks:
-            return {}
-        size = float(sum(mask.size for mask in masks))
-        counts = {id(mask): mask.count() for mask in masks}
-        kept = ops.cast(sum(counts.values()), "float32")
-        loss = self.scl_optimizer.connection_loss(lambda mask: counts[id(mask)])
-        return {
-            "connection_loss": loss,
-            "density": kept / size,
-            "sparsity": 1 - kept / size,
-            "compression": size / kept,
-            "skipped_updates": self.scl_optimizer.skipped_updates + 0,
-        }
+        return step_logs(self, self.scl_optimizer)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the states of random layers, which Keras does not."""
@@ -267,8 +269,9 @@ def _signature_of_compile():
     return inspect.Signature([*stock, *own])
 
 
-# Any `compile` may stand behind it, but mostly it is Keras's.
+# Any `compile` or `fit` may stand behind them, but mostly it is Keras's.
 SCLModel.compile.__signature__ = _signature_of_compile()
+SCLModel.fit.__signature__ = inspect.signature(keras.Model.fit)
 
 _RANDOM = "random_state_"
 
@@ -281,9 +284,11 @@ def scl_optimizer_of(callback):
     """
     optimizer = unscaled(getattr(callback.model, "optimizer", None))
     if not isinstance(optimizer, SCLOptimizer):
+        distils = isinstance(callback.model, keras.distillation.Distiller)
         raise ValueError(
-            f"`{type(callback).__name__}` needs a compiled `SCLModel`: `sparsify` "
-            f"makes one. Received: {callback.model!r}"
+            f"`{type(callback).__name__}` needs a compiled `SCLModel`: "
+            + ("`scl_keras.Distiller` is" if distils else "`sparsify` makes")
+            + f" one. Received: {callback.model!r}"
         )
     return optimizer
 

@@ -96,9 +96,6 @@ class SCLOptimizer(PairedOptimizer):
             aggregation="only_first_replica",
             name="connection_cost",
         )
-        self.frozen = self.add_variable(
-            (), "zeros", "bool", aggregation="only_first_replica", name="masks_frozen"
-        )
         self.skipped_updates = self.add_variable(
             (),
             "zeros",
@@ -111,6 +108,24 @@ class SCLOptimizer(PairedOptimizer):
         self.steering = self.add_variable(
             (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
+        self.plan = self.add_variable(  # likewise, its `Plan`
+            (6,), "zeros", "float32", aggregation="only_first_replica", name="plan"
+        )
+
+    @property
+    def frozen(self) -> Tensor:
+        """Whether all masks are frozen (see `freeze_masks`): a boolean scalar."""
+        flags = [ops.cast(flag, "int32") for flag in self._frozen_flags()]
+        return ops.equal(sum(flags), max(len(flags), 1))
+
+    def _frozen_flags(self):
+        _, masks = split_masks(self._trainable_variables)
+        return [v.frozen for v in masks]
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Own variables, those of both optimizers, and which masks are frozen."""
+        return super().variables + self._frozen_flags()
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Creates the state of both optimizers for `variables`, masks and weights."""
@@ -160,8 +175,11 @@ class SCLOptimizer(PairedOptimizer):
         grads = backend.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = split_masks(variables)
+        # What the loss doesn't depend on stays as it is, as Keras has it for weights: a
+        # price alone would cut it all.
+        masks = [v for v in masks if gradient_of[id(v)] is not None]
         for_weights = [gradient_of[id(v)] for v in weights]
-        for_masks = self._unscaled([gradient_of[id(v)] for v in masks], masks)
+        for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
         finite = _are_finite([*for_weights, *squares.values()])
         args = (for_weights, for_masks, squares, weights, masks)
@@ -184,14 +202,10 @@ class SCLOptimizer(PairedOptimizer):
     def _skip(self, *_):
         self.skipped_updates.assign_add(1)
 
-    def _unscaled(self, gradients, masks):
+    def _unscaled(self, gradients):
         scale = self.optimizer.loss_scale_factor
-        given = [
-            ops.zeros(v.shape) if g is None else g
-            for g, v in zip(gradients, masks, strict=True)
-        ]
         # Undivided without a scale: where nothing is compiled, a copy would stay.
-        return [g / scale for g in given] if scale else given
+        return [g / scale for g in gradients] if scale else gradients
 
     def _mean_squares_of(self, gradients, masks):
         owners = [v.connection_mask for v in masks]
@@ -220,7 +234,9 @@ class SCLOptimizer(PairedOptimizer):
 
     def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]
-        moving = (1 - ops.cast(self.frozen, "float32")) / backend.replicas()
+        moving = [
+            (1 - ops.cast(v.frozen, "float32")) / backend.replicas() for v in masks
+        ]
         scales = self.normalization.scales(
             squares,
             [v.connection_mask for v in masks],
@@ -228,18 +244,20 @@ class SCLOptimizer(PairedOptimizer):
             self.mask_optimizer.iterations,
         )
         updates = [
-            self._mask_update(g, moving, scale, v)
-            for g, scale, v in zip(gradients, scales, masks, strict=True)
+            self._mask_update(g, moves, scale, v)
+            for g, moves, scale, v in zip(gradients, moving, scales, masks, strict=True)
         ]
         self.mask_optimizer.apply(updates, masks)
         for variable, value in zip(masks, before, strict=False):
             new = ops.convert_to_tensor(variable)
-            variable.assign(ops.where(ops.convert_to_tensor(self.frozen), value, new))
+            frozen = ops.convert_to_tensor(variable.frozen)
+            variable.assign(ops.where(frozen, value, new))
 
     def _mask_update(self, gradient, moving, scale, variable):
         # Scalars first: passes over whole kernels are what an update costs.
         normalized = ops.cast(gradient, "float32") * (moving * scale)
-        update = normalized + moving * self.connection_cost * self._price(variable)
+        paying = moving * self.connection_cost * backend.has_gradient(gradient)
+        update = normalized + paying * self._price(variable)
         return ops.cast(update, variable.dtype)
 
     def _price(self, variable):

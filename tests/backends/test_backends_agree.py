@@ -58,10 +58,13 @@ def test_the_cases_do_what_they_are_for(reference):
     arrays, report = reference
     assert arrays["bad batch: log skipped_updates"].tolist() == [1, 2, 3]
     assert np.isfinite(arrays["bad batch: weight 0"]).all()
+    np.testing.assert_allclose(
+        arrays["targets in turn: log second sparsity"][-1], 0.8, atol=1e-3
+    )
     density = arrays["momentum and freezing: log density"]
     assert density[1] == density[2]
     np.testing.assert_allclose(arrays["target: log sparsity"][-1], 0.8, atol=1e-3)
-    assert 0.1 < arrays["switcher: log density"][-1] < 0.9
+    assert 0.1 < arrays["switcher: log sparsity"][-1] < 0.9
     assert arrays["tools: compacted"][0] < 1000
     assert report["export"] == "written"
     assert "torch" not in report["imported"]

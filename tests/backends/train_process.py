@@ -7,6 +7,7 @@ Weights and data are made with NumPy, so that they are the same on every backend
 
 import json
 import sys
+import warnings
 
 import keras
 import loops
@@ -125,16 +126,105 @@ def gradual():
     return found | {f"rewound {i}": w for i, w in enumerate(rewinding.weights)}
 
 
+class Interrupt(keras.callbacks.Callback):
+    """Stands for a kill, before an epoch."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise InterruptedError
+
+
 def resumed(folder):
     """A training that was interrupted; must be what one without a break is."""
-    straight = fit(convolutional(), epochs=3)
-    backup = [scl_keras.SafeBackup(folder, delete_when_done=False)]
-    fit(convolutional(), epochs=1, callbacks=backup)
-    again = fit(convolutional(), epochs=3, callbacks=backup)
-    for name, value in again.items():
-        if not name.startswith("log"):
-            np.testing.assert_array_equal(value, straight[name], name)
+    for epoch in (1, 3):  # on the way to a target, and with frozen masks
+        target = scl_keras.TargetSparsity(0.7, by_epoch=2)
+        straight = fit(convolutional(), epochs=4, callbacks=[target])
+        callbacks = [target, scl_keras.SafeBackup(f"{folder}_{epoch}")]
+        try:
+            fit(convolutional(), epochs=4, callbacks=[*callbacks, Interrupt(epoch)])
+            raise AssertionError("It wasn't interrupted.")
+        except InterruptedError:
+            pass
+        again = fit(convolutional(), epochs=4, callbacks=callbacks)
+        for name, value in again.items():
+            if not name.startswith("log"):
+                np.testing.assert_array_equal(value, straight[name], name)
     return {}
+
+
+def targets_in_turn(path):
+    """Frozen masks stay so through `compile` and a file, until there is another one."""
+    model = convolutional()
+    fit(model, callbacks=[scl_keras.TargetSparsity(0.7)])
+    masks = [mask.values() for mask in scl_keras.find_masks(model)]
+    model.compile(keras.optimizers.SGD(0.01), LOSS, connection_cost=5.0)
+    fit(model, epochs=1)
+    model.save(path)
+    model = keras.models.load_model(path, compile=False)
+    fit(model, epochs=1, connection_cost=5.0, callbacks=[scl_keras.MaskLogger()])
+    for old, mask in zip(masks, scl_keras.find_masks(model), strict=True):
+        np.testing.assert_array_equal(old, mask.values())
+    target = scl_keras.TargetSparsity(0.8)
+    logs = model.fit(
+        *(X, Y),
+        batch_size=32,
+        initial_epoch=3,
+        epochs=6,
+        shuffle=False,
+        verbose=0,
+        callbacks=[target],
+    ).history
+    found = fit(model, epochs=1)
+    return found | {f"log second {k}": np.array(v) for k, v in logs.items()}
+
+
+def distilled():
+    """With frozen masks the stock distiller, step for step; and with a target."""
+    weights = []
+    for masked in (False, True):
+        teacher, student = convolutional(masked=False), convolutional(masked=False)
+        assign_weights(teacher, seed=5)
+        kind, losses = keras.distillation.Distiller, keras.distillation
+        if masked:
+            kind = scl_keras.Distiller
+            scl_keras.freeze_masks(scl_keras.sparsify(student))
+        distiller = kind(teacher, student, losses.LogitsDistillation())
+        fit(distiller)
+        weights.append(
+            [w.numpy() for w in student.weights if not hasattr(w, "connection_mask")]
+        )
+    for a, b in zip(*weights, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    distiller = scl_keras.Distiller(teacher, convolutional())
+    best = keras.callbacks.EarlyStopping("loss", patience=9, restore_best_weights=True)
+    callbacks = [scl_keras.TargetSparsity(0.8, by_epoch=3), scl_keras.AfterTarget(best)]
+    fit(distiller, epochs=5, callbacks=callbacks)
+    student = distiller.student
+    return {f"weight {i}": w.numpy() for i, w in enumerate(student.weights)}
+
+
+def unused_output():
+    """What no loss depends on stays as it is, and isn't cut by its price alone."""
+    inputs = keras.Input((6, 6, 1))
+    x = keras.layers.Dense(8, "relu")(keras.layers.Flatten()(inputs))
+    heads = {name: keras.layers.Dense(4, name=name)(x) for name in ("used", "unused")}
+    model = keras.Model(inputs, heads)
+    assign_weights(model)
+    model = scl_keras.sparsify(model)
+    used, unused = (model.get_layer(name).kernel_mask for name in heads)
+    before, optimizer = unused.values(), keras.optimizers.SGD(0.05)
+    model.compile(optimizer, {"used": LOSS}, connection_cost=3.0)
+    with warnings.catch_warnings():
+        # What Keras says of the head's weights.
+        warnings.filterwarnings("ignore", message="Gradients do not exist")
+        model.fit(X, {"used": Y}, 32, 3, shuffle=False, verbose=0)
+    np.testing.assert_array_equal(before, unused.values())
+    assert used.values().min() < before.min()
+    return {f"weight {i}": w.numpy() for i, w in enumerate(model.weights)}
 
 
 def switcher():
@@ -215,6 +305,9 @@ def main(path):
         "fixed masks": fixed_masks,
         "gradual": gradual,
         "resumed": lambda: resumed(path + "_backup"),
+        "targets in turn": lambda: targets_in_turn(path + "_target.keras"),
+        "distilled": distilled,
+        "unused output": unused_output,
         "switcher": switcher,
         "tools": tools,
         "snip in batches": snip_in_batches,

@@ -2,7 +2,13 @@ import keras
 import numpy as np
 import pytest
 
-from scl_keras import ConnectionCostScheduler, MaskedDense, SCLSequential, ramp
+from scl_keras import (
+    ConnectionCostScheduler,
+    MaskedDense,
+    MaskLogger,
+    SCLSequential,
+    ramp,
+)
 
 X, Y = np.ones((8, 3), "float32"), np.zeros((8, 2), "float32")
 
@@ -24,7 +30,8 @@ class Costs(keras.callbacks.Callback):
 def test_every_epoch_has_the_cost_of_the_schedule_and_the_logs_show_it():
     model, costs = _model(), Costs()
     scheduler = ConnectionCostScheduler(lambda epoch, cost: cost / 2 + epoch)
-    history = model.fit(X, Y, epochs=3, verbose=0, callbacks=[scheduler, costs]).history
+    callbacks = [scheduler, costs, MaskLogger()]
+    history = model.fit(X, Y, epochs=3, verbose=0, callbacks=callbacks).history
     assert costs.seen == [0.25, 1.125, 2.5625]
     np.testing.assert_allclose(history["connection_loss"], [1.5, 6.75, 15.375])
 
@@ -50,7 +57,7 @@ def test_any_real_number_is_a_cost(cost):
     assert float(model.connection_cost) == float(cost)
 
 
-@pytest.mark.parametrize("cost", [-0.1, float("nan"), None, "0.1"])
+@pytest.mark.parametrize("cost", [-0.1, float("nan"), float("inf"), None, "0.1"])
 def test_what_is_no_cost_is_refused(cost):
     scheduler = ConnectionCostScheduler(lambda epoch, old: cost)
     with pytest.raises(ValueError, match=r"number >= 0.*epoch 0"):
@@ -72,7 +79,10 @@ def test_a_ramp_rises_in_equal_steps_and_stays():
     assert [late(epoch, 9.0) for epoch in range(6)] == [0, 0, 0, 0.5, 1, 1]
 
 
-@pytest.mark.parametrize("arguments", [(0.1, 0), (-0.1, 3)])
+@pytest.mark.parametrize(
+    "arguments",
+    [(0.1, 0), (-0.1, 3), (np.nan, 3), (np.inf, 3), (0.1, np.nan), (0.1, np.inf)],
+)
 def test_a_bad_ramp_is_refused(arguments):
     with pytest.raises(ValueError, match="Received"):
         ramp(*arguments)

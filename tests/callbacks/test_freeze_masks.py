@@ -9,6 +9,7 @@ from scl_keras import (
     SCLSequential,
     TargetSparsity,
     find_masks,
+    thaw_masks,
 )
 
 RNG = np.random.default_rng(0)
@@ -53,6 +54,9 @@ def test_a_resumed_run_knows_by_its_epoch():
     callbacks = [FreezeMasks(2), seen]
     model.fit(X, Y, epochs=4, initial_epoch=3, verbose=0, callbacks=callbacks)
     np.testing.assert_array_equal(seen.masks[0], before)
+    model.fit(X, Y, epochs=2, initial_epoch=1, verbose=0, callbacks=callbacks)
+    np.testing.assert_array_equal(seen.masks[0], before)  # until they are thawed
+    thaw_masks(model)
     model.fit(X, Y, epochs=2, initial_epoch=1, verbose=0, callbacks=callbacks)
     assert not np.array_equal(seen.masks[0], before)
 

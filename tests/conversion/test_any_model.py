@@ -164,7 +164,7 @@ def test_what_a_subclass_overrides_runs_with_masks(rng, tmp_path):
     model.compile(0.5, optimizer="sgd", connection_cost=0.3, run_eagerly=True)
     assert float(model.connection_cost) == pytest.approx(0.3)
     history = model.fit(x, y, verbose=0).history
-    assert history["own"] == [7.0] and "density" in history and model.steps == 1
+    assert history["own"] == [7.0] and "sparsity" in history and model.steps == 1
     expected = np.mean((model(x) - y) ** 2) + 0.5 * np.mean(np.abs(model(x)))
     found = model.evaluate(x, y, verbose=0)
     assert found == pytest.approx(expected, rel=1e-5)

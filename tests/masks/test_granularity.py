@@ -260,7 +260,7 @@ def test_a_target_is_reached_within_a_switch(granularity, sparsity, rng):
     largest = max(int(np.max(mask.sizes)) for mask in masks)
     assert abs(kept - (1 - sparsity) * size) <= largest / 2 + 1
     assert min(int(mask.count()) for mask in masks) >= 1
-    assert bool(model.scl_optimizer.frozen.numpy())
+    assert all(mask.frozen.numpy() for mask in find_masks(model))
 
 
 def test_a_target_below_one_switch_a_layer_is_refused(rng):

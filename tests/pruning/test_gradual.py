@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from scl_keras import (
+    AfterTarget,
     ConstantSparsity,
     GradualPruning,
     PolynomialDecay,
@@ -108,7 +109,8 @@ def test_training_resumed_from_a_file_gives_the_same_masks(tmp_path):
     whole = model_of()
     fit(whole, 4, [GradualPruning(SCHEDULE)])
     part = model_of()
-    fit(part, 2, [GradualPruning(SCHEDULE)])
+    with pytest.warns(UserWarning, match="unless another `fit` follows"):
+        fit(part, 2, [GradualPruning(SCHEDULE)])
     part.save(tmp_path / "part.keras")
     part = keras.models.load_model(tmp_path / "part.keras")
     fit(part, 4, [GradualPruning(SCHEDULE)], first=2)
@@ -159,3 +161,83 @@ def test_models_that_it_cannot_prune():
         GradualPruning(0.5)
     with pytest.raises(ValueError, match="`data` is missing"):
         fit(fixed, 3, [GradualPruning(ConstantSparsity(0.5, 0, frequency=1), "snip")])
+
+
+def test_the_last_update_comes_whatever_the_frequency():
+    # TFMOT's updates, every 100 steps, would prune nothing of this.
+    schedule = PolynomialDecay(0.0, 0.85, begin_step=0, end_step=9)
+    model, watch = model_of(), Watch()
+    fit(model, 3, [GradualPruning(schedule), watch])
+    size = sum(mask.size for mask in kept(model))
+    assert sum(mask.sum() for mask in kept(model)) == round(0.15 * size)
+    for a, b in zip(watch.masks[9], brute_force(watch.values[9], 0.15), strict=True):
+        np.testing.assert_array_equal(a.ravel(), b)
+    for a, b in zip(watch.masks[9], kept(model), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (PolynomialDecay(0, 0.9, 0, 60), "after 60 .* after 8, .* 0 instead of 0.9"),
+        (ConstantSparsity(0.9, 9), "after 9 .* after 8, .* 0 instead of 0.9"),
+        (PolynomialDecay(0, 0.9, 0, 9, frequency=4), "0.899 instead of 0.9"),
+    ],
+)
+def test_a_schedule_that_does_not_come_to_its_end_is_told_at_the_start(
+    schedule, message
+):
+    class Never(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise Interruption  # after the first step
+
+    with (
+        pytest.warns(UserWarning, match=message),
+        pytest.raises(Interruption),
+    ):
+        fit(model_of(), 2, [GradualPruning(schedule), Never()])
+    # Up to the last step it is enough.
+    ends = ConstantSparsity(0.9, 8)
+    model = model_of()
+    fit(model, 2, [GradualPruning(ends)])
+    assert sum(mask.sum() for mask in kept(model)) == 4
+
+
+def test_frozen_layers_count_and_do_not_move():
+    model = model_of()
+    first, second = model.layers[-2:]
+    first.trainable = False
+    model.compile("sgd", "mse")
+    pattern = np.arange(30).reshape(6, 5) % 2 == 0
+    first.kernel_mask.assign(pattern)
+    fit(model, 3, [GradualPruning(ConstantSparsity(0.5, 0))])
+    np.testing.assert_array_equal(kept(model)[0], pattern)
+    assert kept(model)[1].sum() == 20 - 15
+    with pytest.raises(
+        ValueError, match="than the 15 of layers with `trainable=False`"
+    ):
+        fit(model, 3, [GradualPruning(ConstantSparsity(0.7, 0))])
+    second.trainable = False
+    with pytest.raises(ValueError, match="no mask to prune.*Received: 2 masks"):
+        fit(model, 3, [GradualPruning(ConstantSparsity(0.5, 0))])
+
+
+def test_weights_restored_from_before_its_end_are_told_of():
+    class Scores(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["score"] = -epoch
+
+    def best(wrap):
+        stop = keras.callbacks.EarlyStopping(
+            "score", patience=9, mode="max", restore_best_weights=True
+        )
+        return [Scores(), wrap(stop)]
+
+    schedule = ConstantSparsity(0.5, 5)
+    with pytest.warns(
+        UserWarning, match="40 connections, not the 20 that the schedule"
+    ):
+        fit(model_of(), 4, [GradualPruning(schedule), *best(lambda x: x)])
+    model = model_of()
+    fit(model, 4, [GradualPruning(schedule), *best(AfterTarget)])
+    assert sum(mask.sum() for mask in kept(model)) == 20

@@ -12,6 +12,7 @@ with warnings.catch_warnings():
 
 sparsities = st.floats(0, 0.99)
 steps = st.integers(0, 300)
+NAN = float("nan")
 
 
 def assert_same(ours, theirs):
@@ -55,6 +56,16 @@ def test_polynomial_decay_is_that_of_tfmot(first, last, begin, length, power, ev
         (lambda: PolynomialDecay(0.1, 1.5, 0, 10), "final_sparsity"),
         (lambda: PolynomialDecay(0.1, 0.5, 0, -1), "end_step"),
         (lambda: PolynomialDecay(0.1, 0.5, 3, 3), "end_step"),
+        (lambda: PolynomialDecay(0.1, 0.5, 0, 10, power=-3), "power"),
+        (lambda: PolynomialDecay(0.1, 0.5, 0, 10, power=0), "power"),
+        (lambda: PolynomialDecay(0.1, 0.5, 0, 10, power=NAN), "power"),
+        (lambda: PolynomialDecay(NAN, 0.5, 0, 10), "initial_sparsity"),
+        (lambda: PolynomialDecay(0.1, NAN, 0, 10), "final_sparsity"),
+        (lambda: PolynomialDecay(0.1, 0.5, NAN, 10), "begin_step"),
+        (lambda: PolynomialDecay(0.1, 0.5, 0, float("inf")), "end_step"),
+        (lambda: PolynomialDecay(0.1, 0.5, 0, 10.5), "end_step"),
+        (lambda: ConstantSparsity(NAN, 0), "target_sparsity"),
+        (lambda: ConstantSparsity(0.5, 0, frequency=NAN), "frequency"),
     ],
 )
 def test_arguments_out_of_range(make, argument):

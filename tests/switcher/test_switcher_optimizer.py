@@ -13,7 +13,9 @@ from scl_keras import (
     SwitcherOptimizer,
     TurnsByEpoch,
     find_masks,
+    freeze_masks,
     switcher_network,
+    thaw_masks,
 )
 from scl_keras.switcher import blocks
 from scl_keras.switcher.features import block_features, surroundings
@@ -99,9 +101,9 @@ def test_while_masks_are_frozen_every_step_is_the_tasks(rng):
     model.compile("adam", LOSS, task_steps=1, run_eagerly=True)
     x, y = _data(rng)
     model.fit(x, y, epochs=2, verbose=0)
-    model.optimizer.frozen.assign(True)
+    freeze_masks(model)
     assert _one_by_one(model, x, y, 4) == 4 * [{"weights", "task"}]
-    model.optimizer.frozen.assign(False)
+    thaw_masks(model)
     assert {"switcher", "masks"} in _one_by_one(model, x, y, 2)
     callback = FreezeMasks(0)
     before = _snapshot(model)

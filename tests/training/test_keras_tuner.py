@@ -28,7 +28,7 @@ def test_the_connection_cost_is_a_hyperparameter_like_any_other(tmp_path):
 
     tuner = keras_tuner.GridSearch(
         build,
-        objective=keras_tuner.Objective("compression", "max"),
+        objective=keras_tuner.Objective("sparsity", "max"),
         directory=tmp_path,
         seed=0,
     )

@@ -1,0 +1,134 @@
+"""Any Keras callback, for what comes after the target alone."""
+
+import warnings
+from typing import Any
+
+import keras
+
+from scl_keras.masks.freezing import are_frozen
+from scl_keras.types import Logs
+
+
+class AfterTarget(keras.callbacks.Callback):
+    """Has a callback look only at epochs in which all masks are frozen.
+
+    A loss or accuracy is best before connections go. A callback that keeps the best
+    weights, stops a training or changes its learning rate is to begin when the sparsity
+    is there: with the first epoch that is trained and validated with the masks that
+    `TargetSparsity`, `FreezeMasks` or `GradualPruning` ends with. The order of the
+    callbacks doesn't matter.
+
+    Args:
+        callback: The callback. It is told of the begin and end of training, and of
+            epochs and batches from then on.
+
+    Raises:
+        ValueError: If it is no Keras callback.
+
+    Example:
+
+    ```python
+    best = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    callbacks = [TargetSparsity(0.9), AfterTarget(best)]
+    model.fit(x, y, epochs=9, callbacks=callbacks)
+    ```
+    """
+
+    def __init__(self, callback: keras.callbacks.Callback) -> None:
+        super().__init__()
+        if not isinstance(callback, keras.callbacks.Callback):
+            raise ValueError(
+                "`AfterTarget` takes one Keras callback. "
+                f"Received: callback={callback!r}"
+            )
+        self.callback = callback
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Hands them on."""
+        super().set_params(params)
+        self.callback.set_params(params)
+
+    def set_model(self, model: keras.Model) -> None:
+        """Hands it on."""
+        super().set_model(model)
+        self.callback.set_model(model)
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Hands it on."""
+        self._sees = self._has_seen = False
+        self._begun: int | None = None
+        self.callback.on_train_begin(logs)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Waits for the first batch, when all callbacks have done what they do here."""
+        self._begun, self._sees = epoch, False
+
+    def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._begun is not None:
+            epoch, self._begun = self._begun, None
+            self._sees = are_frozen(self.model)
+            if self._sees:
+                self._has_seen = True
+                self.callback.on_epoch_begin(epoch)
+        if self._sees:
+            self.callback.on_train_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_train_batch_end(batch, logs)
+
+    def on_test_begin(self, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_test_begin(logs)
+
+    def on_test_batch_begin(self, batch: int, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_test_batch_begin(batch, logs)
+
+    def on_test_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_test_batch_end(batch, logs)
+
+    def on_test_end(self, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_test_end(logs)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Hands it on after the target."""
+        if self._sees:
+            self.callback.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Hands it on, and warns if the target never came."""
+        self._sees = False
+        self.callback.on_train_end(logs)
+        if not self._has_seen:
+            warnings.warn(
+                f"`{type(self.callback).__name__}` has seen no epoch, since no epoch "
+                "began with all masks frozen: leave some after the target "
+                "(`TargetSparsity(by_epoch=...)`), or freeze masks with `FreezeMasks`.",
+                stacklevel=2,
+            )
+
+
+def warn_of_best_only(callbacks):
+    """Warns of callbacks that may save a model from before a target.
+
+    Args:
+        callbacks: List of the callbacks that stand beside the one with the target.
+    """
+    for callback in callbacks:
+        if getattr(callback, "save_best_only", False):
+            kind = type(callback).__name__
+            warnings.warn(
+                f"`{kind}(save_best_only=True)` may keep a model from before the "
+                "target, since a loss is best before connections go. "
+                f"`AfterTarget({kind}(...))` looks only at what comes after.",
+                stacklevel=3,
+            )
