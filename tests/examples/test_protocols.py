@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from comparison import study
 from comparison.augmentation import augmented
-from comparison.methods import METHODS
+from comparison.methods import METHODS, usual_for, with_own_step
 from comparison.plan import TASKS
 from comparison.store import Store
 from comparison.training import compiled, shares, train
@@ -181,7 +181,10 @@ def test_a_smoke_run_fine_tunes_and_validates(tmp_path):
     for protocol in ("finetuned", "initial"):
         folder = tmp_path / "runs" / f"vision_transformer_{protocol}_validation"
         results = [json.loads(path.read_text()) for path in folder.glob("*.json")]
-        assert len(results) == 7 - (protocol == "initial")
+        assert len(results) == len({r["setting"]["method"] for r in results})
+        found = {result["setting"]["method"] for result in results}
+        usual = usual_for(TASKS[protocol]["vision_transformer"])
+        assert found == set(usual) & set(with_own_step())
         assert all("validation_accuracy" in result for result in results)
     assert "fine-tuned" in (tmp_path / "validation.md").read_text()
     assert not (tmp_path / "comparison.md").exists()

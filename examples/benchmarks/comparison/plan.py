@@ -46,7 +46,7 @@ _FINETUNED = {
     "lenet_5": (6, 3),
     "small_vgg": (6, 3),
     "vision_transformer": (15, 4),
-    "resnet": (14, 3),
+    "resnet": (16, 3),
 }
 TASKS["finetuned"] = {
     network: dataclasses.replace(
