@@ -17,6 +17,8 @@ phase. Biases are never cut. The methods:
     scl         sparsify, TargetSparsity: masks learned in the first two thirds of E
     scl_plain   the same by the rule of the paper: masks that start alike, at 0.03, and
                 a mask learning rate that stays 3e-3
+    scl_distilled  scl by a Distiller whose teacher is that dense network; only with
+                `finetuned`
     scl_feature scl with mask gradients normalized for each feature, as in the paper *
     scl_flops   scl with cost="macs" and a target of multiply-accumulates, not of
                 connections; only where there are convolutions *

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from comparison import study
 from comparison.augmentation import augmented
-from comparison.methods import usual_for, with_own_step
+from comparison.methods import METHODS, usual_for, with_own_step
 from comparison.plan import TASKS
 from comparison.store import Store
-from comparison.training import shares, train
+from comparison.training import compiled, shares, train
 
+import scl_keras
 from scl_keras.datasets import load_dataset
+from scl_keras.masks import find_masks
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "benchmarks" / "compare_methods.py"
 TASK = dataclasses.replace(
@@ -60,6 +62,24 @@ def test_all_methods_start_from_the_same_trained_weights(tmp_path):
         keras.utils.set_random_seed(0)
     assert results["trained"]["accuracy"] < results["dense"]["accuracy"]
     assert results["scl"]["direct_compression"] == pytest.approx(5, rel=0.01)
+
+
+def test_the_dense_network_teaches_and_stays_as_it_was(tmp_path):
+    data, run = TASK.load(), run_of("scl_distilled")
+    model = TASK.build(data)
+    before = model.get_weights()
+    prepared = METHODS[run.method].prepare(model, run, data, 1)
+    assert prepared.model.teacher is model
+    found = train(run, data, Store(tmp_path))
+    assert found["direct_compression"] == pytest.approx(5, rel=0.01)
+    compiled(prepared, TASK, 4).fit(
+        data.x_train, data.y_train, 128, callbacks=prepared.callbacks, verbose=0
+    )
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    student = scl_keras.summary(prepared.finish(prepared.model), print_fn=None)
+    assert student.compression == pytest.approx(5, rel=0.01)
+    assert not any(find_masks(model))
 
 
 def test_a_longer_fine_tuning_takes_the_same_dense_network(tmp_path):

@@ -19,7 +19,8 @@ AXES = {
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
-LINES = {"scl_plain": "--", "scl_feature": "-.", "scl_flops": ":"}
+LINES = {"scl_plain": "--", "scl_distilled": (0, (1, 1))}
+LINES |= {"scl_feature": "-.", "scl_flops": ":"}
 """How other ways of SCL are drawn, in its color."""
 
 

@@ -47,6 +47,11 @@ METHODS = {
         parameters={"mask_initializer": 0.03, "mask_learning_rate": 3e-3},
         step="scl",
     ),
+    "scl_distilled": Method(
+        "SCL, distilled from the dense network",
+        scl.distilled_scl,
+        protocol="finetuned",
+    ),
     "scl_feature": Method(
         "SCL, normalized by feature", scl.scl_by_feature, usual=False
     ),

@@ -1,6 +1,6 @@
 """The tasks, and what of them the study is made of: `compare_methods.py --study`.
 
-The study takes about 7.6 hours of two cores (6.5 without the third seed of the runs
+The study takes about 8.6 hours of two cores (7.6 without the third seed of the runs
 from initial weights, which come last), with a process of one thread on each: two
 threads in one process gain less. Steps aren't compiled with XLA, which makes those of
 convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
@@ -97,12 +97,12 @@ _SOME = ("switcher", "magnitude", "snip", "synflow")
 
 # Behind each part: hours of one core, all seeds. Two cores take half of their sum.
 STUDY = (
-    Part("finetuned", "resnet", _TO_100, seeds=(0,)),  # 2.1
+    Part("finetuned", "resnet", _TO_100, seeds=(0,)),  # 2.7
     Part("finetuned", "vision_transformer", _TO_100, seeds=(0,)),  # 0.3
     Part("finetuned", "small_vgg", _TO_100, seeds=(0,)),  # 0.4
     Part("finetuned", "lenet_5", _TO_1000, seeds=(0,)),  # 0.4
     Part("finetuned", "lenet_300_100", _TO_1000, seeds=(0,)),  # 0.2
-    Part("finetuned", "resnet", _TO_100, seeds=SEEDS[1:], without=_DEAR),  # 2.7
+    Part("finetuned", "resnet", _TO_100, seeds=SEEDS[1:], without=_DEAR),  # 3.5
     *(
         Part("finetuned", network, compressions, SEEDS[1:], _OF_INITIAL_WEIGHTS)
         for network, compressions in (
@@ -116,7 +116,7 @@ STUDY = (
     Part("initial", "small_vgg", _TO_100),  # 1.8
     Part("initial", "lenet_5", _TO_1000),  # 1.7
     Part("initial", "lenet_300_100", _TO_1000),  # 0.8
-    Part("initial", "resnet", (10, 100), seeds=(0,), without=_SOME),  # 1.2
+    Part("initial", "resnet", (10, 100), seeds=(0,), without=_SOME),  # 1.3
 )
 """What the study is made of; of a stage, see below, in this order."""
 

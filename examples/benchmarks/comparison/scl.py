@@ -12,6 +12,17 @@ def scl(model, run, data, epochs):
     return Prepared(scl_keras.sparsify(model), callbacks=[target])
 
 
+def distilled_scl(model, run, data, epochs):
+    """SCL by its defaults that learns from the dense network, too.
+
+    Labels and the teacher's softened logits count half each, as by default.
+    """
+    target = scl_keras.TargetSparsity(compression=run.compression)
+    student = scl_keras.sparsify(model, copy=True)
+    distiller = scl_keras.training.Distiller(model, student)
+    return Prepared(distiller, callbacks=[target], finish=lambda d: d.student)
+
+
 def plain_scl(model, run, data, epochs, mask_initializer, mask_learning_rate):
     """SCL by its paper's rule: masks start alike, and their rate stays as it is."""
     model = scl_keras.sparsify(model, mask_initializer=mask_initializer)
