@@ -289,9 +289,9 @@ def test_without_data_or_gradients_nothing_is_cut_at_random():
     with pytest.raises(ValueError, match="epoch 1.*all of its 16 batches had NaN"):
         model.fit(np.full_like(X, np.nan), Y, 16, 6, 0, [TargetSparsity(0.9)])
     for a, b in zip(before, _masks(model), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a > 0, b > 0)
     model.compile(keras.optimizers.Adam(gradient_accumulation_steps=99), "mse")
     with pytest.raises(ValueError, match="no batch has updated.*accumulation_steps"):
         _fit(model, 1, TargetSparsity(0.9))
     for a, b in zip(before, _masks(model), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a > 0, b > 0)

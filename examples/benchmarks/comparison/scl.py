@@ -26,7 +26,7 @@ def distilled_scl(model, run, data, epochs):
 def plain_scl(model, run, data, epochs, mask_initializer, mask_learning_rate):
     """SCL by its paper's rule: masks start alike, and their rate stays as it is."""
     model = scl_keras.sparsify(model, mask_initializer=mask_initializer)
-    target = scl_keras.TargetSparsity(compression=run.compression)
+    target = scl_keras.TargetSparsity(compression=run.compression, start=None)
     masks = keras.optimizers.SGD(mask_learning_rate)
     return Prepared(model, {"mask_optimizer": masks}, callbacks=[target])
 
