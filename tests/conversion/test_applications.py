@@ -64,7 +64,7 @@ def check(stock, rng, path, eager):
     for mask in find_masks(sparse):
         mask.assign(rng.random(mask.variable.shape) < 0.5)
     before = [mask.variable.numpy() for mask in find_masks(sparse)]
-    sparse.compile("sgd", "mse", cost="macs", run_eagerly=eager)
+    sparse.compile("sgd", "mse", connection_cost=0.1, cost="macs", run_eagerly=eager)
     loss = sparse.train_on_batch(x, np.zeros((3, 5), "float32"))
     assert np.all(np.isfinite(loss))
     moved = [

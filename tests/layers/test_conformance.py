@@ -202,7 +202,7 @@ def test_it_is_sparsified_trained_and_stripped(case, rng, tmp_path):
     x = case.inputs(rng)
     np.testing.assert_array_equal(array(sparse(x)), array(stock(x)))
     random_masks(sparse)
-    sparse.compile("sgd", "mse", run_eagerly=True)
+    sparse.compile("sgd", "mse", run_eagerly=True, connection_cost=0.1)
     before = [mask.variable.numpy() for mask in find_masks(sparse)]
     sparse.train_on_batch(array(x), np.zeros(sparse(x).shape, "float32"))
     for mask, old in zip(find_masks(sparse), before, strict=True):

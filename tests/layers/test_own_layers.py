@@ -257,7 +257,7 @@ def test_a_subclassed_model_of_masked_layers_learns_its_masks(rng, tmp_path):
     model = Net()
     x = rng.normal(size=(8, 3, 4)).astype("float32")
     model(x)
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", run_eagerly=True, connection_cost=0.1)
     before = [mask.variable.numpy() for mask in find_masks(model)]
     model.fit(x, np.zeros((8, 2)), verbose=0)
     assert len(before) == 8

@@ -27,7 +27,7 @@ def test_masks_and_their_gradients_are_half_as_large(rng):
     x, y = some_data(rng)
     model = scl_keras.sparsify(small_network(), mask_dtype="bfloat16")
     momentum = keras.optimizers.SGD(3e-3, momentum=0.9)
-    model.compile("adam", LOSS, mask_optimizer=momentum)
+    model.compile("adam", LOSS, mask_optimizer=momentum, connection_cost=0.1)
     model.fit(x, y, verbose=0)
     for mask in scl_keras.find_masks(model):
         assert mask.variable.dtype == "bfloat16"
@@ -44,7 +44,9 @@ def test_an_update_is_that_of_float32_up_to_rounding(jit, rng):
     dense, found = small_network(), {}
     for dtype in ("float32", "bfloat16"):
         model = scl_keras.sparsify(dense, mask_dtype=dtype, copy=True)
-        model.compile(keras.optimizers.SGD(0.1), LOSS, jit_compile=jit)
+        model.compile(
+            keras.optimizers.SGD(0.1), LOSS, jit_compile=jit, connection_cost=0.1
+        )
         model.fit(x, y, batch_size=48, epochs=1, verbose=0)
         found[dtype] = [mask.values() for mask in scl_keras.find_masks(model)]
     for exact, rounded in zip(*found.values(), strict=True):
@@ -59,7 +61,7 @@ def test_the_target_is_met_with_the_accuracy_of_float32():
         keras.utils.set_random_seed(3)
         dense = lenet_300_100(data.input_shape, data.num_classes)
         model = scl_keras.sparsify(dense, mask_dtype=dtype, copy=True)
-        model.compile("adam", LOSS, metrics=["accuracy"])
+        model.compile("adam", LOSS, metrics=["accuracy"], connection_cost=0.1)
         target = scl_keras.TargetSparsity(0.97)
         train = data.x_train, data.y_train
         model.fit(*train, 64, epochs=24, callbacks=[target], verbose=0)

@@ -89,7 +89,7 @@ class Subclassed(SwitcherModel):
 def test_a_subclassed_model_trains_too(digits):
     _ = SwitcherModel(_sequential())  # a functional one must not break subclassing
     model = Subclassed()
-    model.compile("adam", LOSS, task_steps=1)
+    model.compile("adam", LOSS, task_steps=1, connection_cost=0.1)
     logs = _fit(model, digits).history
     assert {"sparsity", "skipped_updates"} <= set(logs)
     assert float(model.optimizer.threshold) != 0
@@ -120,7 +120,9 @@ def trained(digits):
     """At 90 % exactly, by `TargetSparsity`, with its `History`."""
     keras.utils.set_random_seed(0)
     model = SwitcherModel(_functional())
-    model.compile(keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"], connection_cost=0.1
+    )
     callbacks = [TargetSparsity(0.9, by_epoch=10)]
     history = _fit(model, digits, 1437, epochs=15, callbacks=callbacks)
     return model, history.history
@@ -141,7 +143,9 @@ def test_target_sparsity_steers_the_price_and_meets_the_number(trained):
 def test_turns_of_whole_epochs_follow_the_plan_too(digits):
     keras.utils.set_random_seed(0)
     model = SwitcherModel(_functional())
-    model.compile(keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"], connection_cost=0.1
+    )
     callbacks = [TargetSparsity(0.9, by_epoch=12), TurnsByEpoch(2, 1)]
     history = _fit(model, digits, 512, epochs=12, callbacks=callbacks)
     density = np.round(1 - np.array(history.history["sparsity"]), 3)
@@ -184,7 +188,9 @@ def test_it_learns_better_masks_than_chance(trained, digits):
         for mask, score in zip(masks, scores, strict=True):
             mask.assign(score > cut)
         assert sum(int(m.count()) for m in masks) == pytest.approx(0.1 * size, abs=1)
-        other.compile(keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"])
+        other.compile(
+            keras.optimizers.Adam(3e-3), LOSS, metrics=["accuracy"], connection_cost=0.1
+        )
         freeze_masks(other)
         _fit(other, digits, 1437, epochs=15)
         random.append(other.evaluate(*test, verbose=0)[1])
@@ -204,6 +210,7 @@ def _resumable(**arguments):
         task_steps=3,
         switcher_steps=2,
         **arguments,
+        connection_cost=0.1,
     )
     return model
 
@@ -270,7 +277,7 @@ def test_all_switches_off_at_the_start_come_back(digits):
     optimizer = SwitcherOptimizer(
         "adam", switcher=off, connection_cost=0.0, threshold_learning_rate=1.0
     )
-    model.compile(optimizer, LOSS)
+    model.compile(optimizer, LOSS, connection_cost=0.1)
     model.train_on_batch(digits.x_train[:32], digits.y_train[:32])
     (mask,) = find_masks(model)
     assert int(mask.count()) == 1  # the last one is held up
@@ -284,7 +291,7 @@ def test_equal_weights_are_switched_alike_until_they_differ(value, digits):
     stock = _sequential()
     stock.get_layer("logits").kernel.assign(np.full((64, 10), value))
     model = SwitcherModel(stock, copy=True)
-    model.compile("adam", LOSS)
+    model.compile("adam", LOSS, connection_cost=0.1)
     model.optimizer.build(model.trainable_variables)
     model.optimizer.switch()
     (mask,) = find_masks(model)
@@ -312,7 +319,9 @@ def test_mixed_precision(policy, digits, tmp_path):
     try:
         model = SwitcherModel(_sequential())
         adam = keras.optimizers.Adam(0.02)
-        model.compile(adam, LOSS, metrics=["accuracy"], task_steps=1)
+        model.compile(
+            adam, LOSS, metrics=["accuracy"], task_steps=1, connection_cost=0.1
+        )
         logs = _fit(model, digits, epochs=6).history
         model.save(tmp_path / "model.keras")
     finally:
@@ -339,7 +348,12 @@ def test_jit_equals_eager(digits):
             v.assign(0.1 * values.normal(size=v.shape))
         sgd = keras.optimizers.SGD
         model.compile(
-            sgd(0.1), LOSS, switcher=network, switcher_optimizer=sgd(0.1), **mode
+            sgd(0.1),
+            LOSS,
+            switcher=network,
+            switcher_optimizer=sgd(0.1),
+            **mode,
+            connection_cost=0.1,
         )
         _fit(model, digits, 160, epochs=1)  # five steps
         states.append(model.variables + network.variables)
@@ -370,7 +384,7 @@ def test_no_more_than_a_block_of_a_large_layer_is_held_at_once():
     try:
         network = keras.Model(features, outputs)
         Recorder.asked.clear()
-        model.compile("sgd", "mse", switcher=network, task_steps=1)
+        model.compile("sgd", "mse", switcher=network, task_steps=1, connection_cost=0.1)
         x, y = np.ones((2, 1500), "float32"), np.ones((2, 1), "float32")
         for _ in range(2):
             model.train_on_batch(x, y)
@@ -386,5 +400,5 @@ def test_no_more_than_a_block_of_a_large_layer_is_held_at_once():
 def test_a_mask_optimizer_is_refused_with_what_to_give_instead():
     model = SwitcherModel(_sequential())
     with pytest.raises(ValueError, match="`switcher_optimizer`.*Received: mask_optim"):
-        model.compile("adam", LOSS, mask_optimizer="sgd")
+        model.compile("adam", LOSS, mask_optimizer="sgd", connection_cost=0.1)
     assert not model.compiled

@@ -36,10 +36,10 @@ def test_the_default_is_float32_and_has_the_units_asked_for():
 )
 def test_other_signatures_are_refused(network, message):
     with pytest.raises(ValueError, match=message):
-        SwitcherOptimizer("adam", switcher=network)
+        SwitcherOptimizer("adam", switcher=network, connection_cost=0.1)
 
 
 @pytest.mark.parametrize("steps", [{"task_steps": 0}, {"switcher_steps": 0}])
 def test_turns_of_no_step_are_refused(steps):
     with pytest.raises(ValueError, match="at least 1"):
-        SwitcherOptimizer("adam", **steps)
+        SwitcherOptimizer("adam", **steps, connection_cost=0.1)

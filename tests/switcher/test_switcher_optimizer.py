@@ -88,6 +88,7 @@ def test_the_frozen_side_rests_bit_for_bit(jit, rng):
         task_steps=2,
         switcher_steps=3,
         jit_compile=jit,
+        connection_cost=0.1,
     )
     x, y = _data(rng)
     model.train_on_batch(x, y)
@@ -98,7 +99,7 @@ def test_the_frozen_side_rests_bit_for_bit(jit, rng):
 
 def test_while_masks_are_frozen_every_step_is_the_tasks(rng):
     model = _network()
-    model.compile("adam", LOSS, task_steps=1, run_eagerly=True)
+    model.compile("adam", LOSS, task_steps=1, run_eagerly=True, connection_cost=0.1)
     x, y = _data(rng)
     model.fit(x, y, epochs=2, verbose=0)
     freeze_masks(model)
@@ -113,7 +114,7 @@ def test_while_masks_are_frozen_every_step_is_the_tasks(rng):
 
 def test_turns_of_whole_epochs(rng):
     model = _network()
-    model.compile("adam", LOSS, run_eagerly=True)
+    model.compile("adam", LOSS, run_eagerly=True, connection_cost=0.1)
     moves, states = [], []
 
     class Watch(keras.callbacks.Callback):
@@ -136,7 +137,7 @@ def test_turns_by_epoch_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="at least 1"):
         TurnsByEpoch(task=0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", connection_cost=0.1)
     with pytest.raises(ValueError, match="SwitcherModel"):
         model.fit(np.zeros((2, 2)), np.zeros(2), callbacks=[TurnsByEpoch()], verbose=0)
 
@@ -223,7 +224,7 @@ def test_the_switchers_step_equals_numpy(ste, per, scale_of, block, monkeypatch,
 def test_switches_are_a_function_of_the_weights_equivariant_to_permutations(rng):
     inputs = keras.Input((6,))
     model = SwitcherModel(inputs, MaskedDense(5)(inputs))
-    model.compile("sgd", "mse", switcher=_lively_switcher())
+    model.compile("sgd", "mse", switcher=_lively_switcher(), connection_cost=0.1)
     model.optimizer.build(model.trainable_variables)
     (mask,), kernel = find_masks(model), model.layers[1].kernel
     model.optimizer.switch()
@@ -247,7 +248,7 @@ def test_switches_are_a_function_of_the_weights_equivariant_to_permutations(rng)
 def test_a_layer_keeps_its_last_connection():
     inputs = keras.Input((6,))
     model = SwitcherModel(inputs, MaskedDense(5)(inputs))
-    model.compile("sgd", "mse")
+    model.compile("sgd", "mse", connection_cost=0.1)
     model.optimizer.build(model.trainable_variables)
     model.optimizer.threshold.assign(3.0)
     model.optimizer.switch()
@@ -265,7 +266,7 @@ def test_a_layer_keeps_its_last_connection():
 )
 def test_a_bad_batch_moves_nothing_and_takes_no_turn(turn, mode, rng):
     model = _network()
-    model.compile("adam", LOSS, task_steps=1, **mode)
+    model.compile("adam", LOSS, task_steps=1, **mode, connection_cost=0.1)
     x, y = _data(rng)
     for _ in range(2 if turn == "task" else 3):
         model.train_on_batch(x, y)
@@ -299,6 +300,7 @@ def test_gradient_accumulation_makes_one_update_of_several_batches(rng):
             task_steps=parts,
             switcher_steps=parts,
             run_eagerly=True,
+            connection_cost=0.1,
         )
         for _ in range(4):
             for part in np.split(np.arange(16), parts):
@@ -314,7 +316,9 @@ def test_a_switcher_without_parameters_is_a_rule(rng):
         [keras.Input((len(FEATURES),)), _Column(log), keras.layers.Rescaling(0.1, 0.4)]
     )
     model = _network()
-    model.compile("adam", LOSS, switcher=rule, task_steps=1, run_eagerly=True)
+    model.compile(
+        "adam", LOSS, switcher=rule, task_steps=1, run_eagerly=True, connection_cost=0.1
+    )
     x, y = _data(rng)
     model.fit(x, y, epochs=4, verbose=0)
     assert float(model.optimizer.threshold) != 0

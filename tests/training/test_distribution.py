@@ -55,7 +55,7 @@ def test_a_strategy_of_one_device_changes_nothing(strategy, rng):
             layers = [keras.Input((20,)), keras.layers.Dense(10)]
             model = scl_keras.sparsify(keras.Sequential(layers))
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-            model.compile("adam", loss, jit_compile=False)
+            model.compile("adam", loss, jit_compile=False, connection_cost=0.1)
         target = scl_keras.TargetSparsity(0.5)
         model.fit(x, y, epochs=3, shuffle=False, verbose=0, callbacks=[target])
         return model.get_weights()

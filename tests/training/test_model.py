@@ -63,7 +63,7 @@ def _sparsified():
 def test_every_kind_of_model_trains_beside_the_others(make, digits):
     _network()  # a functional one must not break subclassing
     model = make()
-    model.compile("adam", LOSS, metrics=["accuracy"])
+    model.compile("adam", LOSS, metrics=["accuracy"], connection_cost=0.1)
     history = model.fit(digits.x_train, digits.y_train, epochs=2, verbose=0).history
     keys = {"loss", "accuracy", *LOGS}
     assert set(history) == keys
@@ -144,7 +144,7 @@ def test_normalization_equals_numpy(per, memory):
 def test_zero_gradients_and_dead_features_never_make_a_nan(per):
     inputs = keras.Input((4,))
     model = SCLModel(inputs, MaskedDense(2)(MaskedDense(3, activation="relu")(inputs)))
-    model.compile("sgd", "mse", normalization=per)
+    model.compile("sgd", "mse", normalization=per, connection_cost=0.1)
     find_masks(model)[0].assign(np.eye(4, 3) * [1, 0, 0])
     zeros = np.zeros((8, 4), "float32")
     model.fit(zeros, np.zeros((8, 2)), epochs=3, verbose=0)
@@ -164,7 +164,9 @@ def test_a_cut_connection_comes_back_when_it_is_needed():
     inputs = keras.Input((2,))
     layer = MaskedDense(1, use_bias=False, kernel_initializer="ones")
     model = SCLModel(inputs, layer(inputs))
-    model.compile("sgd", "mse", mask_optimizer=keras.optimizers.SGD(0.05))
+    model.compile(
+        "sgd", "mse", mask_optimizer=keras.optimizers.SGD(0.05), connection_cost=0.1
+    )
     model.optimizer.learning_rate = 0.0
     layer.kernel_mask.assign([[1], [0]])
     x = np.random.default_rng(0).normal(size=(256, 2)).astype("float32")
@@ -177,7 +179,7 @@ def test_eager_graph_and_jit_agree(digits):
     for mode in ({"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}):
         keras.utils.set_random_seed(1)
         model = _network()
-        model.compile(keras.optimizers.Adam(1e-3), LOSS, **mode)
+        model.compile(keras.optimizers.Adam(1e-3), LOSS, **mode, connection_cost=0.1)
         x, y = digits.x_train[:256], digits.y_train[:256]
         model.fit(x, y, epochs=2, shuffle=False, verbose=0)
         results.append(model.get_weights())
@@ -208,7 +210,7 @@ def test_mixed_precision_trains(policy, digits):
         model = _network()
     finally:
         keras.config.set_dtype_policy("float32")
-    model.compile("adam", LOSS, metrics=["accuracy"])
+    model.compile("adam", LOSS, metrics=["accuracy"], connection_cost=0.1)
     x, y = digits.x_train, digits.y_train
     history = model.fit(x, y, epochs=8, verbose=0).history
     assert history["accuracy"][-1] > 0.8
@@ -222,7 +224,7 @@ def test_accumulated_micro_batches_equal_one_big_batch(digits):
         keras.utils.set_random_seed(3)
         model = _network()
         weights = keras.optimizers.SGD(0.1, gradient_accumulation_steps=steps)
-        model.compile(weights, LOSS, cost="connections")
+        model.compile(weights, LOSS, cost="connections", connection_cost=0.1)
         model.fit(x, y, batch_size=batch, epochs=3, shuffle=False, verbose=0)
         results.append(model.get_weights())
     for a, b in zip(*results, strict=True):
@@ -233,9 +235,9 @@ def test_a_custom_loop_with_the_optimizer_is_what_fit_does(digits):
     x, y = digits.x_train[:64], digits.y_train[:64]
     fitted, looped = _network(), _network()
     looped.set_weights(fitted.get_weights())
-    fitted.compile(keras.optimizers.SGD(0.1), LOSS)
+    fitted.compile(keras.optimizers.SGD(0.1), LOSS, connection_cost=0.1)
     fitted.train_on_batch(x, y)
-    optimizer = SCLOptimizer(keras.optimizers.SGD(0.1))
+    optimizer = SCLOptimizer(keras.optimizers.SGD(0.1), connection_cost=0.1)
     with tf.GradientTape() as tape:
         loss = LOSS(y, looped(x, training=True)) + sum(looped.losses)
     variables = looped.trainable_variables
@@ -246,7 +248,7 @@ def test_a_custom_loop_with_the_optimizer_is_what_fit_does(digits):
 
 def test_keras_callbacks_keep_working(digits, tmp_path):
     model = _network()
-    model.compile("adam", LOSS, metrics=["accuracy"])
+    model.compile("adam", LOSS, metrics=["accuracy"], connection_cost=0.1)
     callbacks = [
         keras.callbacks.LearningRateScheduler(lambda epoch: 1e-3 / (epoch + 1)),
         keras.callbacks.ReduceLROnPlateau(patience=0),
@@ -299,7 +301,7 @@ def test_averaged_weights_are_swapped_as_in_the_dense_model(policy, digits):
             sparsify(model)
         optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
         extra = {"mask_optimizer": keras.optimizers.SGD(0.0)} if masked else {}
-        model.compile(optimizer, LOSS, jit_compile=False, **extra)
+        model.compile(optimizer, LOSS, jit_compile=False, **extra, connection_cost=0.1)
         losses = []
         swap = keras.callbacks.SwapEMAWeights()
         logger = keras.callbacks.LambdaCallback(
@@ -375,7 +377,7 @@ def test_no_way_to_make_a_model_spoils_another(first, digits, tmp_path):
         model(x)
     assert SCLModel.__bases__ == (keras.Model,)
     model = first()
-    model.compile("adam", LOSS)
+    model.compile("adam", LOSS, connection_cost=0.1)
     history = model.fit(x, y, epochs=1, verbose=0).history
     assert ("own" in history) == isinstance(model, OwnStep)
     model.save(tmp_path / "model.keras")
@@ -402,7 +404,13 @@ def _twins(optimizer=keras.optimizers.Adam, **compile_arguments):
     dense = keras.Sequential([*layers, keras.layers.Dense(10, kernel_regularizer="l2")])
     sparse = sparsify(dense, copy=True)
     for model in (dense, sparse):
-        model.compile(optimizer(1e-2), LOSS, metrics=["accuracy"], **compile_arguments)
+        model.compile(
+            optimizer(1e-2),
+            LOSS,
+            metrics=["accuracy"],
+            **compile_arguments,
+            connection_cost=0.1,
+        )
     freeze_masks(sparse)
     return dense, sparse
 
@@ -461,7 +469,13 @@ def test_examples_of_weight_zero_do_not_move_masks(digits):
         keras.utils.set_random_seed(2)
         model = _network()
         mask_optimizer = keras.optimizers.SGD(0.1)
-        model.compile("sgd", LOSS, mask_optimizer=mask_optimizer, normalization=None)
+        model.compile(
+            "sgd",
+            LOSS,
+            mask_optimizer=mask_optimizer,
+            normalization=None,
+            connection_cost=0.1,
+        )
         weight = (np.arange(count) < 32) * (count / 32)
         model.train_on_batch(x[:count], y[:count], sample_weight=weight)
         results.append(model.get_weights())
@@ -476,7 +490,10 @@ def test_many_inputs_and_outputs_train(digits):
     outputs = {"label": MaskedDense(10, name="label")(x), "sum": MaskedDense(1)(x)}
     model = SCLModel({"first": first, "two": second}, outputs)
     model.compile(
-        "adam", {"label": LOSS, "sum": "mse"}, loss_weights={"label": 1, "sum": 0.1}
+        "adam",
+        {"label": LOSS, "sum": "mse"},
+        loss_weights={"label": 1, "sum": 0.1},
+        connection_cost=0.1,
     )
     inputs = {"first": digits.x_train[:128], "two": np.ones((128, 3), "float32")}
     targets = {
@@ -495,7 +512,7 @@ def test_a_layer_that_is_not_trainable_keeps_weights_and_masks(digits):
     model = _network()
     layer = model.layers[1]
     layer.trainable = False
-    model.compile("adam", LOSS)
+    model.compile("adam", LOSS, connection_cost=0.1)
     held, moved = layer.get_weights(), find_masks(model)[1].variable.numpy()
     x, y = digits.x_train[:64], digits.y_train[:64]
     history = model.fit(x, y, epochs=2, verbose=0).history
@@ -505,7 +522,7 @@ def test_a_layer_that_is_not_trainable_keeps_weights_and_masks(digits):
     kept = sum(int(mask.count()) for mask in find_masks(model))
     assert history["sparsity"][-1] == pytest.approx(1 - kept / 1476)
     layer.trainable = True
-    model.compile("adam", LOSS)
+    model.compile("adam", LOSS, connection_cost=0.1)
     model.fit(x, y, epochs=1, verbose=0)
     for a, b in zip(held, layer.get_weights(), strict=True):
         assert not np.array_equal(a, b)
@@ -513,7 +530,7 @@ def test_a_layer_that_is_not_trainable_keeps_weights_and_masks(digits):
 
 def test_train_on_batch_gives_the_figures_of_fit(digits):
     model = _network()
-    model.compile("adam", LOSS, metrics=["accuracy"])
+    model.compile("adam", LOSS, metrics=["accuracy"], connection_cost=0.1)
     x, y = digits.x_train[:64], digits.y_train[:64]
     logs = model.train_on_batch(x, y, return_dict=True)
     kept = sum(int(mask.count()) for mask in find_masks(model))
@@ -571,6 +588,7 @@ def test_two_halves_with_a_file_between_are_one_training(
             mask_optimizer=keras.optimizers.SGD(3e-3, **masks),
             normalization=GradientNormalization("feature", 0.9),
             cost="macs",
+            connection_cost=0.1,
         )
         # Ten steps an epoch do not divide by three: the file holds half a batch.
         model.fit(x, y, epochs=1, shuffle=False, verbose=0)
@@ -602,7 +620,7 @@ def test_backup_and_restore_takes_up_an_interrupted_training(digits, tmp_path):
     def fit(*callbacks):
         keras.utils.set_random_seed(5)
         model = _network()
-        model.compile("adam", LOSS)
+        model.compile("adam", LOSS, connection_cost=0.1)
         callbacks = [ConnectionCostScheduler(ramp(0.4, 3)), FreezeMasks(3), *callbacks]
         arguments = {"epochs": 4, "shuffle": False, "verbose": 0}
         model.fit(x, y, callbacks=callbacks, **arguments)
@@ -619,7 +637,7 @@ def test_backup_and_restore_takes_up_an_interrupted_training(digits, tmp_path):
 
 def test_a_plateau_lowers_the_rate_of_the_weights_alone(digits):
     model = _network()
-    model.compile(keras.optimizers.SGD(0.0), LOSS)
+    model.compile(keras.optimizers.SGD(0.0), LOSS, connection_cost=0.1)
     plateau = keras.callbacks.ReduceLROnPlateau("loss", factor=0.5, patience=1)
     freeze_masks(model)
     model.optimizer.learning_rate = 1e-12
@@ -687,7 +705,7 @@ def test_random_layers_go_on_where_they_were(suffix, digits, tmp_path):
         inner = keras.layers.Dropout(0.5)(MaskedDense(16)(inner_inputs))
         outputs = MaskedDense(10)(keras.Model(inner_inputs, inner)(noise))
         model = SCLModel(inputs, outputs)
-        model.compile("adam", LOSS)
+        model.compile("adam", LOSS, connection_cost=0.1)
         return model
 
     def fit(model):
@@ -717,7 +735,7 @@ def test_a_bad_batch_does_not_spoil_batch_normalization(bad, jit_compile, digits
     x = MaskedConv2D(4, 3)(inputs)
     x = keras.layers.BatchNormalization(momentum=0.5)(x)
     model = SCLModel(inputs, MaskedDense(10)(keras.layers.Flatten()(x)))
-    model.compile("adam", LOSS, jit_compile=jit_compile)
+    model.compile("adam", LOSS, jit_compile=jit_compile, connection_cost=0.1)
     x, y = digits.x_train[:32], digits.y_train[:32]
     model.train_on_batch(x, y)
     before = model.get_weights()
@@ -741,7 +759,7 @@ def test_class_weights_weigh_the_masks_gradients_too(digits):
     def trained(**arguments):
         keras.utils.set_random_seed(0)
         model = _network()
-        model.compile("sgd", LOSS, normalization=None)
+        model.compile("sgd", LOSS, normalization=None, connection_cost=0.1)
         model.fit(x, y, shuffle=False, batch_size=64, verbose=0, **arguments)
         return model.get_weights()
 
@@ -755,7 +773,7 @@ def test_class_weights_weigh_the_masks_gradients_too(digits):
 
 def test_frozen_masks_learn_again_once_they_are_unfrozen(digits):
     model = _network()
-    model.compile("adam", LOSS)
+    model.compile("adam", LOSS, connection_cost=0.1)
     x, y = digits.x_train[:64], digits.y_train[:64]
 
     def masks():

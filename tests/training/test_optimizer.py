@@ -34,7 +34,7 @@ def _data(count=64):
 
 def _trained(optimizer, *, batch_size=64, epochs=3, **compile_arguments):
     model = _model()
-    model.compile(optimizer, LOSS, **compile_arguments)
+    model.compile(optimizer, LOSS, **compile_arguments, connection_cost=0.1)
     x, y = _data()
     model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
     return model
@@ -95,7 +95,7 @@ def test_accumulated_gradients_are_one_big_batch(per):
 
 def test_masks_wait_until_a_batch_is_accumulated():
     model, (x, y) = _model(), _data()
-    model.compile(SGD(0.2, gradient_accumulation_steps=3), LOSS)
+    model.compile(SGD(0.2, gradient_accumulation_steps=3), LOSS, connection_cost=0.1)
     before, moved = _masks(model), []
     for _ in range(6):
         model.train_on_batch(x, y)
@@ -113,7 +113,7 @@ def test_loss_scaling_changes_nothing(optimizer):
     plain = _trained(make(), normalization=None)
     scaled = _trained(make(loss_scale_factor=256.0), normalization=None)
     wrapped = _trained(keras.optimizers.LossScaleOptimizer(make()), normalization=None)
-    whole = SCLOptimizer(make(), normalization=None)
+    whole = SCLOptimizer(make(), normalization=None, connection_cost=0.1)
     outside = _trained(keras.optimizers.LossScaleOptimizer(whole))
     for other in (scaled, wrapped, outside):
         _assert_close(plain.get_weights(), other.get_weights(), rtol=1e-4, atol=1e-6)
@@ -122,7 +122,9 @@ def test_loss_scaling_changes_nothing(optimizer):
 
 def test_a_step_with_infinite_gradients_is_skipped_for_masks_too():
     model, (x, y) = _model(), _data()
-    model.compile(keras.optimizers.LossScaleOptimizer(SGD(0.1)), LOSS)
+    model.compile(
+        keras.optimizers.LossScaleOptimizer(SGD(0.1)), LOSS, connection_cost=0.1
+    )
     model.train_on_batch(x, y)
     before = model.get_weights()
     model.train_on_batch(np.full_like(x, np.nan), y)
@@ -134,7 +136,7 @@ def test_a_step_with_infinite_gradients_is_skipped_for_masks_too():
 
 def test_a_loss_scaling_optimizer_does_not_belong_inside():
     with pytest.raises(ValueError, match="masks' gradients"):
-        SCLOptimizer(keras.optimizers.LossScaleOptimizer(SGD()))
+        SCLOptimizer(keras.optimizers.LossScaleOptimizer(SGD()), connection_cost=0.1)
 
 
 @pytest.mark.parametrize("clip", ["clipnorm", "global_clipnorm", "clipvalue"])
@@ -167,7 +169,13 @@ def test_averaged_weights_are_put_in_place_and_masks_are_not_averaged():
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_frozen_masks_are_bit_identical_while_weights_move(mask_optimizer, jit_compile):
     model, (x, y) = _model(), _data()
-    model.compile("adam", LOSS, mask_optimizer=mask_optimizer, jit_compile=jit_compile)
+    model.compile(
+        "adam",
+        LOSS,
+        mask_optimizer=mask_optimizer,
+        jit_compile=jit_compile,
+        connection_cost=0.1,
+    )
     model.fit(x, y, epochs=2, verbose=0)
     freeze_masks(model)
     masks, weights = _masks(model), _weights(model)
@@ -180,7 +188,7 @@ def test_frozen_masks_are_bit_identical_while_weights_move(mask_optimizer, jit_c
 
 
 def test_the_learning_rate_is_that_of_the_weights_alone():
-    optimizer = SCLOptimizer(SGD(0.5), SGD(0.25))
+    optimizer = SCLOptimizer(SGD(0.5), SGD(0.25), connection_cost=0.1)
     optimizer.learning_rate = 0.125
     assert float(optimizer.optimizer.learning_rate) == 0.125
     assert float(optimizer.learning_rate) == 0.125
@@ -190,7 +198,7 @@ def test_the_learning_rate_is_that_of_the_weights_alone():
 def test_both_optimizers_may_have_a_schedule_of_their_own():
     fall = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.0])
     model, (x, y) = _model(), _data()
-    model.compile(SGD(0.1), LOSS, mask_optimizer=SGD(fall))
+    model.compile(SGD(0.1), LOSS, mask_optimizer=SGD(fall), connection_cost=0.1)
     for _ in range(2):
         model.train_on_batch(x, y)
     masks, weights = _masks(model), _weights(model)
@@ -253,12 +261,17 @@ def test_bad_arguments_are_refused_and_repeated(arguments, message):
 def test_one_optimizer_cannot_do_both():
     both = SGD()
     with pytest.raises(ValueError, match="two objects"):
-        SCLOptimizer(both, both)
+        SCLOptimizer(both, both, connection_cost=0.1)
 
 
 def test_it_survives_serialization_with_its_current_cost():
     before = SCLOptimizer(
-        Adam(0.5), SGD(0.25, momentum=0.5), 0.5, "macs", GradientNormalization("layer")
+        Adam(0.5),
+        SGD(0.25, momentum=0.5),
+        0.5,
+        "macs",
+        GradientNormalization("layer"),
+        connection_cost=0.1,
     )
     before.connection_cost.assign(0.75)
     config = keras.saving.serialize_keras_object(before)
@@ -273,7 +286,7 @@ def test_weights_alone_are_taken_from_a_file_as_by_a_stock_optimizer(tmp_path):
     trained = _trained("adam")
     trained.save_weights(tmp_path / "it.weights.h5")
     fresh = _model()
-    fresh.compile("adam", LOSS)
+    fresh.compile("adam", LOSS, connection_cost=0.1)
     with pytest.warns(UserWarning, match="Skipping variable loading"):
         fresh.load_weights(tmp_path / "it.weights.h5")
     _assert_close(trained.get_weights(), fresh.get_weights(), rtol=0)
@@ -288,7 +301,9 @@ def test_a_built_optimizer_takes_all_its_state_from_a_weights_file(tmp_path):
     freeze_masks(trained)
     trained.save_weights(tmp_path / "it.weights.h5")
     fresh = _model()
-    fresh.compile("adam", LOSS, mask_optimizer=SGD(3e-3, momentum=0.9))
+    fresh.compile(
+        "adam", LOSS, mask_optimizer=SGD(3e-3, momentum=0.9), connection_cost=0.1
+    )
     fresh.optimizer.build(fresh.trainable_variables)
     fresh.load_weights(tmp_path / "it.weights.h5")
     assert len(trained.optimizer.variables) == 25
@@ -309,7 +324,13 @@ def test_a_built_optimizer_takes_all_its_state_from_a_weights_file(tmp_path):
 )
 def test_one_bad_batch_changes_nothing_and_is_counted(normalization, bad, jit_compile):
     model, (x, y) = _model(), _data()
-    model.compile(Adam(0.1), LOSS, normalization=normalization, jit_compile=jit_compile)
+    model.compile(
+        Adam(0.1),
+        LOSS,
+        normalization=normalization,
+        jit_compile=jit_compile,
+        connection_cost=0.1,
+    )
     model.train_on_batch(x, y)
     variables = model.variables + model.optimizer.variables
     before = [v.numpy() for v in variables]
@@ -326,7 +347,7 @@ def test_one_bad_batch_changes_nothing_and_is_counted(normalization, bad, jit_co
 @pytest.mark.parametrize("normalization", ["network", "feature", None])
 def test_gradients_whose_squares_overflow_do_not_stop_the_masks_for_good(normalization):
     model, (x, y) = _model(), _data()
-    model.compile(SGD(1e-3), "mse", normalization=normalization)
+    model.compile(SGD(1e-3), "mse", normalization=normalization, connection_cost=0.1)
     targets = np.eye(4, dtype="float32")[y]
     model.train_on_batch(x, targets)
     before, masks = model.get_weights(), _masks(model)

@@ -48,7 +48,9 @@ def test_an_output_without_a_loss_is_not_cut(normalization, jit_compile):
 def test_it_counts_for_a_target_which_the_others_meet(mask_optimizer, micro_steps):
     model = sparsify(_two_heads())  # 96 + 48 + 48 connections
     optimizer = keras.optimizers.Adam(gradient_accumulation_steps=micro_steps)
-    model.compile(optimizer, {"used": "mse"}, mask_optimizer=mask_optimizer)
+    model.compile(
+        optimizer, {"used": "mse"}, mask_optimizer=mask_optimizer, connection_cost=0.1
+    )
     model.fit(X, {"used": Y}, 8, 6, 0, [TargetSparsity(0.5)])
     assert _kept(model, "unused") == 48
     assert sum(int(mask.count()) for mask in find_masks(model)) == 96
@@ -65,7 +67,7 @@ def test_a_head_may_get_its_loss_later():
 
 def test_a_switcher_decides_by_what_the_loss_depends_on():
     model = SwitcherModel(_two_heads())
-    model.compile("adam", {"used": "mse"}, task_steps=1)
+    model.compile("adam", {"used": "mse"}, task_steps=1, connection_cost=0.1)
     model.fit(X, {"used": Y}, 8, 3, 0)
     assert int(model.mask_optimizer.iterations) == 12
     assert float(model.optimizer.threshold) != 0
