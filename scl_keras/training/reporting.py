@@ -24,12 +24,17 @@ def step_logs(model, optimizer):
     if not masks:
         return {}
     size = float(sum(mask.size for mask in masks))
-    counts = {id(mask): ops.cast(mask.count(), "float32") for mask in masks}
-    logs = {"sparsity": 1 - sum(counts.values()) / size}
+    counts = {id(mask): mask.count() for mask in masks}
+    # Whole numbers first: 1 - kept / size would round away what little is cut.
+    cut = sum(mask.size - counts[id(mask)] for mask in masks)
+    logs = {"sparsity": ops.cast(cut, "float32") / size}
     if optimizer.cost == "macs":
         work = [mask.positions or 0 for mask in masks]
         total = sum(w * float(m.size) for w, m in zip(work, masks, strict=True))
-        kept = sum(w * counts[id(m)] for w, m in zip(work, masks, strict=True))
+        kept = sum(
+            w * ops.cast(counts[id(m)], "float32")
+            for w, m in zip(work, masks, strict=True)
+        )
         logs["macs_sparsity"] = 1 - kept / max(total, 1.0)
     logs[_SKIPPED] = optimizer.skipped_updates + 0
     return logs

@@ -137,7 +137,7 @@ def test_turns_by_epoch_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="at least 1"):
         TurnsByEpoch(task=0)
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile("sgd", "mse", connection_cost=0.1)
+    model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="SwitcherModel"):
         model.fit(np.zeros((2, 2)), np.zeros(2), callbacks=[TurnsByEpoch()], verbose=0)
 

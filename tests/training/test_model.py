@@ -132,8 +132,12 @@ def test_normalization_equals_numpy(per, memory):
             means = [np.mean(g**2, a) for g, a in zip(gradients, axes, strict=True)]
         share = max(1 - memory, 1 / t)
         old = statistics or means
-        statistics = [o + share * (m - o) for o, m in zip(old, means, strict=True)]
-        for i, (g, m) in enumerate(zip(gradients, statistics, strict=True)):
+        statistics = [
+            o + share * (np.minimum(m, 4 * o) - o)
+            for o, m in zip(old, means, strict=True)
+        ]
+        largest = map(np.maximum, statistics, means)
+        for i, (g, m) in enumerate(zip(gradients, largest, strict=True)):
             values[i] = np.clip(values[i] - 1e-3 * (g / np.sqrt(m) + 0.2), -1, 1)
         optimizer.apply([tf.constant(g) for g in gradients], variables)
         for variable, value in zip(variables, values, strict=True):
@@ -301,7 +305,7 @@ def test_averaged_weights_are_swapped_as_in_the_dense_model(policy, digits):
             sparsify(model)
         optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
         extra = {"mask_optimizer": keras.optimizers.SGD(0.0)} if masked else {}
-        model.compile(optimizer, LOSS, jit_compile=False, **extra, connection_cost=0.1)
+        model.compile(optimizer, LOSS, jit_compile=False, **extra)
         losses = []
         swap = keras.callbacks.SwapEMAWeights()
         logger = keras.callbacks.LambdaCallback(
@@ -409,7 +413,6 @@ def _twins(optimizer=keras.optimizers.Adam, **compile_arguments):
             LOSS,
             metrics=["accuracy"],
             **compile_arguments,
-            connection_cost=0.1,
         )
     freeze_masks(sparse)
     return dense, sparse

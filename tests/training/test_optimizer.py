@@ -34,7 +34,7 @@ def _data(count=64):
 
 def _trained(optimizer, *, batch_size=64, epochs=3, **compile_arguments):
     model = _model()
-    model.compile(optimizer, LOSS, **compile_arguments, connection_cost=0.1)
+    model.compile(optimizer, LOSS, **{"connection_cost": 0.1, **compile_arguments})
     x, y = _data()
     model.fit(x, y, batch_size=batch_size, epochs=epochs, shuffle=False, verbose=0)
     return model
@@ -150,7 +150,7 @@ def test_clipping_the_weights_gradients_leaves_those_of_masks_alone(clip):
 
 def test_averaged_weights_are_put_in_place_and_masks_are_not_averaged():
     plain = _model()
-    plain.compile(SGD(0.3), LOSS)
+    plain.compile(SGD(0.3), LOSS, connection_cost=0.1)
     (x, y), path = _data(), []
     for _ in range(4):
         plain.train_on_batch(x, y)
@@ -271,7 +271,6 @@ def test_it_survives_serialization_with_its_current_cost():
         0.5,
         "macs",
         GradientNormalization("layer"),
-        connection_cost=0.1,
     )
     before.connection_cost.assign(0.75)
     config = keras.saving.serialize_keras_object(before)

@@ -51,7 +51,7 @@ def test_it_counts_for_a_target_which_the_others_meet(mask_optimizer, micro_step
     model.compile(
         optimizer, {"used": "mse"}, mask_optimizer=mask_optimizer, connection_cost=0.1
     )
-    model.fit(X, {"used": Y}, 8, 6, 0, [TargetSparsity(0.5)])
+    model.fit(X, {"used": Y}, 8, 18, 0, [TargetSparsity(0.5)])
     assert _kept(model, "unused") == 48
     assert sum(int(mask.count()) for mask in find_masks(model)) == 96
 
