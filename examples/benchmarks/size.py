@@ -80,7 +80,7 @@ def measure(variant, connections, steps):
     model, width = network(connections)
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
-    arguments = {}
+    arguments = {} if variant == "dense" else {"connection_cost": 0.1}
     if variant == "switcher":
         model = scl_keras.SwitcherModel(model)
     elif variant != "dense":

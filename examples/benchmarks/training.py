@@ -43,10 +43,10 @@ flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything work
 flags.DEFINE_string("out", "runs/benchmark_training.json", "File to write to.")
 
 
-def compiled(kind, model, jit):
+def compiled(kind, model, jit, **arguments):
     """`model`, compiled for classification with Adam of `kind`'s Keras."""
     loss = kind.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(kind.optimizers.Adam(1e-3), loss, jit_compile=jit)
+    model.compile(kind.optimizers.Adam(1e-3), loss, jit_compile=jit, **arguments)
     return model
 
 
@@ -54,7 +54,8 @@ def variants(network, jit):
     """The compiled models by name, with the callbacks that `fit` would call."""
     model = build_architecture(network, SHAPES[network], 10)
     scl, steered, frozen = (
-        compiled(keras, scl_keras.sparsify(model, copy=True), jit) for _ in range(3)
+        compiled(keras, scl_keras.sparsify(model, copy=True), jit, connection_cost=0.1)
+        for _ in range(3)
     )
     scl_keras.freeze_masks(frozen)
     yield "dense", compiled(keras, keras.models.clone_model(model), jit), None
