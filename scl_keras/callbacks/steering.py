@@ -56,18 +56,20 @@ class Steering:
             mask variables would have to fall for so many to be kept.
         planned: Function from a share of the way, from 0 to 1, to the number of
             connections planned then.
-        steps: Number of training steps of the whole way.
+        begin: The training step from which on it steers.
+        steps: Number of training steps of the whole way, those before included.
     """
 
-    def __init__(self, optimizer, distance, planned, steps):
-        self.optimizer, self.steps = optimizer, steps
+    def __init__(self, optimizer, distance, planned, begin, steps):
+        self.optimizer, self.begin, self.steps = optimizer, begin, steps
         self._distance, self._planned = distance, planned
         self._last_look = -math.inf
 
     @property
     def updates(self):
         """Number of mask updates of the whole way."""
-        return int(self.steps * self.optimizer.mask_updates_per_step)
+        steps = self.steps - self.begin
+        return int(steps * self.optimizer.mask_updates_per_step)
 
     @property
     def interval(self):
@@ -104,15 +106,19 @@ class Steering:
             state.balance = cost
         horizon = max(1, min(_HORIZON * self.interval, self.updates // _HORIZON))
         ahead = done + horizon / optimizer.mask_updates_per_step
-        state.count = self._planned(ahead / self.steps)
+        state.count = self._planned(self._share(ahead))
         state.distance = self._distance(state.count)
         state.step, state.updates = done, updates
         way = horizon * self._rate_between(done, ahead)
         cost = state.balance + state.distance / way
-        optimizer.set_mask_rate(done / self.steps)
+        optimizer.set_mask_rate(self._share(done))
         optimizer.connection_cost.assign(max(cost, 0))
         state.write(optimizer.steering)
         self._last_look = done
+
+    def _share(self, done):
+        """The share of the way that is behind after some steps, a float from 0 on."""
+        return (done - self.begin) / (self.steps - self.begin)
 
     @property
     def _least_rate(self):
@@ -120,6 +126,6 @@ class Steering:
 
     def _rate_between(self, begin, end):
         """The mean rate from one step to another."""
-        shares = np.linspace(begin, end, 11) / self.steps
+        shares = map(self._share, np.linspace(begin, end, 11))
         rates = [self.optimizer.mask_rate_at(min(share, 1.0)) for share in shares]
         return max(float(np.mean(rates)), self._least_rate)

@@ -195,8 +195,6 @@ class TargetSparsity(keras.callbacks.Callback):
         if self.start is not None and optimizer.masks_have_starts:
             start_from_magnitudes(self._budget.masks)
         optimizer.set_mask_rate(0.0)
-        if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
-            optimizer.connection_cost.assign(0.0)  # until it is steered
 
     def _new_plan(self, begin):
         left = self.params["epochs"] - begin
@@ -209,15 +207,21 @@ class TargetSparsity(keras.callbacks.Callback):
         counts = [keras.ops.convert_to_numpy(x.iterations) for x in both]
         return int(sum(counts))
 
-    def _know_steps(self, steps):
+    def _know_steps(self, steps, done=0):
+        """Begins to steer, `done` steps after the plan's begin."""
         self._steps = steps
-        if steps:
-            self._steering = Steering(
-                self._optimizer,
-                lambda count: self._budget.distance(self._heights(), count),
-                self._plan.planned,
-                (self._plan.end - self._plan.begin) * steps,
-            )
+        if not steps:
+            return
+        optimizer = self._optimizer
+        if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
+            optimizer.connection_cost.assign(0.0)  # masks needn't rest any more
+        self._steering = Steering(
+            optimizer,
+            lambda count: self._budget.distance(self._heights(), count),
+            self._plan.planned,
+            done,
+            (self._plan.end - self._plan.begin) * steps,
+        )
 
     def _masks_are_frozen(self):
         flags = [mask.frozen for mask in self._budget.masks]
@@ -248,7 +252,8 @@ class TargetSparsity(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
         self._seen = batch + 1
-        # Data of unknown length are counted for an epoch first. A batch's number may
+        # Data of unknown length are counted for an epoch first, in which masks rest
+        # if `compile` was given no price. A batch's number may
         # jump: with `steps_per_execution` only the last of each execution comes here.
         if self._epoch >= self._plan.end or not self._steps:
             return
@@ -264,7 +269,8 @@ class TargetSparsity(keras.callbacks.Callback):
         if epoch < self._plan.end:
             self._check_data()
             if not self._steps:
-                self._know_steps(self._seen)
+                done = (epoch + 1 - self._plan.begin) * self._seen
+                self._know_steps(self._seen, done)
         if epoch == self._plan.end - 1:
             self._close_the_gap()
             self._freeze(True)

@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from scl_keras import (
@@ -156,3 +157,32 @@ def test_a_last_batch_of_one_sample_moves_masks_no_more_than_others():
     assert len(steps) == 8
     assert max(steps) < 1.01e-4  # the rate, for gradients of one
     assert steps[4] > 0.2 * steps[2]  # what comes after isn't held back by it
+
+
+# Keras says so of every generator, at the end of its first epoch.
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize("cost", [None, 0.1])
+def test_masks_rest_while_the_length_of_data_is_unknown_if_there_is_no_price(cost):
+    def batches():
+        for i in range(0, 96, 8):
+            yield X[i : i + 8], Y[i : i + 8]
+
+    data = tf.data.Dataset.from_generator(
+        batches,
+        output_signature=(tf.TensorSpec((8, 12)), tf.TensorSpec((8, 3))),
+    )
+    model, seen = _sparse(connection_cost=cost), []
+    watching = Watching()
+    epochs = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(_masks(model))
+    )
+    callbacks = [watching, TargetSparsity(0.7), epochs]
+    model.fit(data, epochs=6, shuffle=False, verbose=0, callbacks=callbacks)
+    rested = [
+        np.array_equal(a, b) for a, b in zip(watching.starts, seen[0], strict=True)
+    ]
+    assert all(rested) == (cost is None)
+    assert sum(int(m.count()) for m in find_masks(model)) == round(0.3 * 240)
+    # From where it is known: three epochs until the fourth one ends.
+    expected = [0.003 * (1 + math.cos(math.pi * e / 3)) / 2 for e in (0, 1, 2)]
+    np.testing.assert_allclose(watching.rates[:3], expected, atol=1e-5)
