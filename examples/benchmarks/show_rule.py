@@ -1,6 +1,6 @@
 """Draws SCL's default rule: where masks start, and how they come to rest.
 
-    python examples/benchmarks/show_rule.py
+    python examples/benchmarks/show_rule.py --out=docs
 
 Fine-tunes LeNet-300-100 on `digits` to a tenth of its connections, by the default rule
 and by one whose masks start alike and learn at a constant rate. Writes rule.png to
@@ -28,7 +28,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_integer("epochs", 15, "Epochs with masks, a third with frozen ones.")
 flags.DEFINE_integer("dense_epochs", 20, "Epochs before.", lower_bound=1)
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
-flags.DEFINE_string("out", "docs", "Folder to write to.")
+flags.DEFINE_string("out", "runs/show_rule", "Folder to write to.")
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
