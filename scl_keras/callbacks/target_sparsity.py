@@ -146,8 +146,8 @@ class TargetSparsity(keras.callbacks.Callback):
         if of == "macs":
             record_positions(self._network)
         self._budget = Budget(self._network, of, self.over, self.density)
-        figures = {"macs": "macs_sparsity", "connections": "sparsity"}
-        self._figure = "model_sparsity" if self.over == "model" else figures[of]
+        names = {"macs": "macs_sparsity", "connections": "sparsity"}
+        self._figure = "model_sparsity" if self.over == "model" else names[of]
         self._has_begun = False
         self._steps: int | None = None
         self._told = False

@@ -7,9 +7,7 @@ import keras
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
-from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
-from scl_keras.types import Optimizer
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -86,37 +84,18 @@ class Distiller(SCLModel, keras.distillation.Distiller):
             )
         self.masks_runtime = getattr(student, "masks_runtime", None)
 
-    def compile(
-        self,
-        *args: Any,
-        mask_optimizer: Optimizer | None = None,
-        connection_cost: float | None = None,
-        cost: str | None = None,
-        normalization: str | GradientNormalization | None = "network",
-        **kwargs: Any,
-    ) -> None:
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures the training.
 
         Args:
             *args: As for the stock class: the optimizer of the student's weights, its
                 loss by the labels, and metrics.
-            mask_optimizer: As for `SCLModel.compile`, as are all that follow.
-            connection_cost: The price of keeping a connection.
-            cost: What the price is for.
-            normalization: Of the masks' gradients.
-            **kwargs: As `args`.
+            **kwargs: As `args`, and what `SCLModel.compile` takes for the masks.
 
         Raises:
             ValueError: If there is no `loss`, or an argument is something else.
         """
-        super().compile(
-            *args,
-            mask_optimizer=mask_optimizer,
-            connection_cost=connection_cost,
-            cost=cost,
-            normalization=normalization,
-            **kwargs,
-        )
+        super().compile(*args, **kwargs)
         self._loss_by_labels = kwargs["loss"] if "loss" in kwargs else args[1]
 
     def get_compile_config(self) -> dict[str, Any]:
