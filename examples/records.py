@@ -16,11 +16,12 @@ import scl_keras
 
 
 def versions():
-    """Versions of all that a result depends on: a dict."""
+    """Versions of all that a result depends on, and what computed it: a dict."""
+    backend = keras.backend.backend()
     return {
         "python": platform.python_version(),
         "scl_keras": scl_keras.__version__,
-        "tensorflow": metadata.version("tensorflow"),
+        backend: metadata.version(backend),
         "keras": keras.__version__,
         "numpy": np.__version__,
     }

@@ -72,9 +72,8 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
-import tensorflow as tf
 from absl import app, flags, logging
-from comparison import costs, frontier, study, tables
+from comparison import computing, frontier, study, tables
 from comparison.methods import with_own_step
 from comparison.plan import COMPRESSIONS, TASKS, study_runs
 from comparison.store import Store
@@ -133,11 +132,10 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
-    if FLAGS.smoke:  # graphs of so few steps aren't worth being made faster
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    if FLAGS.smoke:
+        computing.hurry()
     if threads := FLAGS.threads or int(FLAGS.study):
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        computing.limit_threads(threads)
     store = Store(FLAGS.out or f"runs/compare_{'smoke' if FLAGS.smoke else 'methods'}")
     try:
         if FLAGS.train:
@@ -218,6 +216,8 @@ def make_runs(runs, store):
 
 def measure_costs(task, store):
     """Times the steps of all methods on a task, and keeps the figures."""
+    from comparison import costs  # which needs TensorFlow
+
     turns, seconds = (2, 0.01) if FLAGS.smoke else (FLAGS.turns, 0.3)
     figures = costs.measure(task, turns, seconds, lambda x: tqdm(x, task.network))
     store.keep_costs(task.network, figures)

@@ -2,19 +2,22 @@ r"""How SCL's default rule was chosen: other starts and rates of masks, beside i
 
     python examples/benchmarks/tune_rule.py --out=examples/benchmarks/rule
 
-Fine-tunes trained networks as `compare_methods.py` does, on its tasks, and measures on
-the last 10,000 training samples, which are left out of the training: test data are not
-looked at. One thing differs from the default in each row:
+Trains networks as `compare_methods.py` does, on its tasks and a short one on digits,
+and measures on the last training samples, which are left out of the training: test data
+are not looked at. One thing differs from the default in each row:
 
     start   none: all alike; layer: |v| over the root mean square of its kernel;
             network: over that of all kernels; lamp: the root of its LAMP score; inputs,
-            the default: `start_from_magnitudes`
+            the default: `start_from_magnitudes`; both: as that, with the sum of
+            connections per feature and features in their place
     height  the root mean square of all mask variables at the start
-    rate    of the masks, at first
+    rate    of the masks, at first; steps: by the number S of steps until they freeze,
+            0.003 · sqrt(1000 / S)
     falls   by a cosine to zero, or not at all
 
 Each run is kept as JSON in --out/runs; several processes may share the folder. Then it
-writes rule.md there, and prints it: mean validation accuracies in percent.
+writes rule.md there, and prints it: mean validation accuracies in percent, of trained
+networks and of initial weights.
 """
 
 import dataclasses
@@ -27,14 +30,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow start
 
 import keras
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
-from comparison import study, training
+from comparison import computing, study, training
 from comparison.methods import METHODS, Method
 from comparison.plan import TASKS
 from comparison.recipes import Prepared
 from comparison.store import Store
-from comparison.tasks import Run, title_of
+from comparison.tasks import PROTOCOLS, Run, title_of
 from records import write_text
 
 import scl_keras
@@ -44,27 +46,49 @@ from scl_keras.pruning.network import PrunableNetwork
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1"], "Seeds, one run each.")
+flags.DEFINE_multi_enum("protocol", list(TASKS), list(TASKS), "Default: both.")
 flags.DEFINE_multi_enum("network", None, list(TASKS["finetuned"]), "Default: all.")
 flags.DEFINE_string("data_dir", None, "Folder of the TFDS data sets.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/tune_rule", "Folder to write to.")
 
 DEFAULT = {"start": "inputs", "height": 0.03, "rate": 3e-3, "falls": True}
+STARTS = ("network", "both", "layer", "lamp", "none")
 VARIANTS = [
     DEFAULT,
-    *({**DEFAULT, "start": start} for start in ("network", "layer", "lamp", "none")),
+    *({**DEFAULT, "start": start} for start in STARTS),
     *({**DEFAULT, "height": height} for height in (0.01, 0.1)),
-    *({**DEFAULT, "rate": rate} for rate in (1e-3, 1e-2)),
+    *({**DEFAULT, "rate": rate} for rate in (1e-3, 1e-2, "steps")),
     {**DEFAULT, "falls": False},
     {**DEFAULT, "start": "none", "falls": False},
 ]
-CELLS = {
+COMPRESSIONS = {
     "lenet_300_100": (10, 100),
     "lenet_5": (10, 100),
     "small_vgg": (10, 100),
     "vision_transformer": (5, 10),
     "resnet": (10,),
 }
+DIGITS = dataclasses.replace(
+    TASKS["finetuned"]["lenet_300_100"],
+    dataset="digits",
+    batch_size=64,
+    dense_epochs=30,
+    epochs=9,
+)
+
+
+def cells(protocols):
+    """Pairs of a task and a compression."""
+    found = [
+        (TASKS[protocol][network].validating(), compression)
+        for protocol in protocols
+        for network, compressions in COMPRESSIONS.items()
+        for compression in compressions
+        if (protocol, network) != ("initial", "resnet")  # which takes long
+    ]
+    digits = [(DIGITS.validating(), c) for c in (10, 50)]
+    return found + (digits if "finetuned" in protocols else [])
 
 
 class Start(keras.callbacks.Callback):
@@ -96,13 +120,19 @@ class Start(keras.callbacks.Callback):
             found = [np.abs(weights) for weights in network.weights()]
         if self.start == "network":
             return found
-        return [score / np.sqrt(np.mean(np.square(score))) for score in found]
+        found = [score / np.sqrt(np.mean(np.square(score))) for score in found]
+        if self.start == "both":
+            sizes = [x.shape[-1] + x.size / x.shape[-1] for x in found]
+            found = [x / np.sqrt(n) for x, n in zip(found, sizes, strict=True)]
+        return found
 
 
 def variant(model, run, data, epochs, start, height, rate, falls):
     """A recipe, as those in `comparison.recipes`."""
     scl_keras.sparsify(model)
     until = max(1, round(epochs * 2 / 3)) * run.task.steps(data)
+    if rate == "steps":
+        rate = 3e-3 * (1000 / until) ** 0.5
     schedule = keras.optimizers.schedules.CosineDecay(rate, until)
     arguments = {"mask_optimizer": keras.optimizers.SGD(schedule if falls else rate)}
     if falls and rate == DEFAULT["rate"]:
@@ -116,20 +146,17 @@ METHODS["variant"] = Method("SCL by another rule", variant, usual=False)
 
 def plan():
     """All runs: a seed of everything, then the next."""
-    tasks = TASKS["finetuned"]
-    seeds = list(map(int, FLAGS.seeds))[: 1 if FLAGS.smoke else None]
-    networks = FLAGS.network or list(CELLS)
-    variants = VARIANTS[:2] if FLAGS.smoke else VARIANTS
-    cells = [(name, c) for name in networks for c in CELLS[name]]
     if FLAGS.smoke:
-        small = {"dataset": "digits", "dense_epochs": 1, "epochs": 3, "samples": 256}
-        tasks = {"lenet_300_100": dataclasses.replace(tasks["lenet_300_100"], **small)}
-        cells = [("lenet_300_100", 10)]
+        tasks = [dataclasses.replace(DIGITS, dense_epochs=1, epochs=3, samples=256)]
+        wanted = [(task.validating(), 10) for task in tasks]
+    else:
+        wanted = cells(FLAGS.protocol)
     return [
-        Run(tasks[name].validating(), "variant", c, seed, tuple(values.items()))
-        for seed in seeds
-        for name, c in cells
-        for values in variants
+        Run(task, "variant", compression, seed, tuple(values.items()))
+        for seed in list(map(int, FLAGS.seeds))[: 1 if FLAGS.smoke else None]
+        for task, compression in wanted
+        if FLAGS.network is None or task.network in FLAGS.network
+        for values in (VARIANTS[:2] if FLAGS.smoke else VARIANTS)
     ]
 
 
@@ -137,37 +164,48 @@ def table(runs, results):
     """Rows of variants, columns of cells, and how far each is from the default."""
     found = {}
     for run, result in zip(runs, results, strict=True):
-        cell = f"{title_of(run.task)}, {run.compression:g}x"
+        name = "digits" if run.task.dataset == "digits" else title_of(run.task)
+        cell = f"{name}, {run.compression:g}x"
         accuracy = 100 * (result["validation_accuracy"] or 0.0)
         found.setdefault(run.parameters, {}).setdefault(cell, []).append(accuracy)
     means = {key: {c: np.mean(x) for c, x in row.items()} for key, row in found.items()}
-    cells, default = list(next(iter(means.values()))), means[tuple(DEFAULT.items())]
+    names, default = list(next(iter(means.values()))), means[tuple(DEFAULT.items())]
     lines = [
-        " | ".join(["| rule", *cells, "mean difference |"]),
-        "|---" * (len(cells) + 2),
+        " | ".join(["| rule", *names, "mean difference |"]),
+        "|---" * (len(names) + 2) + "|",
     ]
-    lines[1] += "|"
     for key, row in means.items():
         changed = [f"{k} {v}" for k, v in key if DEFAULT[k] != v] or ["default"]
-        difference = np.mean([row[cell] - default[cell] for cell in cells])
-        figures = [f"{row[cell]:.2f}" for cell in cells]
+        difference = np.mean([row[cell] - default[cell] for cell in names])
+        figures = [f"{row[cell]:.2f}" for cell in names]
         lines.append(
             f"| {' | '.join([', '.join(changed), *figures])} | {difference:+.2f} |"
         )
     return "\n".join(lines) + "\n"
 
 
+def tables(runs, results):
+    """A table for each protocol."""
+    pairs = list(zip(runs, results, strict=True))
+    texts = []
+    for protocol, title in PROTOCOLS.items():
+        chosen = [pair for pair in pairs if pair[0].task.protocol == protocol]
+        if chosen:
+            heading = title[0].upper() + title[1:]
+            texts.append(f"{heading}:\n\n{table(*zip(*chosen, strict=True))}")
+    return "\n".join(texts)
+
+
 def main(argv):
     """Makes what is missing, then shows all."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    computing.limit_threads(1)
     store, runs = Store(FLAGS.out), plan()
     results = study.complete(
         runs, store, lambda task: task.load(FLAGS.data_dir), training.train
     )
-    text = table(runs, results)
+    text = tables(runs, results)
     write_text(store.top / "rule.md", text)
     print(text)
 

@@ -63,7 +63,7 @@ class Steering:
     def __init__(self, optimizer, distance, planned, begin, steps):
         self.optimizer, self.begin, self.steps = optimizer, begin, steps
         self._distance, self._planned = distance, planned
-        self._last_look = -math.inf
+        self._last_look, self._wait = -math.inf, 0
 
     @property
     def updates(self):
@@ -81,15 +81,20 @@ class Steering:
         self._last_look = -math.inf
 
     def is_due(self, done):
-        """Whether a look may be due after `done` training steps."""
-        if not self.optimizer.mask_updates_per_step:
-            return False
-        # There are no more updates than steps.
-        return not 0 <= done - self._last_look < self.interval
+        """Whether a look may be due after `done` training steps.
+
+        It reads no variable: those of the optimizer are old, or on JAX not even there,
+        until somebody synchronizes them.
+        """
+        return not 0 <= done - self._last_look < self._wait
 
     def look(self, done):
         """Looks at the masks after `done` steps, and moves the cost."""
         optimizer = self.optimizer
+        if not optimizer.mask_updates_per_step:  # in an epoch that is the task's
+            self._last_look, self._wait = done, math.inf
+            return
+        self._wait = self.interval  # there are no more updates than steps
         state = SteeringState.read(optimizer.steering)
         updates = int(keras.ops.convert_to_numpy(optimizer.mask_optimizer.iterations))
         elapsed = updates - state.updates

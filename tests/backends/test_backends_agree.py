@@ -65,6 +65,8 @@ def test_the_cases_do_what_they_are_for(reference):
     assert density[1] == density[2]
     np.testing.assert_allclose(arrays["target: log sparsity"][-1], 0.8, atol=1e-3)
     assert 0.1 < arrays["switcher: log sparsity"][-1] < 0.9
+    steered = arrays["switcher: log steered sparsity"]
+    np.testing.assert_allclose(steered[-1], 0.7, atol=1e-2)
     assert arrays["tools: compacted"][0] < 1000
     assert report["export"] == "written"
     assert "torch" not in report["imported"]

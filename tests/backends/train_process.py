@@ -248,7 +248,10 @@ def switcher():
         connection_cost=0.3,
     )
     model.scl_optimizer.threshold.assign(0.6)  # cuts some at once
-    return fit(model, X.reshape(96, 36))
+    found = fit(model, X.reshape(96, 36))
+    target = scl_keras.TargetSparsity(0.7)
+    logs = fit(model, X.reshape(96, 36), epochs=6, callbacks=[target])
+    return found | {"log steered sparsity": logs["log sparsity"]}
 
 
 def tools():

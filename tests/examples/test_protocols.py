@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from comparison import study
-from comparison.augmentation import augmented
+from comparison.augmentation import Augmented
 from comparison.methods import METHODS, usual_for, with_own_step
 from comparison.plan import TASKS
 from comparison.store import Store
@@ -134,7 +134,8 @@ def test_augmented_images_are_shifts_of_the_image_or_its_mirror():
     padded = np.pad(x, [(0, 0), (4, 4), (4, 4), (0, 0)])
     mirrored = np.pad(x[:, :, ::-1], [(0, 0), (4, 4), (4, 4), (0, 0)])
     keras.utils.set_random_seed(0)
-    batches = list(augmented(x, np.arange(50), 20))
+    data = Augmented(x, np.arange(50), 20, seed=0)
+    batches = [data[i] for i in range(len(data))]
     assert [len(labels) for _, labels in batches] == [20, 20, 10]
     labels = np.concatenate([labels for _, labels in batches])
     assert sorted(labels) == list(range(50))

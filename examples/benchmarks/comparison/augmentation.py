@@ -1,39 +1,46 @@
 """Images mirrored and shifted at random, as it is usual on CIFAR."""
 
-import tensorflow as tf
+import keras
+import numpy as np
 
 SHIFT = 4  # pixels at most, to each side
 
 
-def augmented(x, y, batch_size):
-    """Batches of shuffled images, each time another way mirrored and shifted.
+class Augmented(keras.utils.PyDataset):
+    """Batches of shuffled images, in each epoch mirrored and shifted another way.
 
-    What moves in at a border is black. Order, mirrors and shifts depend on
-    TensorFlow's global seed.
+    What moves in at a border is black.
 
     Args:
         x: Images, `(samples, height, width, channels)`.
         y: Labels, `(samples,)`.
         batch_size: Images a batch; the last one may have fewer.
-
-    Returns:
-        A `tf.data.Dataset` of pairs of images and labels, an epoch long.
+        seed: Seed of orders, mirrors and shifts.
     """
-    images, labels = tf.constant(x), tf.constant(y)
 
-    def batch_of(indices):
-        return _moved(tf.gather(images, indices)), tf.gather(labels, indices)
+    def __init__(self, x, y, batch_size, seed):
+        super().__init__()
+        self.x, self.y, self.batch_size = x, y, batch_size
+        self.random = np.random.default_rng(seed)
+        self.on_epoch_end()
 
-    indices = tf.data.Dataset.range(len(x)).shuffle(len(x)).batch(batch_size)
-    return indices.map(batch_of)
+    def on_epoch_end(self):
+        """Shuffles."""
+        self.order = self.random.permutation(len(self.x))
 
+    def __len__(self):
+        return -(-len(self.x) // self.batch_size)
 
-def _moved(images):
-    count, height, width = (tf.shape(images)[axis] for axis in range(3))
-    is_mirrored = tf.random.uniform([count, 1, 1, 1]) < 0.5
-    images = tf.where(is_mirrored, images[:, :, ::-1], images)
-    images = tf.pad(images, [[0, 0], [SHIFT, SHIFT], [SHIFT, SHIFT], [0, 0]])
-    for axis, size in ((1, height), (2, width)):
-        first = tf.random.uniform([count, 1], maxval=2 * SHIFT + 1, dtype=tf.int32)
-        images = tf.gather(images, first + tf.range(size), axis=axis, batch_dims=1)
-    return images
+    def __getitem__(self, index):
+        chosen = self.order[index * self.batch_size :][: self.batch_size]
+        return self._moved(self.x[chosen]), self.y[chosen]
+
+    def _moved(self, images):
+        is_mirrored = self.random.random((len(images), 1, 1, 1)) < 0.5
+        images = np.where(is_mirrored, images[:, :, ::-1], images)
+        images = np.pad(images, [(0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)])
+        first = self.random.integers(2 * SHIFT + 1, size=(2, len(images), 1))
+        samples = np.arange(len(images))[:, None, None]
+        height, width = (size - 2 * SHIFT for size in images.shape[1:3])
+        rows, columns = first[0] + np.arange(height), first[1] + np.arange(width)
+        return images[samples, rows[:, :, None], columns[:, None, :]]

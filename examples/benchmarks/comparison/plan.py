@@ -1,7 +1,6 @@
 """The tasks, and what of them the study is made of: `compare_methods.py --study`.
 
-The study takes about 8.6 hours of two cores (7.6 without the third seed of the runs
-from initial weights, which come last), with a process of one thread on each: two
+The study takes about six hours of two cores, with a process of one thread on each: two
 threads in one process gain less. Steps aren't compiled with XLA, which makes those of
 convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
 hardly faster. A step of 128 samples takes, dense and with SCL, in ms of one core:
@@ -91,32 +90,31 @@ class Part:
 _TO_100, _TO_1000 = COMPRESSIONS[:4], COMPRESSIONS
 # Made for initial weights: on trained ones a seed shows how far they are behind.
 _OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
-# ResNet-8 trains for three to five minutes a run.
-_DEAR = (*_OF_INITIAL_WEIGHTS, "switcher")
-_SOME = ("switcher", "magnitude", "snip", "synflow")
+_SMALL = {
+    "vision_transformer": _TO_100,
+    "small_vgg": _TO_100,
+    "lenet_5": _TO_1000,
+    "lenet_300_100": _TO_1000,
+}
+
+# ResNet-8 trains for three minutes a run: fewer compressions, and the second and third
+# seed of the methods that come near.
+_DEAR = (*_OF_INITIAL_WEIGHTS, "switcher", "scl_plain")
 
 # Behind each part: hours of one core, all seeds. Two cores take half of their sum.
 STUDY = (
-    Part("finetuned", "resnet", _TO_100, seeds=(0,)),  # 2.7
-    Part("finetuned", "vision_transformer", _TO_100, seeds=(0,)),  # 0.3
-    Part("finetuned", "small_vgg", _TO_100, seeds=(0,)),  # 0.4
-    Part("finetuned", "lenet_5", _TO_1000, seeds=(0,)),  # 0.4
-    Part("finetuned", "lenet_300_100", _TO_1000, seeds=(0,)),  # 0.2
-    Part("finetuned", "resnet", _TO_100, seeds=SEEDS[1:], without=_DEAR),  # 3.5
+    *(Part("finetuned", n, c, seeds=(0,)) for n, c in _SMALL.items()),  # 1.6
+    Part("finetuned", "resnet", (10, 30, 100), seeds=(0,)),  # 1.8
     *(
-        Part("finetuned", network, compressions, SEEDS[1:], _OF_INITIAL_WEIGHTS)
-        for network, compressions in (
-            ("vision_transformer", _TO_100),  # 0.5
-            ("small_vgg", _TO_100),  # 0.5
-            ("lenet_5", _TO_1000),  # 0.5
-            ("lenet_300_100", _TO_1000),  # 0.3
-        )
-    ),
-    Part("initial", "vision_transformer", _TO_100),  # 1.7
-    Part("initial", "small_vgg", _TO_100),  # 1.8
-    Part("initial", "lenet_5", _TO_1000),  # 1.7
-    Part("initial", "lenet_300_100", _TO_1000),  # 0.8
-    Part("initial", "resnet", (10, 100), seeds=(0,), without=_SOME),  # 1.3
+        Part("finetuned", n, c, SEEDS[1:], _OF_INITIAL_WEIGHTS)
+        for n, c in _SMALL.items()
+    ),  # 2.4
+    Part("finetuned", "resnet", (10, 100), SEEDS[1:], _DEAR),  # 1.6
+    *(
+        Part("initial", n, (10, 100)) for n in ("vision_transformer", "small_vgg")
+    ),  # 1.8
+    *(Part("initial", n, (10, 100, 300)) for n in ("lenet_5", "lenet_300_100")),  # 1.9
+    Part("initial", "resnet", (10, 100), (0,), ("switcher", "magnitude")),  # 1.5
 )
 """What the study is made of; of a stage, see below, in this order."""
 

@@ -8,7 +8,7 @@ import numpy as np
 from grid import digest
 
 import scl_keras
-from comparison.augmentation import augmented
+from comparison.augmentation import Augmented
 from comparison.methods import METHODS
 from scl_keras.pruning import DisconnectedError
 
@@ -42,7 +42,7 @@ def train(run, data, store):
         return {run.task.metric: None, "cut_off": True, "why": str(error)}
     made = time.perf_counter()
     if epochs:
-        _fit(prepared, run.task, data, epochs)
+        _fit(prepared, run.task, data, epochs, run.seed)
     trained = time.perf_counter()
     return {
         **measure(prepared.finish(prepared.model), data, run.task.metric),
@@ -94,17 +94,22 @@ def compiled(prepared, task, steps):
     prepared.model.compile(
         optimizer=kind.optimizers.Adam(schedule),
         loss=kind.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=task.jit_compile,
+        jit_compile=jit_of(task),
         **prepared.arguments,
     )
     return prepared.model
 
 
-def _fit(prepared, task, data, epochs):
+def jit_of(task):
+    """What `compile` is told of compilation: JAX has no graphs without it."""
+    return task.jit_compile if keras.backend.backend() == "tensorflow" else "auto"
+
+
+def _fit(prepared, task, data, epochs, seed):
     model = compiled(prepared, task, epochs * task.steps(data))
-    x, y, size = data.x_train, data.y_train, task.batch_size
+    batches = data.x_train, data.y_train, task.batch_size
     model.fit(
-        *((augmented(x, y, size),) if task.augment else (x, y, size)),
+        *((Augmented(*batches, seed),) if task.augment else batches),
         epochs=epochs,
         shuffle=not task.augment,  # which shuffles itself
         callbacks=prepared.callbacks,
@@ -117,7 +122,8 @@ def _pretrain(model, run, data, epochs, store):
 
     def make():
         start = time.perf_counter()
-        _fit(METHODS["dense"].prepare(model, run, data, epochs), run.task, data, epochs)
+        prepared = METHODS["dense"].prepare(model, run, data, epochs)
+        _fit(prepared, run.task, data, epochs, run.seed)
         return model.get_weights(), time.perf_counter() - start
 
     setting = {**run.setting()["task"], "seed": run.seed, "dense_epochs": epochs}
