@@ -29,8 +29,8 @@ class Budget:
         target: Number that may be kept.
 
     Raises:
-        ValueError: If no mask moves, if the target is less than what can't be cut, or
-            if multiply-accumulates can't be counted.
+        ValueError: If no mask moves, if the target is less than what can't be cut or
+            more than can be kept, or if multiply-accumulates can't be counted.
     """
 
     def __init__(self, model, of, over, density):
@@ -65,6 +65,16 @@ class Budget:
         self._check(density)
 
     def _check(self, density):
+        pairs = zip(self.masks, self._units.tolist(), strict=True)
+        most = self._rest + sum(mask.capacity * unit for mask, unit in pairs)
+        if self.target > most:
+            kinds = {m.granularity for m in self.masks if m.capacity < m.size}
+            raise ValueError(
+                f"A density of {density:.3g} keeps {self.target:,} of {self.size:,} "
+                f"{self.noun}, but no more than {most:,} can be kept with masks of the "
+                f"granularity {', '.join(map(repr, map(str, kinds)))}. Ask for a "
+                f"sparsity of {1 - most / self.size:.4g} or more."
+            )
         if self.target >= self._rest + max(self.floor, 1):
             return
         still = (
@@ -123,25 +133,29 @@ class Budget:
                 is taken as if it weren't: it has to count somewhere.
 
         Returns:
-            List of flat arrays, one a mask.
+            List of flat arrays, one a mask; minus infinity for those that can't be kept
+            since others of their group rank above them, wherever all move together.
         """
         heights = []
         for mask, price in zip(self.masks, prices, strict=True):
             speed = np.where(np.equal(price, 0), 1, price).astype("float32")
-            heights.append((mask.values() / speed).ravel())
+            s = mask.values()
+            heights.append(np.where(mask.admitted(s), s / speed, -np.inf).ravel())
         return heights
 
     def distance(self, heights, count):
         """How far all mask variables must fall for `count` to be kept in all."""
         count = self.of_masks(count)
         heights = np.concatenate(heights)
+        possible = np.isfinite(heights)
         if self.largest > 1:
+            heights, sizes = heights[possible], self.sizes()[possible]
             stride = max(1, heights.size // _SAMPLE)
-            heights, sizes = heights[::stride], self.sizes()[::stride]
+            heights, sizes = heights[::stride], sizes[::stride]
             order, kept = in_order(heights, sizes)
             return float(heights[order[nearest(kept, count / stride) - 1]])
         above = heights[heights > 0]  # few, after a while, and mostly enough
-        heights = above if above.size >= count else heights
+        heights = above if above.size >= count else heights[possible]
         stride = max(1, heights.size // _SAMPLE)
         heights = heights[::stride]
         rank = min(max(round(count / stride), 1), heights.size)

@@ -22,7 +22,7 @@ def close_the_gap(budget, heights):
     ranked = np.concatenate(heights)
     order, sums = in_order(ranked, budget.sizes())
     target = budget.of_masks(budget.target)
-    number = max(nearest(sums, target), int(np.isinf(ranked).sum()))
+    number = max(nearest(sums, target), int(np.isposinf(ranked).sum()))
     kept = np.zeros(ranked.size, bool)
     kept[order[:number]] = True
     cutoff = ranked[kept].min()

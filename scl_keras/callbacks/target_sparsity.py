@@ -14,7 +14,6 @@ from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.density import target_density
-from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
@@ -61,7 +60,8 @@ class TargetSparsity(keras.callbacks.Callback):
 
     A layer keeps its last connection (see `Mask`). Layers that would have lost it are
     printed. Where a mask variable switches several connections (see `Granularity`), the
-    number is met up to one switch.
+    number is met up to one switch. With `NM(2, 4)` masks `TargetSparsity(0.5)` keeps
+    two of every four, and a higher sparsity at most two.
 
     A loss or accuracy is best before connections go. So have a callback that keeps the
     best weights look only at what comes after the target:
@@ -87,9 +87,10 @@ class TargetSparsity(keras.callbacks.Callback):
             `by_epoch` is no whole number, or `of`, `over` or `start` is something else;
             at the start of `fit`, if it ends before `by_epoch` or begins after it, if
             the model pays for multiply-accumulates of single connections and the target
-            is of these, if the target leaves less than a connection a layer, or if
-            multiply-accumulates can't be counted; later, if there are no data, or every
-            batch of an epoch was skipped: nothing is cut at random.
+            is of these, if the target leaves less than a connection a layer or more
+            than masks can keep (see `NM`), or if multiply-accumulates can't be counted;
+            later, if there are no data, or every batch of an epoch was skipped: nothing
+            is cut at random.
 
     Example:
 
@@ -157,7 +158,7 @@ class TargetSparsity(keras.callbacks.Callback):
         paid = self._optimizer.cost
         of = self.of or ("connections" if self.over == "model" else paid)
         masks = find_masks(self._network)
-        if of != paid == "macs" and any(m.granularity == Connection() for m in masks):
+        if of != paid == "macs" and any(m.switches_connections for m in masks):
             raise ValueError(
                 f"The target counts {'weights' if self.over == 'model' else of}, but "
                 "the model is compiled to pay for multiply-accumulates: convolutions "

@@ -78,7 +78,7 @@ def replace_masks(layer, settings):
     with _name_scope_of(layer):
         layer.build_masks()
     for name, mask in old.items():
-        layer.mask_of(name).variable.assign(ops.copy(mask.variable))
+        layer.mask_of(name).variable.assign(ops.copy(mask.deciding()))
         layer.mask_of(name).act_behind(behind[name])
 
 

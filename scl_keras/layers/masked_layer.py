@@ -155,10 +155,10 @@ class MaskedLayer(_Layer):
         """Builds the masks of the built layer, and has them act where they should."""
         for name in own_kernels(self):
             variable, mask = getattr(self, name), self.mask_of(name)
-            mask.build(variable.shape)
-            mask.trainable = self.trainable
             # A function: as an attribute the kernel would be a weight of the mask, too.
             mask.kernel_values = functools.partial(getattr, self, name)
+            mask.build(variable.shape)
+            mask.trainable = self.trainable
             if not isinstance(variable, keras.Variable):
                 continue  # LoRA, enabled at build: a sum with a frozen kernel in it
             if variable.regularizer is not None:

@@ -9,6 +9,9 @@ BOUND = 1.0
 BARELY_KEPT = 1e-6
 """Where a layer's last connection is held up."""
 
+LEAST_RATIO = 0.01
+"""Of where a typical weight's mask variable starts, that of a weight of zero."""
+
 _STRIDE = 61  # prime: no multiple of a kernel's width
 
 

@@ -10,7 +10,12 @@ from keras import ops
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
-from scl_keras.masks.constraint import BARELY_KEPT, BOUND, MaskConstraint
+from scl_keras.masks.constraint import (
+    BARELY_KEPT,
+    BOUND,
+    LEAST_RATIO,
+    MaskConstraint,
+)
 from scl_keras.masks.granularity import Granularity
 from scl_keras.masks.settings import get_dtype, get_initializer
 from scl_keras.masks.ste import STE
@@ -29,6 +34,9 @@ class Mask(keras.layers.Layer):
     drifts so far that it could not come back, and where nothing positive is left, the
     largest entry is lifted to just above zero: a layer can't lose its last
     connection while `min_connections` is 1 (see `is_down_to_last`).
+
+    Where the granularity lets only some connections be kept at a time (`NM`), the mask
+    is `H(Π(s))`, see there; `Π(s)` is `deciding()`.
 
     In a masked layer, `kernel_values()` gives the values `v` that it masks.
 
@@ -92,7 +100,7 @@ class Mask(keras.layers.Layer):
         self.variable = self.add_weight(
             name="mask",
             shape=self.granularity.variable_shape(*layout),
-            initializer=self.initializer,
+            initializer=self._initial_values,
             constraint=MaskConstraint(self.min_connections),
             dtype=self.mask_dtype,
             autocast=False,
@@ -112,6 +120,28 @@ class Mask(keras.layers.Layer):
             aggregation="only_first_replica",
             name="frozen",
         )
+
+    def _initial_values(self, shape, dtype=None):
+        """What the initializer gives, in proportion to the weights where they compete.
+
+        They do where all start alike, and not all may be kept.
+        """
+        s = self.initializer(shape, dtype=dtype)
+        constant = isinstance(self.initializer, keras.initializers.Constant)
+        if not (constant and self._limits_what_is_kept) or self.kernel_values is None:
+            return s
+        v = ops.abs(ops.cast(ops.convert_to_tensor(self.kernel_values()), "float32"))
+        typical = ops.sqrt(ops.mean(ops.square(v)))
+        ratio = v / ops.where(typical > 0, typical, 1.0)
+        s = ops.cast(s, "float32")
+        start = ops.minimum(s * ops.maximum(ratio, LEAST_RATIO), BOUND)
+        return ops.cast(ops.where(s > 0, start, s), dtype)
+
+    @property
+    def _limits_what_is_kept(self):
+        """Whether it is learned, and not all connections may be kept at a time."""
+        capacity = self.granularity.capacity(self.kernel_shape, self.feature_axes)
+        return self.is_learned and capacity < self.size
 
     @property
     def frozen(self) -> keras.Variable:
@@ -142,11 +172,50 @@ class Mask(keras.layers.Layer):
         """Number of connections, kept or not."""
         return int(np.prod(self.kernel_shape))
 
+    @property
+    def switches_connections(self) -> bool:
+        """Whether each entry of `s` switches a single connection."""
+        return isinstance(self.sizes, int) and self.sizes == 1
+
+    @property
+    def capacity(self) -> int:
+        """Number of connections that can be kept at most."""
+        return self.granularity.capacity(self.kernel_shape, self.feature_axes)
+
+    def admitted(self, s: np.ndarray) -> np.ndarray:
+        """Which mask variables would be kept if they were above zero.
+
+        Args:
+            s: Array of the mask variable's shape, its values or others.
+
+        Returns:
+            A boolean array: all, unless the mask is learned, and its granularity limits
+            how many are kept (see `NM`).
+        """
+        found = None
+        if self.is_learned:
+            found = self.granularity.admitted(s, self.kernel_shape, self.feature_axes)
+        return np.ones(s.shape, bool) if found is None else found
+
+    def deciding(self) -> Tensor:
+        """`Π(s)`: what is kept is where it is above zero. A tensor without a gradient.
+
+        It is `s` itself unless the granularity limits how many are kept (see `NM`).
+        """
+        s = self.variable + 0
+        if not self._limits_what_is_kept:
+            return s
+        admitted = self.granularity.admitted(s, self.kernel_shape, self.feature_axes)
+        return ops.stop_gradient(ops.where(admitted, s, ops.minimum(s, 0)))
+
     def switches(self, dtype: str = "float32") -> Tensor:
-        """`H(s)`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
+        """`H(Π(s))`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
         if not self.is_learned:
             return ops.cast(ops.greater(self.variable, 0), dtype)
-        return ops.cast(self.ste(self.variable), dtype)
+        s = self.variable
+        if self._limits_what_is_kept:
+            s = s + ops.stop_gradient(self.deciding() - s)  # rounds nothing: 0 or -s
+        return ops.cast(self.ste(s), dtype)
 
     def kept(self, dtype: str = "float32") -> Tensor:
         """`H(s)` as a 0/1 tensor of the kernel's shape, with the STE's gradient."""
@@ -166,7 +235,7 @@ class Mask(keras.layers.Layer):
 
     def count(self) -> Tensor:
         """Number of kept connections, a scalar int32 tensor."""
-        kept = ops.cast(ops.greater(self.variable, 0), "int32")
+        kept = ops.cast(ops.greater(self.deciding(), 0), "int32")
         if isinstance(self.sizes, int):
             count = ops.sum(kept)
             return count if self.sizes == 1 else count * self.sizes
@@ -188,8 +257,9 @@ class Mask(keras.layers.Layer):
             kept: Array of the kernel's shape; non-zero or true where kept.
 
         Raises:
-            ValueError: If the shape is another one, or part of a block or channel is
-                to be kept and part of it cut.
+            ValueError: If the shape is another one, part of a block or channel is to be
+                kept and part of it cut, or a learned mask can't keep as many in a group
+                (see `NM`).
         """
         kept = np.asarray(kept)
         if kept.shape != self.kernel_shape:
@@ -198,6 +268,11 @@ class Mask(keras.layers.Layer):
                 f"Received: kept.shape={kept.shape}"
             )
         switches = self._collapse(kept != 0)
+        if np.any(switches & ~self.admitted(switches.astype("float32"))):
+            raise ValueError(
+                f"A learned mask keeps {self.granularity}. "
+                "Received: `kept` with more connections in some group."
+            )
         self.variable.assign(np.where(switches, BOUND, -BOUND).astype("float32"))
 
     def _collapse(self, kept):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-from scl_keras.masks.constraint import BOUND
+from scl_keras.masks.constraint import BOUND, LEAST_RATIO
 from scl_keras.masks.mask import Mask
 
 START_HEIGHT = 0.03
-_LEAST = 0.01
+_BEHIND = 0.8
 
 
 def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -> None:
@@ -27,7 +27,8 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
 
     For a mask variable that switches several connections, `|v|` is the root of their
     mean square. Nothing is cut or restored: `s` is at least a hundredth of `height`,
-    and cut connections stay as they are. (This is ours. Tang et al., arXiv 2201.05020,
+    and cut connections stay as they are. Those that lose in their group (see `NM`)
+    start below those that are kept. (This is ours. Tang et al., arXiv 2201.05020,
     start all masks alike.)
 
     Args:
@@ -51,12 +52,16 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
     mean_inputs = sum(mask.size for mask in masks) / max(sum(features), 1)
     for mask, count in zip(masks, features, strict=True):
         s, sizes = mask.values(), _magnitudes(mask)
-        kept = s > 0
+        kept = (s > 0) & mask.admitted(s)
         typical = np.sqrt(np.mean(np.square(sizes[kept]))) if kept.any() else 0.0
         if typical > 0:  # else there is nothing to tell them by
             scale = height * np.sqrt(mean_inputs * count / mask.size)
-            start = np.clip(scale * sizes / typical, _LEAST * height, BOUND)
-            mask.variable.assign(np.where(kept, start, s))
+            start = np.clip(scale * sizes / typical, LEAST_RATIO * height, BOUND)
+            start = np.where(s > 0, start, s)
+            losing = (s > 0) & ~kept
+            while (wrong := losing & mask.admitted(start)).any():
+                start[wrong] *= _BEHIND
+            mask.variable.assign(start)
 
 
 def _features(mask):

@@ -9,10 +9,10 @@ import keras
 from scl_keras import backend
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.masks.mask import find_masks
+from scl_keras.pruning.groups import keep_most
 from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.quotas import get_quotas
-from scl_keras.pruning.ranking import keep_best
 from scl_keras.training.distiller import network_of
 from scl_keras.training.loss_scaling import unscaled
 from scl_keras.training.pair import PairedOptimizer
@@ -33,7 +33,9 @@ class GradualPruning(keras.callbacks.Callback):
 
     It ends at the sparsity asked for, to the connection: where the schedule would stop
     before, there is a last update at its `end_step` (other than in TFMOT). If `fit` is
-    to end before that, it warns at the start. Masks of layers with `trainable=False`
+    to end before that, it warns at the start. With masks of the granularity `NM(2, 4)`
+    at most two of every four connections are left from the update on that cuts a half;
+    until then it is the others of each group that go, the worst first. Masks of layers with `trainable=False`
     count, and stay as they are. `AfterTarget` begins behind the last update.
 
     Args:
@@ -49,7 +51,7 @@ class GradualPruning(keras.callbacks.Callback):
     Raises:
         ValueError: At the start of `fit`, if the model has no masks or learned ones, or
             none in a layer that is trained, or if those of layers that aren't keep more
-            than the schedule leaves.
+            than the schedule leaves, or the schedule leaves more than masks can keep.
 
     Example:
 
@@ -58,6 +60,15 @@ class GradualPruning(keras.callbacks.Callback):
     sparse.compile("adam", "mse")
     schedule = PolynomialDecay(0.0, 0.9, begin_step=0, end_step=6)
     sparse.fit(x, y, epochs=9, callbacks=[GradualPruning(schedule)])
+    ```
+
+    Two of every four connections, from the first step on:
+
+    ```python
+    sparse = sparsify(dense_model, ste=None, granularity=NM(2, 4), copy=True)
+    sparse.compile("adam", "mse")
+    pruning = GradualPruning(ConstantSparsity(0.5, begin_step=0))
+    sparse.fit(x, y, epochs=3, callbacks=[pruning])
     ```
     """
 
@@ -98,7 +109,7 @@ class GradualPruning(keras.callbacks.Callback):
                 f"`fix_masks`. Received: model '{model.name}' with {kind}"
             )
         self._network = _Uncut(model)
-        self._count(self.schedule(self._end))
+        self._check_capacity(self._count(self.schedule(self._end)))
         self._epoch = 0
         self._step: int | None = None
 
@@ -202,14 +213,28 @@ class GradualPruning(keras.callbacks.Callback):
             )
         return min(count, sum(network.kernels[i].mask.size for i in network.moving))
 
+    def _check_capacity(self, count):
+        masks = [self._network.kernels[i].mask for i in self._network.moving]
+        most, size = sum(m.capacity for m in masks), sum(m.size for m in masks)
+        if count > most:
+            kinds = {str(m.granularity) for m in masks if m.capacity < m.size}
+            raise ValueError(
+                f"The schedule ends with {count:,} of {size:,} connections, but masks "
+                f"that keep {', '.join(sorted(kinds))} keep at most {most:,}. Let it "
+                f"end with a sparsity of {1 - most / size:.4g} or more. "
+                f"Received: schedule={self.schedule!r}"
+            )
+
     def _update(self, step):
         network = self._network
         scores = self.method.scores(network)
+        allowed = network.admitted(scores, network.kept())
         moving = [scores[i] for i in network.moving]
         count = self._count(self.schedule(step))
-        for i, mask in zip(
-            network.moving, keep_best(moving, count, self.quotas), strict=True
-        ):
+        kept = keep_most(
+            moving, count, self.quotas, [allowed[i] for i in network.moving]
+        )
+        for i, mask in zip(network.moving, kept, strict=True):
             network.kernels[i].mask.assign(mask)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import is_graph
-from scl_keras.masks.granularity import Connection
 from scl_keras.pruning.data import batches_of
 from scl_keras.pruning.gradients import LossGradients
+from scl_keras.pruning.groups import admitted
 from scl_keras.types import Arrays, Shape
 
 
@@ -50,11 +50,12 @@ class PrunableNetwork:
         self.model = model
         self.kernels = [k for k in prunable_kernels(model) if k.mask is not None]
         for kernel in self.kernels:
-            if kernel.mask.granularity != Connection():
+            if not kernel.mask.switches_connections:
                 raise ValueError(
                     "Pruning methods score and cut connections one by one. Prune a "
-                    'model whose masks have the granularity "connection". Received: '
-                    f"'{kernel.label}' of granularity '{kernel.mask.granularity}'"
+                    'model whose masks have the granularity "connection" or `NM`. '
+                    f"Received: '{kernel.label}' of granularity "
+                    f"'{kernel.mask.granularity}'"
                 )
         self.input_shapes = input_shapes
         self._data, self._loss, self._loss_weights = data, loss, loss_weights
@@ -117,6 +118,28 @@ class PrunableNetwork:
     def size(self) -> int:
         """Number of connections, kept or not."""
         return sum(kernel.mask.size for kernel in self.kernels)
+
+    @property
+    def capacity(self) -> int:
+        """Number of connections that can be kept at most (see `NM`)."""
+        return sum(kernel.mask.capacity for kernel in self.kernels)
+
+    def admitted(self, scores: Arrays, candidates: Arrays) -> list[np.ndarray]:
+        """The candidates that granularities admit: the best of each group (see `NM`).
+
+        Args:
+            scores: List of arrays, one a kernel.
+            candidates: List of boolean arrays of what may be kept.
+
+        Returns:
+            A list of boolean arrays. Any part of these may be kept.
+        """
+        return [
+            admitted(kernel.mask, values, allowed)
+            for kernel, values, allowed in zip(
+                self.kernels, scores, candidates, strict=True
+            )
+        ]
 
     def kept(self) -> list[np.ndarray]:
         """List of boolean arrays, one a kernel: the masks."""

@@ -33,6 +33,7 @@ def prune(
     data: Any = None,
     loss: Any = None,
     layers: Layers | None = None,
+    granularity: Any = None,
     input_shapes: Sequence[Any] | None = None,
     copy: bool = False,
     verbose: int = 1,
@@ -52,7 +53,9 @@ def prune(
         method: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
             `"random"` or a `PruningMethod`.
         sparsity: Float in [0, 1), the share of connections to cut.
-        compression: Instead: number of connections over number kept, at least 1.
+        compression: Instead: number of connections over number kept, at least 1. With
+            masks of the granularity `NM` neither is needed: by default what they have
+            to cut is cut, and no more.
         quotas: How many connections each kernel keeps: `"uniform"`, `"uniform_plus"`,
             `"erk"`, `"igq"`, or quotas of one's own (see
             `scl_keras.pruning.get_quotas`). By default connections of all kernels are
@@ -67,6 +70,10 @@ def prune(
         loss: For methods that need data: as for `compile`. By default the loss that the
             model is compiled with.
         layers: Which layers of a stock model to prune, as for `sparsify`.
+        granularity: How a stock model's connections are cut, as for `sparsify`:
+            `"connection"` (default) or `NM(2, 4)`, at most two of every four, which
+            leaves a sparsity of a half or more. Of each group those that score best can
+            be kept; methods with rounds choose them before the first one.
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open: what is effective, and SynFlow, depend on them. Without
             it, whether a path is left isn't checked in such a model.
@@ -79,7 +86,9 @@ def prune(
 
     Raises:
         ValueError: If the model isn't built, if an argument is out of its range, if
-            quotas can't be met, `data` doesn't fit, or Keras can't copy the model.
+            quotas can't be met, more is to be kept than `granularity` allows, it
+            switches several connections together, `data` doesn't fit, or Keras can't
+            copy the model.
         DisconnectedError: A `ValueError`, if no path from the inputs to the outputs
             would be left, or fewer connections are effective than asked for.
 
@@ -90,30 +99,35 @@ def prune(
     pruned = prune(model, "magnitude", compression=10)
     pruned.compile("adam", "mse")
     pruned.fit(x, y, epochs=5)
+    two_of_four = prune(dense_model, granularity=NM(2, 4), copy=True)
     ```
     """
     check_built(model, "prune")
-    density = target_density("prune", sparsity, compression)
+    density = None
+    if sparsity is not None or compression is not None:
+        density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)
     loss, loss_weights = _loss_of(model, loss)
     model = copy_model(model) if copy else model
     was_masked = bool(find_masks(model))
-    if was_masked and layers is not None:
-        raise ValueError(
-            f"Model '{model.name}' has masked layers already: those are pruned, and "
-            f"`layers` is for stock models. Received: layers={layers!r}"
-        )
+    for name, value in (("layers", layers), ("granularity", granularity)):
+        if was_masked and value is not None:
+            raise ValueError(
+                f"Model '{model.name}' has masked layers already: those are pruned, "
+                f"and `{name}` is for stock models. Received: {name}={value!r}"
+            )
     if not was_masked:
-        sparsify(model, layers, ste=None, verbose=verbose)
-    network = PrunableNetwork(model, data, loss, loss_weights, input_shapes)
-    before = network.kept()
+        sparsify(model, layers, ste=None, granularity=granularity, verbose=verbose)
+    before = [(mask, mask.values()) for mask in find_masks(model)]
     try:
+        network = PrunableNetwork(model, data, loss, loss_weights, input_shapes)
         masks = _masks(network, method, density, quotas, effective, verbose)
         network.keep(masks)
         _check_connected(network, masks)
     except BaseException:
-        network.keep(before)
+        for mask, values in before:
+            mask.variable.assign(values)
         if not was_masked:
             strip_masks(model)
         raise
@@ -123,8 +137,13 @@ def prune(
 def _masks(network, method, density, quotas, effective, verbose):
     """What to keep of a network: a list of boolean arrays, one a kernel."""
     candidates = network.kept()
+    if network.capacity < network.size and method.rounds > 1:
+        candidates = network.admitted(_scores(network, method), candidates)
     count = _count(network, density, candidates)
-    scores = _rank(network, method, count, quotas, verbose)
+    scores = _rank(network, method, count, quotas, candidates, verbose)
+    candidates = network.admitted(scores, candidates)
+    if effective and density is None:
+        return network.effective(candidates)
 
     def keep(number):
         return keep_best(scores, number, quotas, candidates)
@@ -158,12 +177,24 @@ def _loss_of(model, loss):
 
 
 def _count(network, density, candidates):
-    count = round(density * network.size)
-    left = total(candidates)
+    same = [np.zeros(shape) for shape in network.shapes]
+    left = total(network.admitted(same, candidates))
+    if density is None and network.capacity == network.size:
+        target_density("prune", None, None)  # says what is missing
+    count = left if density is None else round(density * network.size)
     if count < 1:
         raise ValueError(
             f"A density of {density:.3g} leaves none of {network.size} connections. "
             "Ask for less sparsity."
+        )
+    if count > network.capacity:
+        kinds = {str(k.mask.granularity) for k in network.kernels}
+        least = 1 - network.capacity / network.size
+        raise ValueError(
+            f"{count} of {network.size} connections were asked for, but masks that "
+            f"keep {', '.join(sorted(kinds - {'connection'}))} keep at most "
+            f"{network.capacity}. Ask for a sparsity of {least:.4g} or more, or for "
+            f"none: that is what they cut. Received: a sparsity of {1 - density:.4g}"
         )
     if count > left:
         raise ValueError(
@@ -173,15 +204,16 @@ def _count(network, density, candidates):
     return count
 
 
-def _rank(network, method, count, quotas, verbose):
-    """Scores that rank all connections, after all of the method's rounds.
+def _rank(network, method, count, quotas, candidates, verbose):
+    """Scores that rank the candidates, after all of the method's rounds.
 
     The masks are afterwards as they were before.
     """
-    before = kept = network.kept()
-    start = total(kept)
     if method.rounds == 1:
         return _scores(network, method)
+    before, kept = network.kept(), candidates
+    start = total(kept)
+    network.keep(kept)
     worth = [np.zeros(shape) for shape in network.shapes]
     cut_in = [np.zeros(shape, int) for shape in network.shapes]
     title = type(method).__name__

@@ -29,8 +29,7 @@ def keep_best(scores, count, quotas=None, candidates=None):
     flat = [np.ravel(values) for values in scores]
     if candidates is None:
         candidates = [np.ones(values.shape, bool) for values in scores]
-    if any(np.isnan(values).any() for values in flat):
-        raise ValueError("Some scores of connections are NaN (not a number).")
+    check_scores(flat)
     if quotas is None:
         allowed = np.concatenate([np.ravel(c) for c in candidates])
         kept = _largest(np.concatenate(flat), allowed, count)
@@ -42,6 +41,12 @@ def keep_best(scores, count, quotas=None, candidates=None):
         _largest(np.ravel(v), np.ravel(c), n).reshape(v.shape)
         for v, c, n in zip(scores, candidates, counts, strict=True)
     ]
+
+
+def check_scores(scores):
+    """Refuses scores, a list of arrays, of which some are NaN."""
+    if any(np.isnan(values).any() for values in scores):
+        raise ValueError("Some scores of connections are NaN (not a number).")
 
 
 def ranks(scores, rounds):

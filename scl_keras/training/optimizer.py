@@ -288,7 +288,7 @@ class SCLOptimizer(PairedOptimizer):
     def _price(self, variable):
         """`n · c · p(s)`, without `n` where updates are per connection."""
         mask = variable.connection_mask
-        slope = mask.ste.derivative(ops.cast(variable + 0, "float32"))
+        slope = mask.ste.derivative(ops.cast(mask.deciding(), "float32"))
         return self.price_of(mask) * slope
 
     def price_of(self, mask: Mask) -> float | np.ndarray:
