@@ -10,13 +10,10 @@ from keras import ops
 
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
-from scl_keras.masks.constraint import (
-    BARELY_KEPT,
-    BOUND,
-    LEAST_RATIO,
-    MaskConstraint,
-)
+from scl_keras.masks.competing import Competing
+from scl_keras.masks.constraint import BARELY_KEPT, BOUND, MaskConstraint
 from scl_keras.masks.granularity import Granularity
+from scl_keras.masks.owners import collapsed
 from scl_keras.masks.settings import get_dtype, get_initializer
 from scl_keras.masks.ste import STE
 from scl_keras.types import Initializer, Shape, Tensor
@@ -97,10 +94,11 @@ class Mask(keras.layers.Layer):
         self.kernel_shape = tuple(kernel_shape)
         layout = self.kernel_shape, self.feature_axes
         self.sizes = self.granularity.sizes(*layout)
+        limited = self._limits_what_is_kept
         self.variable = self.add_weight(
             name="mask",
             shape=self.granularity.variable_shape(*layout),
-            initializer=self._initial_values,
+            initializer=Competing(self) if limited else self.initializer,
             constraint=MaskConstraint(self.min_connections),
             dtype=self.mask_dtype,
             autocast=False,
@@ -120,22 +118,6 @@ class Mask(keras.layers.Layer):
             aggregation="only_first_replica",
             name="frozen",
         )
-
-    def _initial_values(self, shape, dtype=None):
-        """What the initializer gives, in proportion to the weights where they compete.
-
-        They do where all start alike, and not all may be kept.
-        """
-        s = self.initializer(shape, dtype=dtype)
-        constant = isinstance(self.initializer, keras.initializers.Constant)
-        if not (constant and self._limits_what_is_kept) or self.kernel_values is None:
-            return s
-        v = ops.abs(ops.cast(ops.convert_to_tensor(self.kernel_values()), "float32"))
-        typical = ops.sqrt(ops.mean(ops.square(v)))
-        ratio = v / ops.where(typical > 0, typical, 1.0)
-        s = ops.cast(s, "float32")
-        start = ops.minimum(s * ops.maximum(ratio, LEAST_RATIO), BOUND)
-        return ops.cast(ops.where(s > 0, start, s), dtype)
 
     @property
     def _limits_what_is_kept(self):
@@ -267,51 +249,13 @@ class Mask(keras.layers.Layer):
                 f"`kept` must have the kernel's shape {self.kernel_shape}. "
                 f"Received: kept.shape={kept.shape}"
             )
-        switches = self._collapse(kept != 0)
+        switches = collapsed(self, kept != 0)
         if np.any(switches & ~self.admitted(switches.astype("float32"))):
             raise ValueError(
-                f"A learned mask keeps {self.granularity}. "
-                "Received: `kept` with more connections in some group."
+                f"A learned mask of granularity '{self.granularity}' can't keep so "
+                "many connections of one group. Received: `kept` with more"
             )
         self.variable.assign(np.where(switches, BOUND, -BOUND).astype("float32"))
-
-    def _collapse(self, kept):
-        """The boolean array of the mask variable's shape that expands to `kept`."""
-        owners = self._owners()
-        switches = np.zeros(int(np.prod(self.variable.shape)), bool)
-        switches[owners[kept]] = True
-        if not np.array_equal(switches[owners], kept):
-            raise ValueError(
-                f"A mask of granularity '{self.granularity}' keeps or cuts all "
-                "connections that are switched together. Received: `kept` with some of "
-                "them kept and others cut."
-            )
-        return switches.reshape(self.variable.shape)
-
-    def means(self, values: np.ndarray) -> np.ndarray:
-        """Means over what is switched together.
-
-        Args:
-            values: Array of the kernel's shape.
-
-        Returns:
-            An array of the mask variable's shape.
-        """
-        if isinstance(self.sizes, int) and self.sizes == 1:
-            return values
-        shape = tuple(self.variable.shape)
-        owners, count = self._owners().ravel(), int(np.prod(shape))
-        sums = np.bincount(owners, values.ravel(), count)
-        return (sums / np.bincount(owners, minlength=count)).reshape(shape)
-
-    def _owners(self):
-        """Which entry of the mask variable, flat, switches each connection."""
-        count = int(np.prod(self.variable.shape))
-        owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
-        spread = self.granularity.expand(
-            ops.convert_to_tensor(owners), self.kernel_shape
-        )
-        return ops.convert_to_numpy(spread)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the mask variable, and whether it is frozen."""

@@ -8,6 +8,7 @@ from keras import ops
 
 from scl_keras.masks.constraint import BOUND, LEAST_RATIO
 from scl_keras.masks.mask import Mask
+from scl_keras.masks.owners import means
 
 START_HEIGHT = 0.03
 _BEHIND = 0.8
@@ -76,4 +77,4 @@ def _magnitudes(mask):
             f"Received: {mask!r}, which belongs to none"
         )
     kernel = ops.cast(ops.convert_to_tensor(mask.kernel_values()), "float32")
-    return np.sqrt(mask.means(np.square(ops.convert_to_numpy(kernel))))
+    return np.sqrt(means(mask, np.square(ops.convert_to_numpy(kernel))))

@@ -35,8 +35,9 @@ class GradualPruning(keras.callbacks.Callback):
     before, there is a last update at its `end_step` (other than in TFMOT). If `fit` is
     to end before that, it warns at the start. With masks of the granularity `NM(2, 4)`
     at most two of every four connections are left from the update on that cuts a half;
-    until then it is the others of each group that go, the worst first. Masks of layers with `trainable=False`
-    count, and stay as they are. `AfterTarget` begins behind the last update.
+    until then it is the others of each group that go, the worst first. Masks of layers
+    with `trainable=False` count, and stay as they are. `AfterTarget` begins behind the
+    last update.
 
     Args:
         schedule: `ConstantSparsity`, `PolynomialDecay`, or an object like these: called
@@ -220,8 +221,8 @@ class GradualPruning(keras.callbacks.Callback):
             kinds = {str(m.granularity) for m in masks if m.capacity < m.size}
             raise ValueError(
                 f"The schedule ends with {count:,} of {size:,} connections, but masks "
-                f"that keep {', '.join(sorted(kinds))} keep at most {most:,}. Let it "
-                f"end with a sparsity of {1 - most / size:.4g} or more. "
+                f"of the granularity {', '.join(sorted(kinds))} keep at most {most:,}. "
+                f"Let it end with a sparsity of {1 - most / size:.4g} or more. "
                 f"Received: schedule={self.schedule!r}"
             )
 

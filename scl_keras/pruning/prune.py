@@ -191,8 +191,8 @@ def _count(network, density, candidates):
         kinds = {str(k.mask.granularity) for k in network.kernels}
         least = 1 - network.capacity / network.size
         raise ValueError(
-            f"{count} of {network.size} connections were asked for, but masks that "
-            f"keep {', '.join(sorted(kinds - {'connection'}))} keep at most "
+            f"{count} of {network.size} connections were asked for, but masks of the "
+            f"granularity {', '.join(sorted(kinds - {'connection'}))} keep at most "
             f"{network.capacity}. Ask for a sparsity of {least:.4g} or more, or for "
             f"none: that is what they cut. Received: a sparsity of {1 - density:.4g}"
         )

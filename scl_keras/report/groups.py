@@ -76,7 +76,7 @@ class GroupCheck:
 
     def __str__(self):
         table = Table(box=box.SQUARE, title=f'Groups of "{self.name}"')
-        for title in ("Layer (type)", "Keeps", "Groups", "Fullest", "Holds"):
+        for title in ("Layer (type)", "Granularity", "Groups", "Fullest", "Holds"):
             table.add_column(title, overflow="fold")
         for row in self.rows:
             table.add_row(
@@ -97,8 +97,8 @@ def check_groups(
 ) -> GroupCheck:
     """Counts the connections kept in each group of N:M sparse kernels.
 
-    What is kept is what the model computes with: `H(s)` of masks, and in kernels without
-    masks, as `strip_masks` leaves them, what isn't zero.
+    What is kept is what the model computes with: what masks keep, and in kernels
+    without masks, as `strip_masks` leaves them, what isn't zero.
 
     Args:
         model: A built Keras model or layer, masked or stock.
@@ -132,8 +132,8 @@ def check_groups(
     ]
     if not rows:
         raise ValueError(
-            f"Model '{model.name}' has no kernels to check. Give the `granularity` that "
-            "they should have, unless their masks have it. "
+            f"Model '{model.name}' has no kernels to check. Give the `granularity` "
+            "that they should have, unless their masks have it. "
             f"Received: granularity={granularity}"
         )
     return GroupCheck(model.name, tuple(rows))

@@ -111,6 +111,24 @@ def target():
     return fit(convolutional(), callbacks=callbacks, epochs=4)
 
 
+def n_of_m():
+    """Masks that compete in groups, learned with a target, and pruned ones."""
+    nm, found = scl_keras.NM(2, 4), {}
+    model = scl_keras.sparsify(convolutional(masked=False), granularity=nm)
+    for i, mask in enumerate(scl_keras.find_masks(model)):
+        found[f"first kernel {i}"] = mask.values()
+    found |= fit(model, callbacks=[scl_keras.TargetSparsity(0.6)])
+    assert scl_keras.report.check_groups(model).holds
+    for method in ("magnitude", "synflow"):
+        pruned = scl_keras.prune(
+            convolutional(masked=False), method, granularity=nm, verbose=0
+        )
+        assert scl_keras.report.check_groups(pruned).holds
+        for i, mask in enumerate(scl_keras.find_masks(pruned)):
+            found[f"{method} kernel {i}"] = mask.values()
+    return found
+
+
 def fixed_masks():
     """Those that training doesn't change, and the constraint sees."""
     model = scl_keras.fix_masks(convolutional())
@@ -305,6 +323,7 @@ def main(path):
         "loss scaling": loss_scaling,
         "custom loop": custom_loop,
         "target": target,
+        "n of m": n_of_m,
         "fixed masks": fixed_masks,
         "gradual": gradual,
         "resumed": lambda: resumed(path + "_backup"),

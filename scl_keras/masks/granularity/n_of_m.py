@@ -185,5 +185,5 @@ class NM(Connection):
         return values[(slice(None),) * axis + (slice(shape[axis]),)]
 
     def __str__(self):
-        where = "the inputs" if self.axis is None else f"axis {self.axis}"
-        return f"{self.n} of {self.m} along {where}"
+        where = "" if self.axis is None else f" along axis {self.axis}"
+        return f"{self.n}:{self.m}{where}"
