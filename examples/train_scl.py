@@ -35,6 +35,7 @@ GRANULARITIES = {
     "connection": "connection",
     "block": scl_keras.Block(4),
     "channel": "channel",
+    "2:4": scl_keras.NM(2, 4),
 }
 flags.DEFINE_enum("ste", "identity", ["identity", "leaky_relu", "softplus"], "Proxy.")
 flags.DEFINE_enum(
@@ -53,7 +54,8 @@ flags.DEFINE_enum(
     "granularity",
     None,
     list(GRANULARITIES),
-    "Without --runtime: what each mask variable switches; blocks are of four inputs.",
+    "Without --runtime: what each mask variable switches; blocks are of four inputs, "
+    "and 2:4 keeps at most two of every four.",
 )
 flags.DEFINE_enum(
     "mask_dtype", "float32", ["float32", "bfloat16"], "Dtype of the mask variables."

@@ -56,10 +56,10 @@ def sparsify(
             masks, which training doesn't change (see `prune` and `GradualPruning`).
         granularity: What one mask variable switches: `"connection"`, `"channel"` (whole
             units and filters, those of the model's outputs too) or a `Granularity` such
-            as `Block(4)`. For each layer another one: a dict by the names or types of
-            layers (`"connection"` for the rest), or a function of the layer that holds
-            the kernel, in both of which None leaves a layer without masks. By default
-            `"connection"`.
+            as `Block(4)`, or `NM(2, 4)` for at most two of every four. For each layer
+            another one: a dict by the names or types of layers (`"connection"` for the
+            rest), or a function of the layer that holds the kernel, in both of which
+            None leaves a layer without masks. By default `"connection"`.
         runtime: Instead: what the model shall run on, such as `"compact"` or
             `"tflite-dense"`. Each layer gets the granularity that makes it faster
             there, or no masks; the choice is printed. See `check_target`.
