@@ -19,8 +19,8 @@ from scl_keras.types import Shape, Tensor
 class NM(Connection):
     """N:M sparsity: of every `m` consecutive connections at most `n` are kept.
 
-    `NM(2, 4)` is what NVIDIA's sparse tensor cores and Arm's Ethos-U85 compute with, and
-    TFMOT's `sparsity_m_by_n=(2, 4)`. (There, the first number is that of zeros.)
+    `NM(2, 4)` is what NVIDIA's sparse tensor cores and Arm's Ethos-U85 compute with,
+    and TFMOT's `sparsity_m_by_n=(2, 4)`. (There, the first number is that of zeros.)
 
     Groups lie along the inputs of each feature: of a `Dense` kernel `(in, out)` along
     its first axis, of a `Conv` kernel `(height, width, in, out)` along its last but
