@@ -62,14 +62,15 @@ class MaskedKernel:
             return self
         computed = vars(layer).get("_masked")  # None outside of calls
         if computed is None:
-            return self._stock(layer)
+            return self.unmasked(layer)
         kernel = computed.get(self.name)
         if kernel is None and (kernel := self.masked(layer)) is None:
             return None
         cast = layer.autocast and self.name in vars(layer).get("_cast_after", ())
         return ops.cast(kernel, layer.compute_dtype) if cast else kernel
 
-    def _stock(self, layer):
+    def unmasked(self, layer: Any) -> Any:
+        """The stock layer's own kernel `v`, also inside of the layer's call."""
         # Some stock layers hold their kernel as an attribute, some as a property.
         if self.name in vars(layer):
             return vars(layer)[self.name]
@@ -77,7 +78,7 @@ class MaskedKernel:
 
     def masked(self, layer: Any) -> Tensor | None:
         """The kernel as the layer's call has it, before mixed precision casts it."""
-        kernel = self._stock(layer)
+        kernel = self.unmasked(layer)
         if kernel is None:
             return None
         mask = layer.mask_of(self.name)

@@ -153,10 +153,10 @@ class MaskedLayer(_Layer):
 
     def build_masks(self) -> None:
         """Builds the masks of the built layer, and has them act where they should."""
-        for name in own_kernels(self):
+        for name, declared in own_kernels(self).items():
             variable, mask = getattr(self, name), self.mask_of(name)
             # A function: as an attribute the kernel would be a weight of the mask, too.
-            mask.kernel_values = functools.partial(getattr, self, name)
+            mask.kernel_values = functools.partial(declared.unmasked, self)
             mask.build(variable.shape)
             mask.trainable = self.trainable
             if not isinstance(variable, keras.Variable):

@@ -10,7 +10,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from scl_keras import NM, Block, MaskedDense, TargetSparsity, find_masks, sparsify
+from scl_keras import (
+    NM,
+    Block,
+    MaskedDense,
+    TargetSparsity,
+    compact,
+    effective_masks,
+    find_masks,
+    fix_masks,
+    sparsify,
+    stripped,
+    thaw_masks,
+)
 from scl_keras.masks import LeakyReLU, Mask, Softplus, granularity
 from scl_keras.masks import start_from_magnitudes as start
 from scl_keras.report import check_groups
@@ -237,7 +249,7 @@ def test_without_a_target_connections_of_a_group_compete(rng):
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.75])
-def test_a_target_is_reached_to_the_connection_and_groups_hold(sparsity, rng):
+def test_a_target_is_reached_to_the_connection_and_groups_hold(sparsity, tmp_path, rng):
     x, y = data(rng)
     model = sparsify(network(), granularity=NM(2, 4))
     model.compile(keras.optimizers.Adam(1e-2), "mse")
@@ -252,17 +264,37 @@ def test_a_target_is_reached_to_the_connection_and_groups_hold(sparsity, rng):
     assert [row.groups for row in check.rows] == [30, 9]
     kept = [int(mask.count()) for mask in find_masks(model)]
     assert sum(kept) == round((1 - sparsity) * 150)
-    loaded_masks_keep_the_same(model, x)
-
-
-def loaded_masks_keep_the_same(model, x):
-    config = model.get_config()
-    copy = type(model).from_config(config)
-    copy.set_weights(model.get_weights())
-    np.testing.assert_array_equal(copy(x), model(x))
-    for a, b in zip(find_masks(copy), find_masks(model), strict=True):
+    model.save(tmp_path / "masked.keras")
+    loaded = keras.models.load_model(tmp_path / "masked.keras")
+    np.testing.assert_array_equal(loaded(x), model(x))
+    for a, b in zip(find_masks(loaded), find_masks(model), strict=True):
         assert a.granularity == b.granularity == NM(2, 4)
         np.testing.assert_array_equal(a.kept(), b.kept())
+    thaw_masks(loaded)
+    loaded.fit(x, y, 8, 2, verbose=0)
+    assert check_groups(loaded).holds
+
+
+def test_groups_hold_in_all_that_is_made_of_a_model(rng):
+    """Also where mask variables that lose are above zero, as in the midst of it."""
+    model = sparsify(network(), granularity=NM(2, 4))
+    for mask in find_masks(model):
+        mask.variable.assign(rng.uniform(-0.2, 0.8, mask.kernel_shape))
+    x, _ = data(rng)
+    before, kept = np.array(model(x)), [m.kept("bool") for m in find_masks(model)]
+    fixed = fix_masks(model, copy=True)
+    for mask, old in zip(find_masks(fixed), kept, strict=True):
+        np.testing.assert_array_equal(mask.kept("bool"), old)
+    assert check_groups(fixed).holds
+    np.testing.assert_array_equal(fixed(x), before)
+    np.testing.assert_allclose(compact(model)(x), before, rtol=1e-5, atol=1e-6)
+    with stripped(model) as stock:
+        assert check_groups(stock, NM(2, 4)).holds
+        np.testing.assert_allclose(stock(x), before, rtol=1e-6, atol=1e-6)
+    for mask, old in zip(find_masks(model), kept, strict=True):
+        np.testing.assert_array_equal(mask.kept("bool"), old)
+    effective = effective_masks(model).values()
+    assert all(not (e & ~k).any() for e, k in zip(effective, kept, strict=True))
 
 
 def test_targets_that_groups_cannot_hold_are_refused(rng):

@@ -1,6 +1,7 @@
 """At most N of every M consecutive connections, as sparse tensor cores take them."""
 
 import dataclasses
+import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -115,13 +116,14 @@ class NM(Connection):
         xp = np if isinstance(s, np.ndarray) else ops
         axis = self._axis(kernel_shape, feature_axes)
         groups = self._groups(s, axis, -math.inf, xp)
-        place = np.arange(self.m).reshape(1, 1, -1, 1)
-        above = 0
-        for i in range(self.m):
-            other = groups[:, :, i : i + 1]
-            wins = xp.where(place > i, other >= groups, other > groups)
-            above = above + xp.where(wins, 1, 0)
-        return self._ungrouped(above < self.n, axis, kernel_shape, xp)
+        places = [groups[:, :, i] for i in range(self.m)]
+        above = [0] * self.m  # how many of its group rank above each
+        for i, j in itertools.combinations(range(self.m), 2):
+            first = xp.where(places[i] >= places[j], 1, 0)
+            above[j] = above[j] + first
+            above[i] = above[i] + (1 - first)
+        admitted = xp.stack([number < self.n for number in above], axis=2)
+        return self._ungrouped(admitted, axis, kernel_shape, xp)
 
     def capacity(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> int:
         """`n` for each group, or its length where that is less."""
