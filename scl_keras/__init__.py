@@ -20,7 +20,7 @@ from scl_keras.callbacks import (
 from scl_keras.connectivity import compact, effective_masks
 from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
-from scl_keras.masks import NM, Block, Channel, find_masks, thaw_masks
+from scl_keras.masks import Block, Channel, find_masks, thaw_masks
 from scl_keras.pruning import GradualPruning, prune
 from scl_keras.report import summary
 from scl_keras.switcher import SwitcherModel
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from scl_keras.export import export_tflite
 
 __all__ = [
-    "NM",
     "AfterTarget",
     "Block",
     "Channel",
@@ -93,6 +92,7 @@ _ELSEWHERE = {
     "export": ("ExportError", "ExportReport", "read_metadata"),
     "layers": ("MaskedKernel", "MaskedLayer"),
     "masks": (
+        "NM",
         "STE",
         "Connection",
         "Granularity",
@@ -110,7 +110,7 @@ _ELSEWHERE = {
         "WeightRewinding",
         "from_tf_keras",
     ),
-    "report": ("SparsitySummary",),
+    "report": ("SparsitySummary", "check_groups"),
     "switcher": ("FEATURES", "SwitcherOptimizer", "TurnsByEpoch", "switcher_network"),
     "targets": ("TargetCheck", "fit_to_target"),
     "training": (

@@ -281,7 +281,10 @@ def test_groups_hold_in_all_that_is_made_of_a_model(rng):
     for mask in find_masks(model):
         mask.variable.assign(rng.uniform(-0.2, 0.8, mask.kernel_shape))
     x, _ = data(rng)
-    before, kept = np.array(model(x)), [m.kept("bool") for m in find_masks(model)]
+    before, kept = (
+        np.array(model(x)),
+        [np.array(m.kept("bool")) for m in find_masks(model)],
+    )
     fixed = fix_masks(model, copy=True)
     for mask, old in zip(find_masks(fixed), kept, strict=True):
         np.testing.assert_array_equal(mask.kept("bool"), old)

@@ -75,7 +75,7 @@ class NM(Connection):
 
     ```python
     NM(2, 4).most_kept([[1], [0], [1], [1], [1]])  # 3
-    pruned = prune(model, granularity=NM(2, 4), copy=True)
+    pruned = prune(dense_model, granularity=NM(2, 4), copy=True)
     ```
     """
 
