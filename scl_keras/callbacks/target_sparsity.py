@@ -18,6 +18,7 @@ from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
+from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
 from scl_keras.training.reporting import figures
@@ -284,7 +285,9 @@ class TargetSparsity(keras.callbacks.Callback):
         skipped = int(self._optimizer.skipped_updates.numpy()) - self._skipped
         if not self._seen:
             problem = "there are no data: it had no batch"
-        elif skipped >= self._seen:
+        elif skipped >= self._seen and not is_looking_for_its_scale(
+            self.model.optimizer
+        ):
             problem = f"all of its {self._seen} batches had NaN or infinite gradients"
         else:
             return
