@@ -187,7 +187,8 @@ class TargetSparsity(keras.callbacks.Callback):
                 "asked for. Give a later one, or None for two thirds of the epochs "
                 f"that are left. Received: epochs={self.params['epochs']}"
             )
-        self._know_steps(self.params.get("steps"))
+        plan = self._plan
+        self._know_steps(self.params.get("steps") or plan.steps, plan.counting)
 
     def _start(self):
         """Has a new target begin: where masks start, at which rate and price."""
@@ -256,6 +257,8 @@ class TargetSparsity(keras.callbacks.Callback):
         # Data of unknown length are counted for an epoch first, in which masks rest
         # if `compile` was given no price. A batch's number may
         # jump: with `steps_per_execution` only the last of each execution comes here.
+        # On JAX, Keras drops what is assigned after the last batch of such data. That
+        # look is lost, in a resumed run as in others: the next epoch begins with one.
         if self._epoch >= self._plan.end or not self._steps:
             return
         done = (self._epoch - self._plan.begin) * self._steps
@@ -270,8 +273,11 @@ class TargetSparsity(keras.callbacks.Callback):
         if epoch < self._plan.end:
             self._check_data()
             if not self._steps:
-                done = (epoch + 1 - self._plan.begin) * self._seen
-                self._know_steps(self._seen, done)
+                plan = self._plan
+                plan.steps = self._seen
+                plan.counting = (epoch + 1 - plan.begin) * self._seen
+                plan.write(self._optimizer.plan)  # a resumed run doesn't count again
+                self._know_steps(plan.steps, plan.counting)
         if epoch == self._plan.end - 1:
             self._close_the_gap()
             self._freeze(True)

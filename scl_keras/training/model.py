@@ -231,7 +231,7 @@ class SCLModel(keras.Model):
         """
         scl_optimizer = self.scl_optimizer
         is_scaled = self.optimizer is not scl_optimizer
-        # So that the step reads the loss scale there is, and not the first one for good.
+        # The step is to read the loss scale there is, and not the first one for good.
         if is_scaled and self.built and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
         statistics = running_statistics(self)
