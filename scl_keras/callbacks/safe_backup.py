@@ -28,8 +28,9 @@ class SafeBackup(keras.callbacks.Callback):
     masks, the states of both optimizers and of random layers are restored. What Keras
     does not save are the state of callbacks such as `EarlyStopping` and the order of
     examples that `fit` shuffles itself: shuffle by epoch in a `keras.utils.PyDataset`,
-    or take `shuffle=False`, if it matters. List it last: it saves what callbacks before
-    it did at the end of the epoch.
+    or take `shuffle=False`, if it matters. On PyTorch, give `Dropout` a seed: without
+    one, Keras takes PyTorch's own generator. List it last: it saves what callbacks
+    before it did at the end of the epoch.
 
     Args:
         backup_dir: Folder for the backups; one a training.

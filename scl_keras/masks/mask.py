@@ -188,14 +188,20 @@ class Mask(keras.layers.Layer):
             kept: Array of the kernel's shape; non-zero or true where kept.
 
         Raises:
-            ValueError: If the shape is another one, or part of a block or channel is
-                to be kept and part of it cut.
+            ValueError: If the shape is another one, if a value is no finite number, or
+                if part of a block or channel is to be kept and part of it cut.
         """
         kept = np.asarray(kept)
         if kept.shape != self.kernel_shape:
             raise ValueError(
                 f"`kept` must have the kernel's shape {self.kernel_shape}. "
                 f"Received: kept.shape={kept.shape}"
+            )
+        if not _are_finite_numbers(kept):
+            raise ValueError(
+                "`kept` must be booleans or finite numbers, with zeros where "
+                "connections are cut: NaN and infinity say neither. "
+                f"Received: kept={kept!r} of dtype {kept.dtype}"
             )
         switches = self._collapse(kept != 0)
         self.variable.assign(np.where(switches, BOUND, -BOUND).astype("float32"))
@@ -264,6 +270,13 @@ class Mask(keras.layers.Layer):
 
 
 _FROZEN = "frozen"
+
+
+def _are_finite_numbers(values):
+    try:
+        return bool(np.isfinite(values).all())
+    except TypeError:  # texts and objects
+        return False
 
 
 def find_masks(model: keras.layers.Layer) -> list[Mask]:

@@ -12,7 +12,11 @@ from scl_keras import backend
 from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
-from scl_keras.training.prices import connection_prices, known_cost
+from scl_keras.training.prices import (
+    connection_prices,
+    is_connection_cost,
+    known_cost,
+)
 from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_MASK_LEARNING_RATE = 3e-3
@@ -85,7 +89,7 @@ class SCLOptimizer(PairedOptimizer):
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
         self._rate_falls = falls
-        if connection_cost is not None and not 0 <= connection_cost < float("inf"):
+        if connection_cost is not None and not is_connection_cost(connection_cost):
             raise ValueError(
                 "`connection_cost` must be a finite number >= 0, or None. "
                 f"Received: connection_cost={connection_cost!r}"
@@ -180,7 +184,8 @@ class SCLOptimizer(PairedOptimizer):
         """Updates weights and masks, if no gradient is NaN or infinite.
 
         One bad batch would destroy all masks at once. It is skipped, and counted in
-        `skipped_updates`.
+        `skipped_updates`. So is each one while `connection_cost` is NaN or infinite,
+        which is part of all mask gradients.
 
         Args:
             grads: Gradients of the (scaled) task loss, a tensor or None a variable.
@@ -196,6 +201,7 @@ class SCLOptimizer(PairedOptimizer):
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
         finite = _are_finite([*for_weights, *squares.values()])
+        finite = ops.logical_and(finite, ops.isfinite(self.connection_cost))
         args = (for_weights, for_masks, squares, weights, masks)
         self._cond(finite, self._update, self._skip, args)
 

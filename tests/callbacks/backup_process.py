@@ -74,7 +74,7 @@ def main(method, callback, kill, folder, data):
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Flatten()(inputs)
     x = scl_keras.MaskedDense(32, activation="relu")(x)
-    x = Mortal(0.2)(x)
+    x = Mortal(0.2, seed=1)(x)  # on PyTorch, the state of others isn't Keras's
     kind = {"scl": scl_keras.SCLModel, "switcher": scl_keras.SwitcherModel}[method]
     model = kind(inputs, scl_keras.MaskedDense(10)(x))
     schedule = keras.optimizers.schedules.CosineDecay(0.01, 70)

@@ -239,7 +239,8 @@ def test_if_none_is_whole_it_does_not_start_afresh_in_silence(
 def test_an_optimizer_that_would_stay_as_it_is_is_refused(interrupted, tmp_path):
     folder = tmp_path / "backup"
     shutil.copytree(interrupted[0], folder)
-    with pytest.raises(ValueError, match="(?s)not one of this model.*Skipping variable"):
+    message = "(?s)not one of this model.*Skipping variable"
+    with pytest.raises(ValueError, match=message):
         _fit(folder, optimizer="sgd")
 
 

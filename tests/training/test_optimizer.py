@@ -316,6 +316,23 @@ def test_bad_arguments_are_refused_and_repeated(arguments, message):
         SCLOptimizer(**arguments)
 
 
+@pytest.mark.parametrize("cost", [np.inf, np.nan])
+def test_a_cost_that_is_no_number_destroys_no_mask(cost):
+    model, (x, y) = _model(), _data()
+    model.compile(Adam(0.1), LOSS, connection_cost=0.1)
+    model.train_on_batch(x, y)
+    before = model.get_weights()
+    model.connection_cost.assign(cost)
+    model.train_on_batch(x, y)
+    _assert_close(before, model.get_weights(), rtol=0)
+    assert int(model.scl_optimizer.skipped_updates) == 1
+    model.connection_cost.assign(0.1)
+    model.train_on_batch(x, y)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.isfinite(new).all()
+        assert not np.array_equal(old, new)
+
+
 def test_one_optimizer_cannot_do_both():
     both = SGD()
     with pytest.raises(ValueError, match="two objects"):
