@@ -64,7 +64,7 @@ class SafeBackup(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Restores the newest backup that is whole."""
-        faults = []
+        faults: list[str] = []
         for folder in self._found():
             fault = fault_of(folder)
             if fault is None:
@@ -102,35 +102,55 @@ class SafeBackup(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes a backup, then removes those that are too old."""
+        complete = self.backup_dir / f"epoch_{epoch + 1:06d}"
+        self._remove(complete)  # one that was passed over
         unfinished = self.backup_dir / _UNFINISHED
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _delete(unfinished)
         self._backup_in(unfinished).on_epoch_end(epoch)
         seal(unfinished)
-        complete = self.backup_dir / f"epoch_{epoch + 1:06d}"
-        shutil.rmtree(complete, ignore_errors=True)  # one that was passed over
         unfinished.rename(complete)
         # Newer ones may be left, which were passed over.
         epochs = range(epoch + 2)
         written = [folder for folder in self._found() if epoch_of(folder) in epochs]
         for folder in written[self.keep :]:
-            shutil.rmtree(folder)
+            self._remove(folder)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Removes the backups of a training that is complete."""
         if not self.delete_when_done:
             return
-        written = [folder for folder in self._found() if epoch_of(folder) is not None]
-        for folder in [*written, self.backup_dir / _UNFINISHED]:
-            shutil.rmtree(folder, ignore_errors=True)
+        for folder in reversed(self._found()):  # the oldest first
+            if epoch_of(folder) is not None:
+                self._remove(folder)
+        _delete(self.backup_dir / _UNFINISHED)
         if self.backup_dir.is_dir() and not any(self.backup_dir.iterdir()):
             self.backup_dir.rmdir()
 
+    def _remove(self, folder):
+        """Removes a backup, of which a kill meanwhile leaves all or nothing."""
+        if folder.exists():
+            unfinished = self.backup_dir / _UNFINISHED
+            _delete(unfinished)
+            folder.rename(unfinished)
+            _delete(unfinished)
+
     def _found(self):
         """All that is called a backup, the newest first, strays before all."""
-        found = self.backup_dir.glob("epoch_*")
-        return sorted(found, key=lambda x: (epoch_of(x) or math.inf, x.name))[::-1]
+
+        def age(folder):
+            epoch = epoch_of(folder)
+            return math.inf if epoch is None else epoch, folder.name
+
+        return sorted(self.backup_dir.glob("epoch_*"), key=age, reverse=True)
 
     def _backup_in(self, folder):
         backup = keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
         backup.set_model(self.model)
         return backup
+
+
+def _delete(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

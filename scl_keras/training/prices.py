@@ -1,7 +1,6 @@
 """What one connection costs, relative to the others."""
 
 import numbers
-from typing import Any
 
 import numpy as np
 
@@ -9,7 +8,7 @@ COSTS = ("connections", "macs")
 _LARGEST = float(np.finfo("float32").max)  # what the optimizer's variable holds
 
 
-def is_connection_cost(value: Any) -> bool:
+def is_connection_cost(value):
     """Whether a value is a finite number >= 0 that stays finite in float32."""
     return isinstance(value, numbers.Real) and 0 <= value <= _LARGEST
 
