@@ -32,11 +32,9 @@ def has_kept_back(optimizer, scale_before):
     The optimizer inside of it isn't told of gradients that are NaN or infinite.
 
     Args:
-        optimizer: Any optimizer.
+        optimizer: The `LossScaleOptimizer`.
         scale_before: Its `loss_scale` before the step.
     """
-    if scale_before is None:
-        return False
     scale = loss_scale(optimizer)
     # Half of zero is zero, and half of infinity infinity: such scales stay, and with
     # them no gradient is finite.

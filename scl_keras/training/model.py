@@ -240,9 +240,10 @@ class SCLModel(keras.Model):
         skipped_before, scale = skipped + 0, loss_scale(self.optimizer)
         moving = self.statistics_move()
         logs = step()
-        # A batch that loss scaling keeps back never reaches what counts the others.
-        kept_back = ops.cast(has_kept_back(self.optimizer, scale), "int32")
-        skipped.assign(ops.maximum(skipped, skipped_before + kept_back))
+        if scale is not None:
+            # A batch that loss scaling keeps back never reaches what counts the others.
+            kept_back = ops.cast(has_kept_back(self.optimizer, scale), "int32")
+            skipped.assign(ops.maximum(skipped, skipped_before + kept_back))
         # Statistics of a skipped batch may be finite: gradients alone may overflow, and
         # on some processors TensorFlow's `relu` makes 0 of NaN.
         used = ops.equal(skipped + 0, skipped_before)
