@@ -1,12 +1,12 @@
 """A connection cost that changes over the epochs."""
 
 import math
-import numbers
 from collections.abc import Callable
 
 import keras
 
 from scl_keras.training.model import scl_optimizer_of
+from scl_keras.training.prices import is_connection_cost
 from scl_keras.types import Logs
 
 
@@ -42,7 +42,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         """Sets the epoch's cost."""
         variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
-        if not isinstance(cost, numbers.Real) or not 0 <= cost < math.inf:
+        if not is_connection_cost(cost):
             raise ValueError(
                 "The schedule of a `ConnectionCostScheduler` must return a finite "
                 f"number >= 0. Received for epoch {epoch}: {cost!r}"
@@ -69,10 +69,10 @@ def ramp(connection_cost: float, epochs: int, begin: int = 0) -> Callable[..., f
     [ramp(0.2, 4)(epoch) for epoch in range(5)]  # [0.05, 0.1, 0.15, 0.2, 0.2]
     ```
     """
-    if not (1 <= epochs < math.inf and 0 <= connection_cost < math.inf):
+    if not (1 <= epochs < math.inf and is_connection_cost(connection_cost)):
         raise ValueError(
             "`ramp` needs finite epochs >= 1 and connection_cost >= 0. Received: "
-            f"epochs={epochs}, connection_cost={connection_cost}"
+            f"epochs={epochs!r}, connection_cost={connection_cost!r}"
         )
 
     def schedule(epoch, _=None):

@@ -4,6 +4,9 @@ import dataclasses
 import math
 
 import keras
+import numpy as np
+
+_BASE = 2**30  # of the two digits that a number is kept in
 
 
 @dataclasses.dataclass
@@ -19,6 +22,9 @@ class Plan:
         target: The number to be kept at its end, 0 where there is no plan yet.
         updates: Number of updates of weights and masks before it began.
         epoch: The epoch begun last.
+        steps: Number of steps that were counted in an epoch of unknown length, 0 where
+            nothing was counted.
+        counting: Number of steps before that, in which nothing steered.
     """
 
     begin: int
@@ -27,16 +33,22 @@ class Plan:
     target: int
     updates: int
     epoch: int
+    steps: int = 0
+    counting: int = 0
 
     @classmethod
     def read(cls, variable: keras.Variable) -> "Plan":
-        """The plan that a variable of six numbers holds."""
-        values = keras.ops.convert_to_numpy(variable)
-        return cls(*(int(value) for value in values))
+        """The plan that a variable of shape (8, 2) and dtype int32 holds."""
+        digits = keras.ops.convert_to_numpy(variable).tolist()
+        return cls(*(high * _BASE + low for high, low in digits))
 
     def write(self, variable: keras.Variable) -> None:
-        """Keeps the plan in a variable of six numbers."""
-        variable.assign(dataclasses.astuple(self))
+        """Keeps the plan in a variable of shape (8, 2) and dtype int32.
+
+        The numbers are exact: multiply-accumulates may be more than an int32 holds.
+        """
+        digits = [divmod(value, _BASE) for value in dataclasses.astuple(self)]
+        variable.assign(np.array(digits, "int32"))
 
     def goes_on(self, other: "Plan", epoch: int) -> bool:
         """Whether an epoch continues this one, if the plan made of anew is `other`."""

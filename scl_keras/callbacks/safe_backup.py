@@ -1,11 +1,14 @@
 """Backups of a training that no kill can spoil."""
 
+import math
 import os
 import pathlib
 import shutil
+import warnings
 
 import keras
 
+from scl_keras.callbacks.sealed_folder import epoch_of, fault_of, seal
 from scl_keras.types import Logs
 
 _UNFINISHED = "unfinished"
@@ -16,26 +19,28 @@ class SafeBackup(keras.callbacks.Callback):
 
     Keras's own writes weights and epoch one after the other over the previous ones: a
     process killed meanwhile leaves a truncated file, or the weights of one epoch with
-    the number of another. Here each backup is written to a folder of its own, which
-    gets its name when it is complete. If the newest can't be read, the one before
-    serves.
+    the number of another. Here each backup is written to a folder of its own, together
+    with checksums of its files, and gets its name when it is complete. The newest whose
+    files are all there and have their checksums is restored. If newer ones are passed
+    over, a warning says which, and why.
 
     A resumed `fit` goes on as if it had not been interrupted, bit by bit: weights,
     masks, the states of both optimizers and of random layers are restored. What Keras
     does not save are the state of callbacks such as `EarlyStopping` and the order of
     examples that `fit` shuffles itself: shuffle by epoch in a `keras.utils.PyDataset`,
-    or take `shuffle=False`, if it matters. List it last: it saves what callbacks before
-    it did at the end of the epoch.
+    or take `shuffle=False`, if it matters. On PyTorch, give `Dropout` a seed: without
+    one, Keras takes PyTorch's own generator. List it last: it saves what callbacks
+    before it did at the end of the epoch.
 
     Args:
         backup_dir: Folder for the backups; one a training.
         keep: Number of backups to keep, at least 1.
-        delete_when_done: Whether the folder is removed when `fit` has come to its end,
-            as Keras does, so that the next `fit` starts afresh.
+        delete_when_done: Whether the backups are removed when `fit` has come to its
+            end, as Keras does, so that the next `fit` starts afresh.
 
     Raises:
         ValueError: If `keep` is less than 1; when `fit` begins, if there are backups
-            but none can be read.
+            but none is whole, or the newest that is whole isn't one of this model.
 
     Example:
 
@@ -58,45 +63,94 @@ class SafeBackup(keras.callbacks.Callback):
         self.delete_when_done = delete_when_done
 
     def on_train_begin(self, logs: Logs = None) -> None:
-        """Restores the newest backup that can be read."""
-        problems = []
-        for folder in reversed(self._backups()):
+        """Restores the newest backup that is whole."""
+        faults: list[str] = []
+        for folder in self._found():
+            fault = fault_of(folder)
+            if fault is None:
+                if faults:
+                    self._warn(folder, faults)
+                self._restore(folder)
+                return
+            faults.append(f"{folder}: {fault}")
+        if faults:
+            raise ValueError(
+                f"No backup in {self.backup_dir} can be restored. Remove the folder to "
+                "start afresh. Received:\n" + "\n".join(faults)
+            )
+
+    def _warn(self, folder, faults):
+        warnings.warn(
+            f"`SafeBackup` goes on from {folder}, and has passed over what isn't "
+            "whole:\n" + "\n".join(faults),
+            stacklevel=3,
+        )
+
+    def _restore(self, folder):
+        with warnings.catch_warnings():
+            # Keras only warns where it leaves an optimizer as it is.
+            warnings.filterwarnings("error", message="Skipping variable loading")
             try:
                 self._backup_in(folder).on_train_begin()
-                return
-            # What h5py and JSON raise for broken files, and Keras for other models'.
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                problems.append(f"{folder}: {error}")
-                print(f"\nBackup {folder} can't be read, taking the one before it.")
-        if problems:
-            raise ValueError(
-                "No backup can be restored. Remove the folder to start afresh, or give "
-                "the model that was trained. Received:\n" + "\n".join(problems)
-            )
+            # What h5py raises, and Keras for other models' and for unbuilt ones.
+            except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
+                raise ValueError(
+                    f"Backup {folder} is whole, but not one of this model: give the "
+                    "model that was trained, built and compiled as it was, or another "
+                    f"`backup_dir`. Received: {self.model!r}, and {error}"
+                ) from error
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Writes a backup, then removes those that are too old."""
-        unfinished = self.backup_dir / _UNFINISHED
-        shutil.rmtree(unfinished, ignore_errors=True)
-        self._backup_in(unfinished).on_epoch_end(epoch)
-        for file in unfinished.iterdir():
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
         complete = self.backup_dir / f"epoch_{epoch + 1:06d}"
-        shutil.rmtree(complete, ignore_errors=True)  # one that could not be read
+        self._remove(complete)  # one that was passed over
+        unfinished = self.backup_dir / _UNFINISHED
+        _delete(unfinished)
+        self._backup_in(unfinished).on_epoch_end(epoch)
+        seal(unfinished)
         unfinished.rename(complete)
-        for folder in self._backups()[: -self.keep]:
-            shutil.rmtree(folder)
+        # Newer ones may be left, which were passed over.
+        epochs = range(epoch + 2)
+        written = [folder for folder in self._found() if epoch_of(folder) in epochs]
+        for folder in written[self.keep :]:
+            self._remove(folder)
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Removes the backups of a training that is complete."""
-        if self.delete_when_done:
-            shutil.rmtree(self.backup_dir, ignore_errors=True)
+        if not self.delete_when_done:
+            return
+        for folder in reversed(self._found()):  # the oldest first
+            if epoch_of(folder) is not None:
+                self._remove(folder)
+        _delete(self.backup_dir / _UNFINISHED)
+        if self.backup_dir.is_dir() and not any(self.backup_dir.iterdir()):
+            self.backup_dir.rmdir()
 
-    def _backups(self):
-        return sorted(self.backup_dir.glob("epoch_*"))
+    def _remove(self, folder):
+        """Removes a backup, of which a kill meanwhile leaves all or nothing."""
+        if folder.exists():
+            unfinished = self.backup_dir / _UNFINISHED
+            _delete(unfinished)
+            folder.rename(unfinished)
+            _delete(unfinished)
+
+    def _found(self):
+        """All that is called a backup, the newest first, strays before all."""
+
+        def age(folder):
+            epoch = epoch_of(folder)
+            return math.inf if epoch is None else epoch, folder.name
+
+        return sorted(self.backup_dir.glob("epoch_*"), key=age, reverse=True)
 
     def _backup_in(self, folder):
         backup = keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
         backup.set_model(self.model)
         return backup
+
+
+def _delete(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

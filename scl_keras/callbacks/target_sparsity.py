@@ -17,6 +17,7 @@ from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
+from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
 from scl_keras.training.reporting import figures
@@ -187,7 +188,8 @@ class TargetSparsity(keras.callbacks.Callback):
                 "asked for. Give a later one, or None for two thirds of the epochs "
                 f"that are left. Received: epochs={self.params['epochs']}"
             )
-        self._know_steps(self.params.get("steps"))
+        plan = self._plan
+        self._know_steps(self.params.get("steps") or plan.steps, plan.counting)
 
     def _start(self):
         """Has a new target begin: where masks start, at which rate and price."""
@@ -256,6 +258,8 @@ class TargetSparsity(keras.callbacks.Callback):
         # Data of unknown length are counted for an epoch first, in which masks rest
         # if `compile` was given no price. A batch's number may
         # jump: with `steps_per_execution` only the last of each execution comes here.
+        # On JAX, Keras drops what is assigned after the last batch of such data. That
+        # look is lost, in a resumed run as in others: the next epoch begins with one.
         if self._epoch >= self._plan.end or not self._steps:
             return
         done = (self._epoch - self._plan.begin) * self._steps
@@ -270,8 +274,11 @@ class TargetSparsity(keras.callbacks.Callback):
         if epoch < self._plan.end:
             self._check_data()
             if not self._steps:
-                done = (epoch + 1 - self._plan.begin) * self._seen
-                self._know_steps(self._seen, done)
+                plan = self._plan
+                plan.steps = self._seen
+                plan.counting = (epoch + 1 - plan.begin) * self._seen
+                plan.write(self._optimizer.plan)  # a resumed run doesn't count again
+                self._know_steps(plan.steps, plan.counting)
         if epoch == self._plan.end - 1:
             self._close_the_gap()
             self._freeze(True)
@@ -285,7 +292,9 @@ class TargetSparsity(keras.callbacks.Callback):
         skipped = int(self._optimizer.skipped_updates.numpy()) - self._skipped
         if not self._seen:
             problem = "there are no data: it had no batch"
-        elif skipped >= self._seen:
+        elif skipped >= self._seen and not is_looking_for_its_scale(
+            self.model.optimizer
+        ):
             problem = f"all of its {self._seen} batches had NaN or infinite gradients"
         else:
             return

@@ -239,15 +239,21 @@ class Mask(keras.layers.Layer):
             kept: Array of the kernel's shape; non-zero or true where kept.
 
         Raises:
-            ValueError: If the shape is another one, part of a block or channel is to be
-                kept and part of it cut, or a learned mask can't keep as many in a group
-                (see `NM`).
+            ValueError: If the shape is another one, if a value is no finite number, if
+                part of a block or channel is to be kept and part of it cut, or if a
+                learned mask can't keep as many in a group (see `NM`).
         """
         kept = np.asarray(kept)
         if kept.shape != self.kernel_shape:
             raise ValueError(
                 f"`kept` must have the kernel's shape {self.kernel_shape}. "
                 f"Received: kept.shape={kept.shape}"
+            )
+        if not _are_finite_numbers(kept):
+            raise ValueError(
+                "`kept` must be booleans or finite numbers, with zeros where "
+                "connections are cut: NaN and infinity say neither. "
+                f"Received: kept={kept!r} of dtype {kept.dtype}"
             )
         switches = collapsed(self, kept != 0)
         if np.any(switches & ~self.admitted(switches.astype("float32"))):
@@ -283,6 +289,13 @@ class Mask(keras.layers.Layer):
 
 
 _FROZEN = "frozen"
+
+
+def _are_finite_numbers(values):
+    try:
+        return bool(np.isfinite(values).all())
+    except TypeError:  # texts and objects
+        return False
 
 
 def find_masks(model: keras.layers.Layer) -> list[Mask]:

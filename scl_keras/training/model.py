@@ -15,7 +15,12 @@ from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.layers.reading import reading_masked
 from scl_keras.training.functional import Functional, is_functional, make_functional
-from scl_keras.training.loss_scaling import scaled_like, unscaled
+from scl_keras.training.loss_scaling import (
+    has_kept_back,
+    loss_scale,
+    scaled_like,
+    unscaled,
+)
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.prices import cost_for
@@ -206,8 +211,9 @@ class SCLModel(keras.Model):
         The optimizer normalizes the mask gradients of each feature, adds the
         connection cost's and updates masks and weights; doing it there rather than here
         lets loss scaling, gradient accumulation and custom loops have it too. It skips
-        batches with a NaN or infinite gradient; here, statistics such as those of batch
-        normalization are kept from them.
+        batches with a NaN or infinite gradient, if loss scaling hasn't done so before;
+        here, both are counted, and statistics such as those of batch normalization are
+        kept from them.
         """
         return backend.train_step(self, super().train_step, *args)
 
@@ -223,14 +229,24 @@ class SCLModel(keras.Model):
         Returns:
             Dict of logs.
         """
+        scl_optimizer = self.scl_optimizer
+        is_scaled = self.optimizer is not scl_optimizer
+        # The step is to read the loss scale there is, and not the first one for good.
+        if is_scaled and self.built and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
         statistics = running_statistics(self)
         before = [v + 0 for v in statistics]
-        skipped_before = self.scl_optimizer.skipped_updates + 0
+        skipped = scl_optimizer.skipped_updates
+        skipped_before, scale = skipped + 0, loss_scale(self.optimizer)
         moving = self.statistics_move()
         logs = step()
+        if scale is not None:
+            # A batch that loss scaling keeps back never reaches what counts the others.
+            kept_back = ops.cast(has_kept_back(self.optimizer, scale), "int32")
+            skipped.assign(ops.maximum(skipped, skipped_before + kept_back))
         # Statistics of a skipped batch may be finite: gradients alone may overflow, and
         # on some processors TensorFlow's `relu` makes 0 of NaN.
-        used = ops.equal(self.scl_optimizer.skipped_updates + 0, skipped_before)
+        used = ops.equal(skipped + 0, skipped_before)
         moving = ops.logical_and(moving, used)
         for variable, value in zip(statistics, before, strict=True):
             new = ops.convert_to_tensor(variable)

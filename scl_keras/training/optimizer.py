@@ -12,7 +12,11 @@ from scl_keras import backend
 from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
-from scl_keras.training.prices import connection_prices, known_cost
+from scl_keras.training.prices import (
+    connection_prices,
+    is_connection_cost,
+    known_cost,
+)
 from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_MASK_LEARNING_RATE = 3e-3
@@ -85,7 +89,7 @@ class SCLOptimizer(PairedOptimizer):
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
         self._rate_falls = falls
-        if connection_cost is not None and not 0 <= connection_cost < float("inf"):
+        if connection_cost is not None and not is_connection_cost(connection_cost):
             raise ValueError(
                 "`connection_cost` must be a finite number >= 0, or None. "
                 f"Received: connection_cost={connection_cost!r}"
@@ -117,7 +121,7 @@ class SCLOptimizer(PairedOptimizer):
             (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
         self.plan = self.add_variable(  # likewise, its `Plan`
-            (6,), "zeros", "float32", aggregation="only_first_replica", name="plan"
+            (8, 2), "zeros", "int32", aggregation="only_first_replica", name="plan"
         )
 
     @property
@@ -180,7 +184,8 @@ class SCLOptimizer(PairedOptimizer):
         """Updates weights and masks, if no gradient is NaN or infinite.
 
         One bad batch would destroy all masks at once. It is skipped, and counted in
-        `skipped_updates`.
+        `skipped_updates`. So is each one while `connection_cost` is NaN or infinite,
+        which is part of all mask gradients.
 
         Args:
             grads: Gradients of the (scaled) task loss, a tensor or None a variable.
@@ -196,6 +201,7 @@ class SCLOptimizer(PairedOptimizer):
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
         finite = _are_finite([*for_weights, *squares.values()])
+        finite = ops.logical_and(finite, ops.isfinite(self.connection_cost))
         args = (for_weights, for_masks, squares, weights, masks)
         self._cond(finite, self._update, self._skip, args)
 
@@ -391,5 +397,5 @@ def _are_finite(gradients):
     rows = [getattr(g, "values", None) for g in gradients if g is not None]
     given = [g for g in gradients if g is not None]
     given = [v if ops.is_tensor(v) else g for v, g in zip(rows, given, strict=True)]
-    # A sum is the cheapest pass that they survive.
-    return ops.isfinite(sum(ops.cast(ops.sum(g), "float32") for g in given))
+    # A sum is the cheapest pass that they survive. One in float16 may overflow itself.
+    return ops.isfinite(sum(ops.sum(ops.cast(g, "float32")) for g in given))

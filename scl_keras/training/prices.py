@@ -1,6 +1,16 @@
 """What one connection costs, relative to the others."""
 
+import numbers
+
+import numpy as np
+
 COSTS = ("connections", "macs")
+_LARGEST = float(np.finfo("float32").max)  # what the optimizer's variable holds
+
+
+def is_connection_cost(value):
+    """Whether a value is a finite number >= 0 that stays finite in float32."""
+    return isinstance(value, numbers.Real) and 0 <= value <= _LARGEST
 
 
 def known_cost(cost, argument="cost"):

@@ -58,6 +58,7 @@ def test_the_cases_do_what_they_are_for(reference):
     arrays, report = reference
     assert arrays["bad batch: log skipped_updates"].tolist() == [1, 2, 3]
     assert np.isfinite(arrays["bad batch: weight 0"]).all()
+    assert arrays["loss scaling: log skipped_updates"].tolist() == [0, 3, 6, 9]
     np.testing.assert_allclose(
         arrays["targets in turn: log second sparsity"][-1], 0.8, atol=1e-3
     )

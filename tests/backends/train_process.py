@@ -83,11 +83,35 @@ def accumulation():
 
 
 def loss_scaling():
-    """Gradients of both kinds are unscaled again; the first scale overflows."""
+    """Gradients of both kinds are unscaled again, until the scale is infinite."""
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.05), initial_scale=2.0**127, dynamic_growth_steps=3
     )
     return fit(convolutional(), optimizer=optimizer, epochs=4)
+
+
+def overflow():
+    """Batches that loss scaling keeps back are counted, and move nothing else."""
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = convolutional()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(keras.optimizers.SGD(0.05), LOSS, connection_cost=0.3)
+    model.fit(X, Y, epochs=16, verbose=0)  # finds its scale
+    optimizer, scale = model.scl_optimizer, model.optimizer.dynamic_scale
+    skipped, factor = int(optimizer.skipped_updates.numpy()), float(scale.numpy())
+    before = [w.numpy() for w in model.weights]
+    model.train_on_batch(X, Y, sample_weight=np.full(len(X), 1e8))
+    model.train_on_batch(np.where(np.arange(96)[:, None, None, None], X, np.nan), Y)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value, weight.path)
+    assert float(scale.numpy()) == factor / 4
+    assert int(optimizer.skipped_updates.numpy()) == skipped + 2
+    model.train_on_batch(X, Y)
+    assert all(np.isfinite(w.numpy()).all() for w in model.weights)
+    assert not np.array_equal(model.weights[0].numpy(), before[0])
+    return {}
 
 
 def custom_loop():
@@ -321,6 +345,7 @@ def main(path):
         "momentum and freezing": momentum_and_freezing,
         "accumulation": accumulation,
         "loss scaling": loss_scaling,
+        "overflow": overflow,
         "custom loop": custom_loop,
         "target": target,
         "n of m": n_of_m,

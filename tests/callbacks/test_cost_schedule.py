@@ -57,7 +57,7 @@ def test_any_real_number_is_a_cost(cost):
     assert float(model.connection_cost) == float(cost)
 
 
-@pytest.mark.parametrize("cost", [-0.1, float("nan"), float("inf"), None, "0.1"])
+@pytest.mark.parametrize("cost", [-0.1, float("nan"), float("inf"), 1e39, None, "0.1"])
 def test_what_is_no_cost_is_refused(cost):
     scheduler = ConnectionCostScheduler(lambda epoch, old: cost)
     with pytest.raises(ValueError, match=r"number >= 0.*epoch 0"):
@@ -81,7 +81,15 @@ def test_a_ramp_rises_in_equal_steps_and_stays():
 
 @pytest.mark.parametrize(
     "arguments",
-    [(0.1, 0), (-0.1, 3), (np.nan, 3), (np.inf, 3), (0.1, np.nan), (0.1, np.inf)],
+    [
+        (0.1, 0),
+        (-0.1, 3),
+        (np.nan, 3),
+        (np.inf, 3),
+        (1e39, 3),
+        (0.1, np.nan),
+        (0.1, np.inf),
+    ],
 )
 def test_a_bad_ramp_is_refused(arguments):
     with pytest.raises(ValueError, match="Received"):

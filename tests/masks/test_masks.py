@@ -78,6 +78,15 @@ def test_assign_sets_what_is_kept_and_nothing_else(rng):
     assert mask.size == 12
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, "0", None])
+def test_assign_refuses_what_says_neither_kept_nor_cut(bad):
+    mask = built((2, 2))
+    before = mask.values()
+    with pytest.raises(ValueError, match="finite numbers.*Received: kept="):
+        mask.assign([[1, 0], [0, bad]])
+    np.testing.assert_array_equal(mask.values(), before)
+
+
 @pytest.mark.parametrize("kept", [np.ones((4, 3)), np.ones(4), 1, np.ones((1, 4))])
 def test_assign_refuses_another_shape(kept):
     with pytest.raises(ValueError, match=r"\(3, 4\).*Received: kept\.shape="):

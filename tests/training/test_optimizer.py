@@ -134,6 +134,64 @@ def test_a_step_with_infinite_gradients_is_skipped_for_masks_too():
     assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
+@pytest.fixture
+def mixed_float16():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("bad", ["target", "input"])
+@pytest.mark.usefixtures("mixed_float16")
+def test_what_loss_scaling_keeps_back_is_counted_and_moves_nothing(bad, jit_compile):
+    inputs = keras.Input((8,))
+    x = keras.layers.BatchNormalization(momentum=0.5)(MaskedDense(16)(inputs))
+    model = SCLModel(inputs, MaskedDense(1, dtype="float32")(x))
+    model.compile(Adam(), "mse", jit_compile=jit_compile, connection_cost=0.1)
+    x, _ = _data()
+    y = x[:, :1]
+    model.fit(x, y, verbose=0)
+    variables = model.weights + model.optimizer.variables
+    before = [v.numpy() for v in variables]
+    if bad == "target":
+        model.fit(x, y * 1e6, verbose=0)
+    else:
+        model.fit(np.where(np.arange(64)[:, None] == 40, np.nan, x), y, verbose=0)
+    pairs = zip(variables, before, strict=True)
+    changed = {v.name for v, old in pairs if not np.array_equal(v.numpy(), old)}
+    scaling = {"step_counter", "dynamic_scale"}
+    if bad == "target":
+        assert changed == {"skipped_updates", *scaling}
+        assert int(model.scl_optimizer.skipped_updates) == 2
+        assert float(model.optimizer.dynamic_scale) == 2.0**15 / 4
+    else:  # the first of both batches is a good one
+        assert int(model.scl_optimizer.skipped_updates) == 1
+        assert float(model.optimizer.dynamic_scale) == 2.0**15 / 2
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.mark.parametrize(("first", "last"), [(2.0**-148, 0), (np.inf, np.inf)])
+def test_skipped_batches_are_counted_where_the_loss_scale_falls_no_more(first, last):
+    model, (x, y) = _model(), _data()
+    scaled = keras.optimizers.LossScaleOptimizer(SGD(0.1), initial_scale=first)
+    model.compile(scaled, LOSS, connection_cost=0.1)
+    for number in range(1, 5):
+        model.train_on_batch(np.full_like(x, np.nan), y)
+        assert int(model.scl_optimizer.skipped_updates) == number
+    assert float(model.optimizer.dynamic_scale) == last
+
+
+def test_a_sum_of_finite_gradients_that_overflows_in_float16_is_no_bad_batch():
+    model = SCLSequential(
+        [keras.Input((300,)), MaskedDense(300, dtype="float16", use_bias=False)]
+    )
+    model.compile(SGD(1e-6), lambda y, p: keras.ops.sum(p, -1), connection_cost=0.1)
+    x = np.full((4, 300), 4, "float32")
+    model.fit(x, x, verbose=0)
+    assert int(model.scl_optimizer.skipped_updates) == 0
+
+
 def test_a_loss_scaling_optimizer_does_not_belong_inside():
     with pytest.raises(ValueError, match="masks' gradients"):
         SCLOptimizer(keras.optimizers.LossScaleOptimizer(SGD()), connection_cost=0.1)
@@ -256,6 +314,23 @@ def test_flops_need_a_built_model_of_known_sizes():
 def test_bad_arguments_are_refused_and_repeated(arguments, message):
     with pytest.raises(ValueError, match=message):
         SCLOptimizer(**arguments)
+
+
+@pytest.mark.parametrize("cost", [np.inf, np.nan])
+def test_a_cost_that_is_no_number_destroys_no_mask(cost):
+    model, (x, y) = _model(), _data()
+    model.compile(Adam(0.1), LOSS, connection_cost=0.1)
+    model.train_on_batch(x, y)
+    before = model.get_weights()
+    model.connection_cost.assign(cost)
+    model.train_on_batch(x, y)
+    _assert_close(before, model.get_weights(), rtol=0)
+    assert int(model.scl_optimizer.skipped_updates) == 1
+    model.connection_cost.assign(0.1)
+    model.train_on_batch(x, y)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert np.isfinite(new).all()
+        assert not np.array_equal(old, new)
 
 
 def test_one_optimizer_cannot_do_both():
