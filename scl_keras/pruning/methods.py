@@ -205,7 +205,7 @@ def get_method(identifier: str | PruningMethod) -> PruningMethod:
     """Finds a pruning method.
 
     Args:
-        identifier: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
+        identifier: `"lamp"`, `"magnitude"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
             `"random"` or a `PruningMethod`.
 
     Returns:
