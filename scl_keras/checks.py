@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Collection
 from typing import Any
 
+import keras
 import numpy as np
 
 _LARGEST = float(np.finfo("float32").max)
@@ -61,6 +62,19 @@ def integer(name: str, value: Any, wanted: str, least: int | None = None) -> int
     return int(value)
 
 
+def integers(
+    name: str, value: Any, wanted: str, least: int | None = None
+) -> tuple[int, ...]:
+    """A tuple of at least one whole number, from a tuple or list; see `integer`.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(value, (tuple, list)) or not value:
+        raise refusal(name, value, wanted)
+    return tuple(integer(name, x, wanted, least) for x in value)
+
+
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
     """One of some names.
 
@@ -78,7 +92,7 @@ def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:
     return value
 
 
-def folder_or_file(name: str, value: Any) -> Any:
+def path(name: str, value: Any) -> Any:
     """A path, as a string or an object of `os.PathLike`.
 
     Raises:
@@ -98,6 +112,20 @@ def function(name: str, value: Any, wanted: str) -> Any:
     if not callable(value) or isinstance(value, type):
         raise refusal(name, value, wanted)
     return value
+
+
+def built_model(function: str, model: Any) -> None:
+    """Refuses, in the name of a function, what isn't a built Keras model.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(model, keras.Model) or not model.built:
+        raise ValueError(
+            f"`{function}` needs a built Keras model: give a Sequential a "
+            "`keras.Input`, and call a subclassed model once on data. "
+            f"Received: {model!r} (of type {type(model).__name__})"
+        )
 
 
 def _is_number(value):

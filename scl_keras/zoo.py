@@ -25,6 +25,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from scl_keras import checks
+
 __all__ = ["load", "load_card", "load_masks", "names", "path_of", "save_masks"]
 
 _VARIABLE = "SCL_KERAS_ZOO"
@@ -146,6 +148,9 @@ def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) ->
         path: File to write, ending in ".npz".
         masks: Dict from labels to boolean arrays.
 
+    Raises:
+        ValueError: If `masks` is something else.
+
     Example:
 
     ```python
@@ -153,6 +158,12 @@ def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) ->
     scl_keras.zoo.save_masks("eight.masks.npz", kept)
     ```
     """
+    if not isinstance(masks, Mapping) or not all(
+        isinstance(mask, np.ndarray) and mask.dtype == bool for mask in masks.values()
+    ):
+        wanted = "a dict from kernels' labels to boolean arrays"
+        raise checks.refusal("masks", masks, wanted)
+    checks.path("path", path)
     arrays: dict[str, Any] = {label: np.packbits(mask) for label, mask in masks.items()}
     shapes: dict[str, Any] = {
         label + _SHAPE: mask.shape for label, mask in masks.items()
@@ -183,10 +194,9 @@ def path_of(
     scl_keras.zoo.path_of("digits_lenet_300_100", ".tflite").name
     ```
     """
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"`suffix` must be one of {_SUFFIXES}. Received: {suffix!r}")
+    checks.one_of("suffix", suffix, _SUFFIXES)
     known = names(folder)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"The zoo in {_folder(folder)} has no model of that name, but: "
             f"{', '.join(known) or 'none at all'}. Received: name={name!r}"
@@ -245,6 +255,8 @@ def _unpacked(bits, shape):
 
 
 def _folder(folder):
+    if folder is not None:
+        checks.path("folder", folder)
     given = folder or os.environ.get(_VARIABLE)
     if given:
         if not pathlib.Path(given).is_dir():

@@ -61,7 +61,7 @@ def read_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     read_metadata("model.tflite")["candidate"] == report.candidate  # True
     ```
     """
-    file = pathlib.Path(checks.folder_or_file("path", path)).read_bytes()
+    file = pathlib.Path(checks.path("path", path)).read_bytes()
     try:
         facts = _facts_in(file)
     except Exception as error:  # whatever reading offsets out of range comes to

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.types import Shape, Tensor
 
 _PACKAGE = "scl_keras"
@@ -144,20 +144,10 @@ class Block(Granularity):
     axis: int = -2
 
     def __post_init__(self):
-        for name in ("size", "axis"):
-            value = getattr(self, name)
-            try:
-                value = operator.index(value)
-            except TypeError:
-                raise ValueError(
-                    f"`{name}` of a `Block` must be an integer. "
-                    f"Received: {name}={value!r}"
-                ) from None
-            object.__setattr__(self, name, value)
-        if self.size < 1:
-            raise ValueError(
-                f"`size` of a `Block` must be at least 1. Received: size={self.size}"
-            )
+        size = checks.integer("size", self.size, "an integer of at least 1", least=1)
+        axis = checks.integer("axis", self.axis, "an integer: an axis of the kernel")
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "axis", axis)
 
     def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """The kernel's shape, its `axis` divided by `size` and rounded up."""
@@ -224,15 +214,8 @@ class Channel(Granularity):
     def __post_init__(self):
         if self.axes is None:
             return
-        try:
-            axes = tuple(map(operator.index, self.axes))
-        except TypeError:
-            axes = ()
-        if not axes:
-            raise ValueError(
-                "`axes` of a `Channel` must be a tuple of integers, or None for the "
-                f"axes of the features. Received: axes={self.axes!r}"
-            )
+        wanted = "a tuple of integers, or None for the axes of the features"
+        axes = checks.integers("axes", self.axes, wanted)
         object.__setattr__(self, "axes", axes)
 
     def _axes(self, kernel_shape, feature_axes):

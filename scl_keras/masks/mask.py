@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
 from scl_keras.masks.constraint import BARELY_KEPT, BOUND, MaskConstraint
@@ -69,15 +70,15 @@ class Mask(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if min_connections not in (0, 1):
-            raise ValueError(
-                "`min_connections` must be 0 or 1. "
-                f"Received: min_connections={min_connections}"
-            )
+        least = checks.integer("min_connections", min_connections, "0 or 1", least=0)
+        if least > 1:
+            raise checks.refusal("min_connections", min_connections, "0 or 1")
         self.initializer = get_initializer(initializer)
         self.ste = estimators.get(ste)
-        self.feature_axes = tuple(feature_axes)
-        self.min_connections = min_connections
+        self.feature_axes = checks.integers(
+            "feature_axes", feature_axes, "a tuple of axes of the kernel"
+        )
+        self.min_connections = least
         self.granularity = granularities.get(granularity)
         self.mask_dtype = get_dtype(mask_dtype)
         self.positions: int | None = None
@@ -188,10 +189,12 @@ class Mask(keras.layers.Layer):
             kept: Array of the kernel's shape; non-zero or true where kept.
 
         Raises:
-            ValueError: If the shape is another one, or part of a block or channel is
-                to be kept and part of it cut.
+            ValueError: If the shape is another one, if an entry is NaN or no number, or
+                part of a block or channel is to be kept and part of it cut.
         """
         kept = np.asarray(kept)
+        if kept.dtype.kind not in "biuf" or np.isnan(kept).any():
+            raise checks.refusal("kept", kept, "an array of numbers or booleans")
         if kept.shape != self.kernel_shape:
             raise ValueError(
                 f"`kept` must have the kernel's shape {self.kernel_shape}. "
@@ -269,13 +272,18 @@ _FROZEN = "frozen"
 def find_masks(model: keras.layers.Layer) -> list[Mask]:
     """All `Mask` objects in a model or layer, each once, in the order of its layers.
 
+    Raises:
+        ValueError: If it is neither a model nor a layer.
+
     Example:
 
     ```python
     kept = sum(int(mask.count()) for mask in find_masks(model))
     ```
     """
-    variables = {id(v): v for v in getattr(model, "variables", [])}
+    if not isinstance(model, keras.layers.Layer):
+        raise checks.refusal("model", model, "a Keras model or layer")
+    variables = {id(v): v for v in model.variables}
     found = (getattr(v, "connection_mask", None) for v in variables.values())
     return [mask for mask in found if mask is not None]
 

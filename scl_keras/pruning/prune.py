@@ -8,12 +8,15 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from scl_keras import checks
+from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.copying import copy_model
-from scl_keras.conversion.putting import check_built
 from scl_keras.conversion.sparsify import sparsify
 from scl_keras.conversion.strip import fix_masks, strip_masks
+from scl_keras.graph.walking import is_graph
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
+from scl_keras.pruning.data import with_end
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
 from scl_keras.pruning.methods import LAMP, PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
@@ -33,6 +36,7 @@ def prune(
     quotas: str | Quotas | Callable[..., Any] | None = None,
     effective: bool = False,
     data: Any = None,
+    steps: int | None = None,
     loss: Any = None,
     layers: Layers | None = None,
     input_shapes: Sequence[Any] | None = None,
@@ -67,6 +71,8 @@ def prune(
         data: For methods that need data: `(x, y)` arrays, taken in batches of 256, or a
             `tf.data.Dataset` or another iterable of such batches. Each round of a
             method goes over all of it.
+        steps: Number of batches to take of `data` at most. Needed where it doesn't tell
+            its length, as a generator, or repeats forever.
         loss: For methods that need data: as for `compile`. By default the loss that the
             model is compiled with.
         layers: Which layers of a stock model to prune, as for `sparsify`.
@@ -100,11 +106,14 @@ def prune(
     pruned.fit(x, y, epochs=5)
     ```
     """
-    check_built(model, "prune")
+    checks.built_model("prune", model)
     density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)
     loss, loss_weights = _loss_of(model, loss)
+    data = None if data is None else with_end(data, steps)
+    if input_shapes is not None and is_graph(model):
+        sized_inputs(model, input_shapes)  # refuses those that don't fit
     model = copy_model(model) if copy else model
     was_masked = bool(find_masks(model))
     if was_masked and layers is not None:
@@ -149,7 +158,7 @@ def _check_connected(network, masks, method):
     try:
         if checked is not None and total(checked.effective(masks)):
             return
-    except ValueError as error:  # a `call` that can't be followed
+    except ValueError as error:  # a `call` that can't be followed, or an output's size
         checked, problem = None, str(error)
     names = [kernel.label for kernel in network.kernels]
     empty = [n for n, mask in zip(names, masks, strict=True) if not mask.any()]

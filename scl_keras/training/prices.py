@@ -1,5 +1,7 @@
 """What one connection costs, relative to the others."""
 
+from scl_keras import checks
+
 COSTS = ("connections", "macs")
 
 
@@ -9,12 +11,8 @@ def known_cost(cost, argument="cost"):
     Raises:
         ValueError: If it is something else.
     """
-    cost = "macs" if cost == "flops" else cost
-    if cost not in COSTS:
-        raise ValueError(
-            f"`{argument}` must be one of {COSTS}. Received: {argument}={cost!r}"
-        )
-    return cost
+    is_old_name = isinstance(cost, str) and cost == "flops"
+    return checks.one_of(argument, "macs" if is_old_name else cost, COSTS)
 
 
 def cost_for(runtime, cost=None):
