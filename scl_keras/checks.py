@@ -72,7 +72,10 @@ def integers(
     """
     if not isinstance(value, (tuple, list)) or not value:
         raise refusal(name, value, wanted)
-    return tuple(integer(name, x, wanted, least) for x in value)
+    try:
+        return tuple(integer(name, x, wanted, least) for x in value)
+    except ValueError:  # it is all of them that the user gave
+        raise refusal(name, value, wanted) from None
 
 
 def one_of(name: str, value: Any, choices: Collection[Any]) -> Any:

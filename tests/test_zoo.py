@@ -229,7 +229,7 @@ def test_the_folder_is_that_of_the_argument_the_environment_or_the_clone(
 def test_mistakes_say_what_there_is(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"{NAME}.*Received: name='nothing'"):
         zoo.load("nothing", FOLDER)
-    with pytest.raises(ValueError, match=r"\.keras.*Received: '\.h5'"):
+    with pytest.raises(ValueError, match=r"\.keras.*Received: suffix='\.h5'"):
         zoo.path_of(NAME, ".h5", FOLDER)
     with pytest.raises(FileNotFoundError, match="folder='nowhere'"):
         zoo.names("nowhere")

@@ -43,7 +43,7 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         """Sets the epoch's cost."""
         variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
-        where = f"schedule({epoch}, connection_cost)"
+        where = f"schedule(epoch={epoch}, ...)"
         cost = checks.number(where, cost, "a finite number >= 0", lambda x: x >= 0)
         variable.assign(cost)
         if self.verbose:
@@ -74,10 +74,10 @@ def ramp(connection_cost: float, epochs: int, begin: int = 0) -> Callable[..., f
     cost = checks.number(
         "connection_cost", connection_cost, "a finite number >= 0", lambda x: x >= 0
     )
-    epochs = checks.number("epochs", epochs, "a number >= 1", lambda x: x >= 1)
-    begin = checks.number("begin", begin, "a number")
+    length = checks.number("epochs", epochs, "a number >= 1", lambda x: x >= 1)
+    first = checks.number("begin", begin, "a finite number")
 
     def schedule(epoch, _=None):
-        return cost * min(max(epoch - begin + 1, 0) / epochs, 1.0)
+        return cost * min(max(epoch - first + 1, 0) / length, 1.0)
 
     return schedule
