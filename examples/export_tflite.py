@@ -79,7 +79,7 @@ def load_model(shape):
         raise ValueError("--model must name a .keras file. Received: --model=None")
     keras.utils.set_random_seed(FLAGS.seed)
     model = scl_keras.architectures.lenet_300_100(shape, 10)
-    return scl_keras.prune(model, "magnitude", sparsity=0.9)
+    return scl_keras.prune(model, sparsity=0.9)
 
 
 def load_samples():

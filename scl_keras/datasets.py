@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.types import Shape
 
 __all__ = ["DATASETS", "Dataset", "load_dataset"]
@@ -113,8 +114,9 @@ def load_dataset(
         ConnectionError: If a download was asked for and its host does not answer.
         ImportError: If the library that it comes from is not installed.
     """
-    if name not in DATASETS:
-        raise ValueError(f"`name` must be one of {DATASETS}. Received: name={name!r}")
+    checks.one_of("name", name, DATASETS)
+    if data_dir is not None:
+        checks.path("data_dir", data_dir)
     return _load_digits() if name == "digits" else _load_tfds(name, data_dir, download)
 
 

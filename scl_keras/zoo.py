@@ -15,13 +15,17 @@ where `folder` or the environment variable `SCL_KERAS_ZOO` says.
 
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
+
+from scl_keras import checks
 
 __all__ = ["load", "load_card", "load_masks", "names", "path_of", "save_masks"]
 
@@ -114,7 +118,8 @@ def load_masks(
         its shape: whether a connection is kept.
 
     Raises:
-        ValueError: If there is no entry of that name.
+        ValueError: If there is no entry of that name, or its file isn't one that
+            `save_masks` wrote: lengths are compared before memory is taken for them.
         FileNotFoundError: If there is no such folder.
 
     Example:
@@ -124,9 +129,16 @@ def load_masks(
     masks["logits/kernel"].shape  # (100, 10)
     ```
     """
-    with np.load(path_of(name, ".masks.npz", folder)) as file:
-        labels = [key for key in file.files if not key.endswith(_SHAPE)]
-        return {label: _unpacked(file[label], file[label + _SHAPE]) for label in labels}
+    path = path_of(name, ".masks.npz", folder)
+    try:
+        return _masks_in(path)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # of the many that broken archives raise
+        raise ValueError(
+            f"The masks of {name!r} must be a file that `save_masks` wrote. "
+            f"Received: {str(path)!r}, which can't be read: {error!r}"
+        ) from error
 
 
 def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) -> None:
@@ -136,6 +148,9 @@ def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) ->
         path: File to write, ending in ".npz".
         masks: Dict from labels to boolean arrays.
 
+    Raises:
+        ValueError: If `masks` is something else.
+
     Example:
 
     ```python
@@ -143,6 +158,12 @@ def save_masks(path: str | os.PathLike[str], masks: Mapping[str, np.ndarray]) ->
     scl_keras.zoo.save_masks("eight.masks.npz", kept)
     ```
     """
+    if not isinstance(masks, Mapping) or not all(
+        isinstance(mask, np.ndarray) and mask.dtype == bool for mask in masks.values()
+    ):
+        wanted = "a dict from kernels' labels to boolean arrays"
+        raise checks.refusal("masks", masks, wanted)
+    checks.path("path", path)
     arrays: dict[str, Any] = {label: np.packbits(mask) for label, mask in masks.items()}
     shapes: dict[str, Any] = {
         label + _SHAPE: mask.shape for label, mask in masks.items()
@@ -173,10 +194,9 @@ def path_of(
     scl_keras.zoo.path_of("digits_lenet_300_100", ".tflite").name
     ```
     """
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"`suffix` must be one of {_SUFFIXES}. Received: {suffix!r}")
+    checks.one_of("suffix", suffix, _SUFFIXES)
     known = names(folder)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ValueError(
             f"The zoo in {_folder(folder)} has no model of that name, but: "
             f"{', '.join(known) or 'none at all'}. Received: name={name!r}"
@@ -187,12 +207,56 @@ def path_of(
 _SHAPE = "/shape"
 
 
+def _masks_in(path):
+    # Opened here: an archive that breaks off half-way doesn't always close its file.
+    with path.open("rb") as opened, zipfile.ZipFile(opened) as file:
+        arrays = {
+            info.filename.removesuffix(".npy"): _array(file, info, path)
+            for info in file.infolist()
+        }
+    labels = [key for key in arrays if not key.endswith(_SHAPE)]
+    return {label: _unpacked(arrays[label], arrays[label + _SHAPE]) for label in labels}
+
+
+def _array(file, info, path):
+    """An array of an archive, whose header may not claim more than there is."""
+    if info.file_size > _MOST_DEFLATED * path.stat().st_size:
+        raise ValueError(f"{info.filename!r} claims to have {info.file_size} bytes")
+    with file.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):
+            raise ValueError(f"{info.filename!r} has version {version}")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        size = info.file_size - member.tell()
+        if (
+            len(shape) != 1
+            or dtype.kind not in "iu"
+            or dtype.itemsize * shape[0] != size
+        ):
+            raise ValueError(
+                f"{info.filename!r} has {size} bytes for {dtype} of shape {shape}"
+            )
+        return np.frombuffer(member.read(), dtype)
+
+
+_MOST_DEFLATED = 1032  # how many times shorter deflate can make bytes
+
+
 def _unpacked(bits, shape):
-    count = int(np.prod(shape))
+    shape = [int(size) for size in shape]
+    count = math.prod(shape)
+    if (
+        min(shape, default=0) < 0
+        or bits.dtype != np.uint8
+        or len(bits) != -(-count // 8)
+    ):
+        raise ValueError(f"{len(bits)} {bits.dtype} can't be a mask of shape {shape}")
     return np.unpackbits(bits, count=count).astype(bool).reshape(shape)
 
 
 def _folder(folder):
+    if folder is not None:
+        checks.path("folder", folder)
     given = folder or os.environ.get(_VARIABLE)
     if given:
         if not pathlib.Path(given).is_dir():

@@ -1,8 +1,10 @@
 """The zoo: what is in it is what its cards say, and is found by name."""
 
+import io
 import json
 import pathlib
 import shutil
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -135,6 +137,80 @@ def test_masks_come_back_as_they_were(tmp_path_factory, masks):
         np.testing.assert_array_equal(found[label], mask)
 
 
+def entry_with(folder, **arrays):
+    """The masks of an entry whose file has these arrays."""
+    np.savez_compressed(folder / "n.masks.npz", **arrays)
+    (folder / "n.json").write_text("{}")
+    return zoo.load_masks("n", folder)
+
+
+BITS = np.array([0b10100000], "uint8")
+
+
+@pytest.mark.parametrize(
+    ("bits", "shape"),
+    [
+        (BITS, [3_000_000_000]),
+        (BITS, [2**62, 4]),
+        (BITS, [-1]),
+        (BITS, [-2, -4]),
+        (BITS, [9]),
+        (BITS, [0]),
+        (BITS, [0, 3_000_000_000]),
+        (np.zeros(2, "uint8"), [8]),
+        (BITS.astype("int64"), [8]),
+        (BITS.astype(bool), [8]),
+        (BITS.reshape(1, 1), [8]),
+        (BITS, [3.0]),
+        (BITS, [[3]]),
+        (BITS, ["3"]),
+        (BITS, np.array([None])),
+    ],
+)
+def test_lengths_are_compared_before_memory_is_taken(tmp_path, bits, shape):
+    assert entry_with(tmp_path, **{"a": BITS, "a/shape": [3]})["a"].sum() == 2
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="that `save_masks` wrote. Received: "):
+        entry_with(tmp_path, **{"a": bits, "a/shape": shape})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+def test_a_header_can_not_claim_more_than_the_file_has(tmp_path):
+    entry_with(tmp_path, **{"a": np.zeros(100, "uint8"), "a/shape": [800]})
+    path, claim = tmp_path / "n.masks.npz", io.BytesIO()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (3_000_000_000,)}
+    np.lib.format.write_array_header_1_0(claim, header)
+    with zipfile.ZipFile(path) as file:
+        shape = file.read("a/shape.npy")
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.npy", claim.getvalue() + bytes(100))
+        file.writestr("a/shape.npy", shape)
+    with pytest.raises(ValueError, match="3000000000"):
+        zoo.load_masks("n", tmp_path)
+
+
+def test_damaged_masks_are_refused_by_the_documented_error(copied):
+    path, rng = copied / f"{NAME}.masks.npz", np.random.default_rng(19)
+    whole, wrong = path.read_bytes(), 0
+    for _ in range(200):
+        changed = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, changed.size, rng.integers(1, 40))
+        changed[places] = rng.integers(0, 256, places.size)
+        path.write_bytes(changed.tobytes()[: rng.choice([changed.size, 10**9])])
+        try:
+            zoo.load_masks(NAME, copied)
+        except ValueError as error:
+            assert "that `save_masks` wrote" in str(error)
+            wrong += 1
+    assert wrong > 100
+    for contents in (b"", b"PK", whole[:1000], np.ones(3).tobytes()):
+        path.write_bytes(contents)
+        with pytest.raises(ValueError, match="that `save_masks` wrote"):
+            zoo.load_masks(NAME, copied)
+
+
 def test_the_folder_is_that_of_the_argument_the_environment_or_the_clone(
     tmp_path, monkeypatch
 ):
@@ -153,7 +229,7 @@ def test_the_folder_is_that_of_the_argument_the_environment_or_the_clone(
 def test_mistakes_say_what_there_is(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=f"{NAME}.*Received: name='nothing'"):
         zoo.load("nothing", FOLDER)
-    with pytest.raises(ValueError, match=r"\.keras.*Received: '\.h5'"):
+    with pytest.raises(ValueError, match=r"\.keras.*Received: suffix='\.h5'"):
         zoo.path_of(NAME, ".h5", FOLDER)
     with pytest.raises(FileNotFoundError, match="folder='nowhere'"):
         zoo.names("nowhere")

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from scl_keras import checks
 from scl_keras.architectures.lenet import lenet_5, lenet_300_100
 from scl_keras.architectures.mobilenet import mobilenet
 from scl_keras.architectures.resnet import resnet
@@ -66,8 +67,5 @@ def build_architecture(
     Raises:
         ValueError: If `name` is unknown, or the builder refuses an argument.
     """
-    if name not in ARCHITECTURES:
-        raise ValueError(
-            f"`name` must be one of {tuple(ARCHITECTURES)}. Received: name={name!r}"
-        )
+    checks.one_of("name", name, ARCHITECTURES)
     return ARCHITECTURES[name](input_shape, num_classes, **kwargs)

@@ -2,22 +2,27 @@
 
 from keras import Input, layers
 
+from scl_keras import checks
 
-def image_input(input_shape):
-    """Returns the input of a network, or refuses a shape that is not an image's."""
-    shape = tuple(input_shape)
-    if len(shape) != 3 or not all(size and size > 0 for size in shape):
-        raise ValueError(
-            "`input_shape` must be (height, width, channels), all positive. "
-            f"Received: input_shape={input_shape}"
-        )
+
+def image_input(input_shape, num_classes):
+    """Returns the input of a network, or refuses what is no image's or no number."""
+    positive("num_classes", num_classes)
+    wanted = "(height, width, channels), all positive"
+    shape = checks.integers("input_shape", input_shape, wanted, least=1)
+    if len(shape) != 3:
+        raise checks.refusal("input_shape", input_shape, wanted)
     return Input(shape, name="image")
+
+
+def positive(name, value):
+    """Returns a whole number from 1 on, or refuses what is none."""
+    return checks.integer(name, value, "a whole number >= 1", least=1)
 
 
 def scaled(filters, width):
     """Returns `filters` times the multiplier `width`, and at least one filter."""
-    if width <= 0:
-        raise ValueError(f"`width` must be positive. Received: width={width}")
+    width = checks.number("width", width, "a positive number", lambda x: x > 0)
     return max(1, int(filters * width))
 
 

@@ -2,6 +2,7 @@
 
 from keras import Model, layers
 
+from scl_keras import checks
 from scl_keras.architectures.blocks import image_input
 from scl_keras.types import Shape
 
@@ -27,8 +28,11 @@ def lenet_300_100(
 
     Returns:
         A functional `keras.Model` from images in [0, 1] to logits.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
-    inputs = image_input(input_shape)
+    inputs = image_input(input_shape, num_classes)
     x = layers.Flatten(name="flatten")(inputs)
     x = layers.Dense(300, activation="relu", name="dense_1")(x)
     x = layers.Dense(100, activation="relu", name="dense_2")(x)
@@ -66,16 +70,13 @@ def lenet_5(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `padding` is something else, or the image too small for it.
+        ValueError: If an argument is something else, or the image too small for it.
     """
-    inputs = image_input(input_shape)
+    inputs = image_input(input_shape, num_classes)
     side = min(inputs.shape[1:3])
     if padding is None:
         padding = "valid" if side >= 16 else "same"
-    if padding not in ("valid", "same"):
-        raise ValueError(
-            f"`padding` must be 'valid', 'same' or None. Received: padding={padding!r}"
-        )
+    checks.one_of("padding", padding, ("valid", "same", None))
     needed = 16 if padding == "valid" else 4
     if side < needed:
         raise ValueError(

@@ -59,10 +59,10 @@ def mobilenet(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If there are neither one nor three channels, or `width` is not
-            positive.
+        ValueError: If there are neither one nor three channels, or an argument is
+            something else.
     """
-    x = inputs = image_input(input_shape)
+    x = inputs = image_input(input_shape, num_classes)
     channels = inputs.shape[-1]
     if channels == 1:
         x = layers.Concatenate(name="repeat_channel")([x, x, x])

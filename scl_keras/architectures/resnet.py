@@ -2,7 +2,13 @@
 
 from keras import Model, layers
 
-from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
+from scl_keras.architectures.blocks import (
+    image_input,
+    logits,
+    normalize,
+    positive,
+    scaled,
+)
 from scl_keras.types import Shape
 
 
@@ -46,17 +52,17 @@ def resnet(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `depth` does not fit `stages`, or `width` is not positive.
+        ValueError: If `depth` does not fit `stages`, or an argument is something
+            else.
     """
-    if stages < 1:
-        raise ValueError(f"`stages` must be at least 1. Received: stages={stages}")
+    stages, depth = positive("stages", stages), positive("depth", depth)
     blocks, remainder = divmod(depth - 2, 2 * stages)
     if blocks < 1 or remainder:
         raise ValueError(
             "`depth` must be a positive multiple of `2 * stages`, plus 2. "
             f"Received: depth={depth}, stages={stages}"
         )
-    inputs = image_input(input_shape)
+    inputs = image_input(input_shape, num_classes)
     x = _convolve(inputs, scaled(16, width), 3, 1, "stem_conv", "stem_bn")
     x = layers.ReLU(name="stem_relu")(x)
     for stage in range(1, stages + 1):

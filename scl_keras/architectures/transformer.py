@@ -2,7 +2,7 @@
 
 from keras import Model, layers
 
-from scl_keras.architectures.blocks import image_input
+from scl_keras.architectures.blocks import image_input, positive
 from scl_keras.types import Shape
 
 
@@ -45,15 +45,17 @@ def vision_transformer(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `width` isn't a multiple of `heads`, or the image is smaller than
-            a patch.
+        ValueError: If `width` isn't a multiple of `heads`, if the image is smaller than
+            a patch, or an argument is something else.
     """
-    if heads < 1 or width < 1 or width % heads:
+    heads, width = positive("heads", heads), positive("width", width)
+    patch, depth = positive("patch", patch), positive("depth", depth)
+    if width % heads:
         raise ValueError(
             "`width` must be a positive multiple of `heads`. "
             f"Received: width={width}, heads={heads}"
         )
-    x = inputs = image_input(input_shape)
+    x = inputs = image_input(input_shape, num_classes)
     if min(inputs.shape[1:3]) < patch:
         raise ValueError(
             "`patch` must be at most as large as the image. "

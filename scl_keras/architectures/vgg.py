@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from keras import Model, layers
 
+from scl_keras import checks
 from scl_keras.architectures.blocks import image_input, logits, normalize, scaled
 from scl_keras.types import Shape
 
@@ -56,13 +57,15 @@ def vgg(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If there is no such `depth`, or `width` is not positive.
+        ValueError: If there is no such `depth`, or an argument is something else.
     """
-    if depth not in _CONVOLUTIONS:
-        raise ValueError(
-            f"`depth` must be one of {tuple(_CONVOLUTIONS)}. Received: depth={depth}"
-        )
-    x = inputs = image_input(input_shape)
+    wanted = f"one of {tuple(_CONVOLUTIONS)}"
+    if checks.integer("depth", depth, wanted) not in _CONVOLUTIONS:
+        raise checks.refusal("depth", depth, wanted)
+    if dense_units != ():
+        wanted = "a tuple of whole numbers >= 1, one a layer"
+        dense_units = checks.integers("dense_units", dense_units, wanted, least=1)
+    x = inputs = image_input(input_shape, num_classes)
     stages = zip(_FILTERS, _CONVOLUTIONS[depth], strict=True)
     for stage, (filters, count) in enumerate(stages, start=1):
         for index in range(1, count + 1):
@@ -108,6 +111,9 @@ def small_vgg(
 
     Returns:
         A functional `keras.Model` from images in [0, 1] to logits.
+
+    Raises:
+        ValueError: If an argument is something else.
     """
     units = (512, 512)
     return vgg(input_shape, num_classes, width=0.25, dense_units=units, name=name)

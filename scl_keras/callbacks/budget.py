@@ -39,6 +39,11 @@ class Budget:
         trained = {id(v) for v in model.trainable_variables}
         masks = find_masks(model)
         moving = [m for m in masks if m.is_learned and id(m.variable) in trained]
+        if not masks:
+            raise ValueError(
+                f"Model '{model.name}' has no masks: call `sparsify(model)`, which "
+                "puts them in, before it is compiled and trained. Received: 0 masks"
+            )
         if not moving:
             raise ValueError(
                 f"Model '{model.name}' has no mask that training moves. Those made "

@@ -1,12 +1,11 @@
 """A connection cost that changes over the epochs."""
 
-import math
 from collections.abc import Callable
 
 import keras
 
+from scl_keras import checks
 from scl_keras.training.model import scl_optimizer_of
-from scl_keras.training.prices import is_connection_cost
 from scl_keras.types import Logs
 
 
@@ -22,7 +21,8 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         verbose: 1 to print each change, 0 not to.
 
     Raises:
-        ValueError: During `fit`, if the schedule gives no finite number >= 0.
+        ValueError: If `schedule` is no function; during `fit`, if it gives no finite
+            number >= 0.
 
     Example:
 
@@ -35,18 +35,16 @@ class ConnectionCostScheduler(keras.callbacks.Callback):
         self, schedule: Callable[[int, float], float], verbose: int = 0
     ) -> None:
         super().__init__()
-        self.schedule = schedule
+        wanted = "a function `(epoch, connection_cost) -> connection_cost`, see `ramp`"
+        self.schedule = checks.function("schedule", schedule, wanted)
         self.verbose = verbose
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Sets the epoch's cost."""
         variable = scl_optimizer_of(self).connection_cost
         cost = self.schedule(epoch, float(variable.numpy()))
-        if not is_connection_cost(cost):
-            raise ValueError(
-                "The schedule of a `ConnectionCostScheduler` must return a finite "
-                f"number >= 0. Received for epoch {epoch}: {cost!r}"
-            )
+        where = f"schedule(epoch={epoch}, ...)"
+        cost = checks.number(where, cost, "a finite number >= 0", lambda x: x >= 0)
         variable.assign(cost)
         if self.verbose:
             print(f"Epoch {epoch + 1}: connection cost {cost:.4g}.")
@@ -63,19 +61,23 @@ def ramp(connection_cost: float, epochs: int, begin: int = 0) -> Callable[..., f
     Returns:
         A function for `ConnectionCostScheduler`.
 
+    Raises:
+        ValueError: If `connection_cost` is negative, `epochs` isn't at least 1, or one
+            of the three is no finite number.
+
     Example:
 
     ```python
     [ramp(0.2, 4)(epoch) for epoch in range(5)]  # [0.05, 0.1, 0.15, 0.2, 0.2]
     ```
     """
-    if not (1 <= epochs < math.inf and is_connection_cost(connection_cost)):
-        raise ValueError(
-            "`ramp` needs finite epochs >= 1 and connection_cost >= 0. Received: "
-            f"epochs={epochs!r}, connection_cost={connection_cost!r}"
-        )
+    cost = checks.number(
+        "connection_cost", connection_cost, "a finite number >= 0", lambda x: x >= 0
+    )
+    length = checks.number("epochs", epochs, "a number >= 1", lambda x: x >= 1)
+    first = checks.number("begin", begin, "a finite number")
 
     def schedule(epoch, _=None):
-        return connection_cost * min(max(epoch - begin + 1, 0) / epochs, 1.0)
+        return cost * min(max(epoch - first + 1, 0) / length, 1.0)
 
     return schedule

@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras import checks
 from scl_keras.masks.freezing import freeze_masks
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
@@ -17,6 +18,10 @@ class FreezeMasks(keras.callbacks.Callback):
     Args:
         epoch: First epoch, counted from 0, that is trained with frozen masks.
 
+    Raises:
+        ValueError: If `epoch` is something else; when `fit` begins, if the model isn't
+            compiled with masks that learn.
+
     Example:
 
     ```python
@@ -26,9 +31,7 @@ class FreezeMasks(keras.callbacks.Callback):
 
     def __init__(self, epoch: int) -> None:
         super().__init__()
-        if not epoch >= 0:
-            raise ValueError(f"`epoch` must be >= 0. Received: epoch={epoch}")
-        self.epoch = epoch
+        self.epoch = checks.integer("epoch", epoch, "a whole number >= 0", least=0)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""

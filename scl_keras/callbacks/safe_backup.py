@@ -8,6 +8,7 @@ import warnings
 
 import keras
 
+from scl_keras import checks
 from scl_keras.callbacks.sealed_folder import epoch_of, fault_of, seal
 from scl_keras.types import Logs
 
@@ -39,8 +40,9 @@ class SafeBackup(keras.callbacks.Callback):
             end, as Keras does, so that the next `fit` starts afresh.
 
     Raises:
-        ValueError: If `keep` is less than 1; when `fit` begins, if there are backups
-            but none is whole, or the newest that is whole isn't one of this model.
+        ValueError: If `backup_dir` is no path or `keep` less than 1; when `fit`
+            begins, if there are backups but none is whole, or the newest that is whole
+            isn't one of this model.
 
     Example:
 
@@ -56,10 +58,8 @@ class SafeBackup(keras.callbacks.Callback):
         delete_when_done: bool = True,
     ) -> None:
         super().__init__()
-        if keep < 1:
-            raise ValueError(f"`keep` must be at least 1. Received: keep={keep}")
-        self.backup_dir = pathlib.Path(backup_dir)
-        self.keep = keep
+        self.backup_dir = pathlib.Path(checks.path("backup_dir", backup_dir))
+        self.keep = checks.integer("keep", keep, "a whole number >= 1", least=1)
         self.delete_when_done = delete_when_done
 
     def on_train_begin(self, logs: Logs = None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.budget import OVER, Budget
 from scl_keras.callbacks.closing import close_the_gap
@@ -112,25 +112,19 @@ class TargetSparsity(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.density = target_density("TargetSparsity", sparsity, compression)
-        if by_epoch is not None and not (by_epoch >= 1 and by_epoch % 1 == 0):
-            raise ValueError(
-                "`by_epoch` must be a whole number >= 1, or None for two thirds of the "
-                f"epochs. Received: by_epoch={by_epoch}"
-            )
+        if by_epoch is not None:
+            wanted = "a whole number >= 1, or None for two thirds of the epochs"
+            by_epoch = checks.integer("by_epoch", by_epoch, wanted, least=1)
         of = None if of is None else known_cost(of, "of")
-        if over not in OVER:
-            raise ValueError(f"`over` must be one of {OVER}. Received: over={over!r}")
+        checks.one_of("over", over, OVER)
         if over == "model" and of == "macs":
             raise ValueError(
                 "`over='model'` counts weights, of which many multiply nothing. "
                 "Received: of='macs'"
             )
-        self.by_epoch = by_epoch and int(by_epoch)
+        self.by_epoch = by_epoch
         self.verbose = verbose
-        if start not in ("magnitudes", None):
-            raise ValueError(
-                f"`start` must be 'magnitudes' or None. Received: start={start!r}"
-            )
+        checks.one_of("start", start, ("magnitudes", None))
         self.of, self.over, self.start = of, over, start
         self._others: Sequence[keras.callbacks.Callback] = ()
 

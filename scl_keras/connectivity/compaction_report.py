@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
@@ -91,7 +91,8 @@ def compaction_report(
         A `CompactionReport`.
 
     Raises:
-        ValueError: If the models' inputs or outputs aren't alike.
+        ValueError: If the models' inputs or outputs aren't alike, or an argument is
+            something else.
 
     Example:
 
@@ -100,6 +101,11 @@ def compaction_report(
     report.parameters_after, report.speedup
     ```
     """
+    wanted = "a whole number >= 1"
+    batch_size = checks.integer("batch_size", batch_size, wanted, least=1)
+    seconds = checks.number("seconds", seconds, "a number >= 0", lambda x: x >= 0)
+    if not isinstance(compacted, keras.Model):
+        raise checks.refusal("compacted", compacted, "what `compact` made of `model`")
     with stripped(model) as stock:
         return _compare([stock, compacted], batch_size, seconds)
 

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.layers.followers import ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
 
@@ -117,8 +118,8 @@ class LayerRule:
             the shape, either of which may be None. By default the second is its `bias`.
 
     Raises:
-        ValueError: If `kernels` is a string, or if a rule with `mixes_channels` lacks
-            what that needs.
+        ValueError: If an argument is something else, or if a rule with
+            `mixes_channels` lacks what that needs.
 
     Example:
 
@@ -143,14 +144,22 @@ class LayerRule:
     affine: Callable | None = None
 
     def __post_init__(self):
-        if isinstance(self.kernels, str):
-            raise ValueError(
-                "`kernels` must be a tuple of attributes' names. "
-                f"Received: kernels={self.kernels!r}"
-            )
+        are_names = isinstance(self.kernels, (list, tuple)) and all(
+            isinstance(name, str) for name in self.kernels
+        )
+        if not are_names:
+            wanted = "a tuple of attributes' names"
+            raise checks.refusal("kernels", self.kernels, wanted)
+        for name in ("reach", "channels", "shrink", "flow", "affine"):
+            if (value := getattr(self, name)) is not None:
+                checks.function(name, value, "a function, or None")
         object.__setattr__(self, "kernels", tuple(self.kernels))
         for name in ("is_known", "folds_constants"):
-            if isinstance(value := getattr(self, name), bool):
+            if not isinstance(value := getattr(self, name), bool):
+                checks.function(
+                    name, value, "a bool, or a function from a layer to one"
+                )
+            else:
                 object.__setattr__(self, name, _always if value else _never)
         if self.mixes_channels and not (self.reach and self.kernels and self.shrink):
             raise ValueError(
@@ -176,6 +185,9 @@ def register_rule(*layer_types: type[keras.layers.Layer], rule: LayerRule) -> No
             compute each entry of the output from the one at the same place, and
             `rule_of` gives that of another layer.
 
+    Raises:
+        ValueError: If an argument is something else.
+
     Example:
 
     ```python
@@ -190,6 +202,11 @@ def register_rule(*layer_types: type[keras.layers.Layer], rule: LayerRule) -> No
     register_rule(MyDense, rule=rule_of(keras.layers.Dense))
     ```
     """
+    for layer_type in layer_types:
+        if not isinstance(layer_type, type):
+            raise checks.refusal("layer_types", layer_type, "classes of layers")
+    if not isinstance(rule, LayerRule):
+        raise checks.refusal("rule", rule, "a `LayerRule`")
     for layer_type in layer_types:
         _rules[layer_type] = rule
 

@@ -1,6 +1,7 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.connectivity.composites import binary
 from scl_keras.connectivity.steps import needs_entering, steps_of
 from scl_keras.graph.kernels import prunable_kernels
@@ -148,6 +149,8 @@ class ConnectionGraph:
     def _checked(self, kept):
         if kept is None:
             return [kernel.kept() for kernel in self.kernels]
+        if not isinstance(kept, (list, tuple)):
+            raise checks.refusal("kept", kept, "a list of arrays, one for each kernel")
         kept = [np.asarray(values) != 0 for values in kept]
         shapes = [kernel.shape for kernel in self.kernels]
         if [values.shape for values in kept] != shapes:
@@ -255,26 +258,35 @@ def _nonzero(layer, name):
     return ops.convert_to_tensor(kernel != 0, "float32")
 
 
+def _is_shape(shape):
+    """Whether it is a shape without open sizes; that of a scalar is empty."""
+    return isinstance(shape, (list, tuple)) and all(
+        isinstance(size, numbers.Integral) and size > 0 for size in shape
+    )
+
+
 def sized_inputs(model, input_shapes):
     """Inputs like the model's own, with one sample and no open sizes."""
     own = [tuple(x.shape) for x in model.inputs]
-    if input_shapes is None:
-        shapes = [shape[1:] for shape in own]
-    elif len(own) == 1 and not isinstance(input_shapes[0], (list, tuple)):
-        shapes = [tuple(input_shapes)]
-    else:
-        shapes = [tuple(shape) for shape in input_shapes]
-    fits = len(shapes) == len(own) and all(
-        len(shape) == len(x) - 1
-        and all(size in (a, a or size) for size, a in zip(shape, x[1:], strict=True))
-        for shape, x in zip(shapes, own, strict=True)
+    shapes = [x[1:] for x in own] if input_shapes is None else input_shapes
+    if len(own) == 1 and _is_shape(shapes):
+        shapes = [shapes]
+    fits = (
+        isinstance(shapes, (list, tuple))
+        and len(shapes) == len(own)
+        and all(
+            _is_shape(shape)
+            and len(shape) == len(x) - 1
+            and all(a in (None, size) for size, a in zip(shape, x[1:], strict=True))
+            for shape, x in zip(shapes, own, strict=True)
+        )
     )
-    if not fits or any(None in shape for shape in shapes):
+    if not fits:
         raise ValueError(
             f"Model '{model.name}' has inputs of shapes {own}. Which connections are "
             "effective depends on all sizes but the batch's: give `input_shapes`, a "
             "shape without the batch axis for each input, for example (32, 32, 3). "
-            f"Received: input_shapes={input_shapes}"
+            f"Received: input_shapes={input_shapes!r}"
         )
     return [
         keras.Input(batch_shape=(x.shape[0] or 1, *shape), dtype=x.dtype, name=x.name)

@@ -118,12 +118,12 @@ def _with_inside(layer, choice):
 
 
 def _no_such(argument, choice, model):
-    what = f"'{choice}'" if isinstance(choice, str) else f"{choice!r}"
     layers = [x for x in walk_inside(model) if has_kernels(x)]
     kinds = {type(x).__name__ for x in layers}
     names = dict.fromkeys(layer.name for layer in layers)
     return ValueError(
-        f"`{argument}` has {what}, which is no layer of '{model.name}' with a kernel "
-        f"that can be masked. Its layers with such kernels are: "
-        f"{', '.join(names) or 'none'}; of the types {', '.join(sorted(kinds))}."
+        f"`{argument}` has {choice!r}, which is no layer of '{model.name}' with a "
+        "kernel that can be masked. Its layers with such kernels are: "
+        f"{', '.join(names) or 'none'}; of the types {', '.join(sorted(kinds))}. "
+        f"Received: {argument}={choice!r}"
     )

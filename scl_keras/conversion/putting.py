@@ -5,7 +5,7 @@ import dataclasses
 
 import keras
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.backend.keras_private import track_parameters
 from scl_keras.conversion.choices import chosen_layers, granularities_of
 from scl_keras.conversion.coverage import coverage_of
@@ -53,7 +53,7 @@ def put_masks_into(
     Raises:
         ValueError: As `sparsify`. The model is what it was before then.
     """
-    check_built(model, trained_as.__name__)
+    checks.built_model(trained_as.__name__, model)
     chosen = chosen_layers(layers, model)
     granularity_of = granularities_of(granularity, model)
     shared = _variables_in_several_layers(model)
@@ -202,13 +202,3 @@ def _followers(model, plan):
         if id(layer) in heads and all(type(x) in FOLLOWERS for x in behind)
         for follower in behind
     ]
-
-
-def check_built(model, function):
-    """Refuses, in the name of a function, what isn't a built Keras model."""
-    if not isinstance(model, keras.Model) or not model.built:
-        raise ValueError(
-            f"`{function}` needs a built Keras model: give a Sequential a "
-            "`keras.Input`, and call a subclassed model once on data. "
-            f"Received: {model!r} (of type {type(model).__name__})"
-        )

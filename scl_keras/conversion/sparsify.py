@@ -5,9 +5,10 @@ from typing import Any
 
 import keras
 
+from scl_keras import checks
 from scl_keras.conversion.copying import copy_model, pairs_of_layers
 from scl_keras.conversion.coverage import is_masked_kernel, kernels_of
-from scl_keras.conversion.putting import check_built, put_masks_into
+from scl_keras.conversion.putting import put_masks_into
 from scl_keras.masks.granularity import Granularity
 from scl_keras.masks.mask import find_masks
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
@@ -88,7 +89,7 @@ def sparsify(
     ```
     """
     settings = MaskSettings(mask_initializer, ste, mask_dtype=mask_dtype)
-    check_built(model, "sparsify")
+    checks.built_model("sparsify", model)
     if ste is None and any(mask.is_learned for mask in find_masks(model)):
         raise ValueError(
             f"Model '{model.name}' has learned masks already, and `sparsify` leaves "
@@ -129,11 +130,16 @@ def unmasked_layers(model: keras.layers.Layer) -> list[keras.layers.Layer]:
     Returns:
         A list of layers, each once.
 
+    Raises:
+        ValueError: If it is neither a model nor a layer.
+
     Example:
 
     ```python
     [layer.name for layer in unmasked_layers(dense_model)]  # ['dense_1', 'dense_2']
     ```
     """
+    if not isinstance(model, keras.layers.Layer):
+        raise checks.refusal("model", model, "a Keras model or layer")
     bare = [x for x, v in kernels_of(model) if not is_masked_kernel(x, v)]
     return list({id(layer): layer for layer in bare}.values())

@@ -118,10 +118,10 @@ def fix_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
     ```
     """
     if not isinstance(model, keras.Model) or not find_masks(model):
-        name = getattr(model, "name", repr(model))
         raise ValueError(
-            f"Model '{name}' has no masked layer. `sparsify(model, ste=None)` puts "
-            "fixed masks into a stock one."
+            "`fix_masks` needs a model with masked layers: `sparsify(model, ste=None)` "
+            "puts fixed masks into a stock one. "
+            f"Received: {model!r} (of type {type(model).__name__})"
         )
     if copy:
         model = copy_model(model)

@@ -281,8 +281,9 @@ def _as_arrays(samples: Samples) -> Any:
     array = np.asarray(samples)
     if array.dtype.kind not in "fiub":
         raise ValueError(
-            "`samples` must be an array, or a list or dict of arrays. Received: "
-            f"samples of type {type(samples).__name__}"
+            "`samples` must be an array of numbers, or a list or dict of such arrays. "
+            f"Received: samples of type {type(samples).__name__} and dtype "
+            f"{array.dtype}"
         )
     return array
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pathlib
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 from numpy.typing import ArrayLike
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.export.candidates import Trials, candidates
 from scl_keras.export.converter import ConvertedFiles, without_masks
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
@@ -110,11 +108,13 @@ def export_tflite(
     """
     backend.check_can_export()
     path = _check_path(path)
-    _check_choice("optimize_for", optimize_for, GOALS)
-    _check_choice("dtype", dtype, DTYPES)
+    checks.one_of("optimize_for", optimize_for, GOALS)
+    checks.one_of("dtype", dtype, DTYPES)
     if tolerance is not None:
-        _check_positive("tolerance", tolerance, zero=False)
-    _check_positive("latency_seconds", latency_seconds, zero=True)
+        wanted = "a positive and finite number, or None"
+        checks.number("tolerance", tolerance, wanted, lambda x: x > 0)
+    wanted = "a finite number that isn't negative"
+    checks.number("latency_seconds", latency_seconds, wanted, lambda x: x >= 0)
     if optimize_for == "latency" and not latency_seconds:
         raise ValueError(
             "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
@@ -135,7 +135,7 @@ def export_tflite(
 
 
 def _check_path(path: str | os.PathLike[str]) -> pathlib.Path:
-    checked = pathlib.Path(path)
+    checked = pathlib.Path(checks.path("path", path))
     if checked.suffix != ".tflite":
         raise ValueError(f"`path` must end in '.tflite'. Received: path={str(path)!r}")
     if not checked.parent.is_dir():
@@ -147,17 +147,6 @@ def _check_path(path: str | os.PathLike[str]) -> pathlib.Path:
             f"`path` must be a file, not a folder. Received: path={str(path)!r}"
         )
     return checked
-
-
-def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {choices}. Received: {value!r}")
-
-
-def _check_positive(name: str, value: float, *, zero: bool) -> None:
-    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-        kind = "not be negative" if zero else "be positive"
-        raise ValueError(f"`{name}` must {kind} and finite. Received: {name}={value}")
 
 
 def _convert(files: ConvertedFiles) -> bytes:

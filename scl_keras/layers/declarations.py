@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.layers.positions import at_features
 from scl_keras.types import Tensor
 
@@ -23,6 +24,9 @@ class MaskedKernel:
         positions: Rule of `scl_keras.layers.positions` by which the kernel's
             multiply-accumulates are counted.
         when: Function from the layer to whether it has this kernel; by default it has.
+
+    Raises:
+        ValueError: If an argument is something else.
 
     Example:
 
@@ -45,9 +49,12 @@ class MaskedKernel:
         positions: Callable[..., int | None] = at_features,
         when: Callable[[Any], bool] | None = None,
     ) -> None:
+        if not callable(feature_axes):
+            wanted = "a tuple of axes of the kernel, or a function from a layer to one"
+            feature_axes = checks.integers("feature_axes", feature_axes, wanted)
         self.feature_axes = feature_axes
-        self.positions = positions
-        self.when = when
+        self.positions = checks.function("positions", positions, "a function")
+        self.when = when and checks.function("when", when, "a function, or None")
 
     def axes_of(self, layer: keras.layers.Layer) -> tuple[int, ...]:
         """The feature axes of this kernel in `layer`, masked or stock: a tuple."""
@@ -102,6 +109,9 @@ class MaskedBias:
         kernel: Name of the kernel whose features are the channels that the layer
             returns, in the order of the bias.
 
+    Raises:
+        ValueError: If `kernel` is no name.
+
     Example:
 
     ```python
@@ -115,6 +125,8 @@ class MaskedBias:
     """
 
     def __init__(self, kernel: str = "kernel") -> None:
+        if not isinstance(kernel, str):
+            raise checks.refusal("kernel", kernel, "the name of a kernel")
         self.kernel = kernel
 
     def __set_name__(self, owner, name):

@@ -1,8 +1,8 @@
 """How many connections to keep, as users say it: by sparsity or by compression."""
 
-import math
-
 import numpy as np
+
+from scl_keras import checks
 
 
 def target_density(caller, sparsity, compression):
@@ -22,21 +22,19 @@ def target_density(caller, sparsity, compression):
     if (sparsity is None) == (compression is None):
         raise ValueError(
             f"`{caller}` takes either `sparsity` or `compression`. Received: "
-            f"sparsity={sparsity}, compression={compression}"
+            f"sparsity={sparsity!r}, compression={compression!r}"
         )
-    if sparsity is not None and not 0 <= sparsity < 1:
-        raise ValueError(
-            "`sparsity` must be in [0, 1): 0.98 cuts 98 % of the connections. "
-            f"Received: sparsity={sparsity}"
+    if compression is None:
+        return 1 - checks.number(
+            *("sparsity", sparsity),
+            "a number in [0, 1): 0.98 cuts 98 % of the connections",
+            lambda x: 0 <= x < 1,
         )
-    if compression is not None and not (
-        compression >= 1 and math.isfinite(compression)
-    ):
-        raise ValueError(
-            "`compression` must be at least 1: 50 keeps one connection in 50. "
-            f"Received: compression={compression}"
-        )
-    return 1 - sparsity if compression is None else 1 / compression
+    return 1 / checks.number(
+        *("compression", compression),
+        "a number of at least 1: 50 keeps one connection in 50",
+        lambda x: x >= 1,
+    )
 
 
 def in_order(values, sizes):

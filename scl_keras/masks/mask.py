@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
 from scl_keras.masks.competing import Competing
@@ -74,15 +75,15 @@ class Mask(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if min_connections not in (0, 1):
-            raise ValueError(
-                "`min_connections` must be 0 or 1. "
-                f"Received: min_connections={min_connections}"
-            )
+        least = checks.integer("min_connections", min_connections, "0 or 1", least=0)
+        if least > 1:
+            raise checks.refusal("min_connections", min_connections, "0 or 1")
         self.initializer = get_initializer(initializer)
         self.ste = estimators.get(ste)
-        self.feature_axes = tuple(feature_axes)
-        self.min_connections = min_connections
+        self.feature_axes = checks.integers(
+            "feature_axes", feature_axes, "a tuple of axes of the kernel"
+        )
+        self.min_connections = least
         self.granularity = granularities.get(granularity)
         self.mask_dtype = get_dtype(mask_dtype)
         self.positions: int | None = None
@@ -301,13 +302,18 @@ def _are_finite_numbers(values):
 def find_masks(model: keras.layers.Layer) -> list[Mask]:
     """All `Mask` objects in a model or layer, each once, in the order of its layers.
 
+    Raises:
+        ValueError: If it is neither a model nor a layer.
+
     Example:
 
     ```python
     kept = sum(int(mask.count()) for mask in find_masks(model))
     ```
     """
-    variables = {id(v): v for v in getattr(model, "variables", [])}
+    if not isinstance(model, keras.layers.Layer):
+        raise checks.refusal("model", model, "a Keras model or layer")
+    variables = {id(v): v for v in model.variables}
     found = (getattr(v, "connection_mask", None) for v in variables.values())
     return [mask for mask in found if mask is not None]
 

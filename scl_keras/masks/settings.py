@@ -1,12 +1,13 @@
 """What the masks of a layer are made with."""
 
+import contextlib
 import dataclasses
 import numbers
 from typing import Any
 
 import keras
-import numpy as np
 
+from scl_keras import checks
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
 
@@ -63,17 +64,17 @@ def get_initializer(identifier):
     Raises:
         ValueError: If it is something else.
     """
-    if isinstance(identifier, numbers.Real) and np.isfinite(identifier):
-        return keras.initializers.Constant(float(identifier))
-    try:
-        found = keras.initializers.get(identifier)
-    except (TypeError, ValueError):
-        found = None
-    if found is None:
-        raise ValueError(
-            "`mask_initializer` must be a finite number, or a Keras initializer or its "
-            f"name. Received: mask_initializer={identifier!r}"
-        )
+    wanted = "a finite number, or a Keras initializer or its name"
+    if isinstance(identifier, numbers.Real):
+        value = checks.number("mask_initializer", identifier, wanted)
+        return keras.initializers.Constant(value)
+    found = None
+    # Keras makes constants of arrays, which don't fit other kernels.
+    if isinstance(identifier, (str, dict)) or callable(identifier):
+        with contextlib.suppress(TypeError, ValueError):
+            found = keras.initializers.get(identifier)
+    if not callable(found):
+        raise checks.refusal("mask_initializer", identifier, wanted)
     return found
 
 
@@ -83,10 +84,10 @@ def get_dtype(mask_dtype):
     Raises:
         ValueError: If it is another one than float32 and bfloat16.
     """
-    if mask_dtype not in ("float32", "bfloat16"):
-        raise ValueError(
-            "`mask_dtype` must be 'float32' or 'bfloat16': mask gradients are often "
-            "too small for float16, where they would vanish. "
-            f"Received: mask_dtype={mask_dtype!r}"
+    if not isinstance(mask_dtype, str) or mask_dtype not in ("float32", "bfloat16"):
+        wanted = (
+            "'float32' or 'bfloat16': mask gradients are often too small for float16, "
+            "where they would vanish"
         )
+        raise checks.refusal("mask_dtype", mask_dtype, wanted)
     return mask_dtype

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks.constraint import BOUND, LEAST_RATIO
 from scl_keras.masks.mask import Mask
 from scl_keras.masks.owners import means
@@ -37,7 +38,7 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
         height: Float in (0, 1], where a connection of typical weight starts.
 
     Raises:
-        ValueError: If `height` is something else, or a mask isn't a layer's.
+        ValueError: If an argument is something else, or a mask isn't a layer's.
 
     Example:
 
@@ -45,10 +46,12 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
     start_from_magnitudes(find_masks(model))
     ```
     """
-    if not 0 < height <= BOUND:
-        raise ValueError(
-            f"`height` must be in (0, {BOUND:g}]. Received: height={height}"
-        )
+    wanted = f"a number in (0, {BOUND:g}]"
+    height = checks.number("height", height, wanted, lambda x: 0 < x <= BOUND)
+    if not isinstance(masks, (list, tuple)) or not all(
+        isinstance(mask, Mask) for mask in masks
+    ):
+        raise checks.refusal("masks", masks, "a list of masks: see `find_masks`")
     features = [_features(mask) for mask in masks]
     mean_inputs = sum(mask.size for mask in masks) / max(sum(features), 1)
     for mask, count in zip(masks, features, strict=True):

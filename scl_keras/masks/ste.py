@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.types import Tensor
 
 _PACKAGE = "scl_keras"
@@ -142,12 +143,9 @@ class LeakyReLU(STE):
     """
 
     def __init__(self, alpha: float = 0.1) -> None:
-        limits = np.finfo("float32")
-        if not float(limits.tiny) <= alpha <= float(limits.max):
-            raise ValueError(
-                f"`alpha` must be positive and finite. {_THEOREM} Received: {alpha=}"
-            )
-        self.alpha = float(alpha)
+        tiny = float(np.finfo("float32").tiny)
+        wanted = f"a positive and finite number. {_THEOREM}"
+        self.alpha = checks.number("alpha", alpha, wanted, lambda x: x >= tiny)
 
     def derivative(self, s: Tensor) -> Tensor:
         """`p(s) = 1 if s > 0 else α`."""

@@ -1,10 +1,70 @@
 """The data that some methods need, as batches that fit the model."""
 
+import itertools
+from collections.abc import Iterator
+
 import keras
 import numpy as np
 
+from scl_keras import checks
+
 BATCH_SIZE = 256
 _INFINITE = -1  # tf.data.INFINITE_CARDINALITY
+
+
+def with_end(data, steps):
+    """Data that end, and can be gone over several times.
+
+    Args:
+        data: As for `batches_of`, or without an end where `steps` is given.
+        steps: Number of batches to take at most, or None for all.
+
+    Returns:
+        What `batches_of` takes. The batches of an iterator, such as a generator, are
+        kept.
+
+    Raises:
+        ValueError: If it is something else, or may have no end and `steps` is None.
+    """
+    if steps is not None:
+        wanted = "a whole number >= 1, or None for all batches"
+        steps = checks.integer("steps", steps, wanted, least=1)
+    if not isinstance(data, (tuple, keras.utils.PyDataset)) and not hasattr(
+        data, "__iter__"
+    ):
+        wanted = "`(x, y)` arrays, or an iterable of such batches"
+        raise checks.refusal("data", data, wanted)
+    if steps is None and (reason := _why_endless(data)):
+        raise ValueError(
+            f"`data` {reason}: give `steps`, the number of batches to take of it. "
+            f"Received: data={data!r}"
+        )
+    if isinstance(data, Iterator):
+        return list(itertools.islice(data, steps))
+    return data if steps is None else _First(data, steps)
+
+
+def _why_endless(data):
+    """What tells that data may have no end, or None."""
+    if isinstance(data, keras.utils.PyDataset):
+        return "has no end" if data.num_batches is None else None
+    cardinality = getattr(data, "cardinality", None)  # of a `tf.data.Dataset`
+    if cardinality is not None:
+        return "repeats forever" if int(cardinality()) == _INFINITE else None
+    return None if hasattr(data, "__len__") else "doesn't tell its length"
+
+
+class _First:
+    """The first batches of data, as often as they are asked for."""
+
+    def __init__(self, data, steps):
+        self.data, self.steps = data, steps
+
+    def __len__(self):
+        return self.steps
+
+    def __iter__(self):
+        return itertools.islice(_split(self.data), self.steps)
 
 
 def batches_of(data, model):
@@ -20,16 +80,11 @@ def batches_of(data, model):
         `(x, y, sample_weight, size)`, with the number of samples `size`.
 
     Raises:
-        ValueError: If there is nothing in it, no end to it, or it doesn't fit.
+        ValueError: If there is nothing in it, or it doesn't fit.
     """
-    cardinality = getattr(data, "cardinality", None)  # of a `tf.data.Dataset`
-    if cardinality is not None and int(cardinality()) == _INFINITE:
-        raise ValueError(
-            "`data` repeats forever. Give a part of it, such as `data.take(10)`."
-        )
     empty = True
     for batch in _split(data):
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        x, y, sample_weight = _unpacked(batch)
         if y is None:
             raise ValueError(
                 "`data` must have inputs and targets: `(x, y)`, or batches of them. "
@@ -40,21 +95,38 @@ def batches_of(data, model):
         yield x, y, sample_weight, size
     if empty:
         raise ValueError(
-            "`data` is empty. What can be iterated over only once, such as a "
-            f"generator, can't be used in several rounds. Received: data={data!r}"
+            "`data` is empty: it has no batch to compute gradients on. "
+            f"Received: data={data!r}"
         )
 
 
 def _split(data):
     if isinstance(data, keras.utils.PyDataset):
-        return (data[i] for i in range(data.num_batches))
+        numbers = itertools.count() if data.num_batches is None else data.num_batches
+        numbers = range(numbers) if isinstance(numbers, int) else numbers
+        return (data[i] for i in numbers)
     if hasattr(data, "as_numpy_iterator"):  # a `tf.data.Dataset`
         return data.as_numpy_iterator()
     if not isinstance(data, tuple):
         return iter(data)
-    arrays = keras.tree.flatten(data)
-    length = max((len(a) for a in arrays if a is not None), default=0)
+    arrays = [a for a in keras.tree.flatten(data) if a is not None]
+    if not all(np.ndim(a) for a in arrays):  # lists are nests of inputs, as for `fit`
+        raise ValueError(
+            "`data` must be arrays, `(x, y)` or `(x, y, sample_weight)`, or an "
+            "iterable of such batches. Received a tuple with "
+            f"{next(a for a in arrays if not np.ndim(a))!r}"
+        )
+    length = max(map(len, arrays), default=0)
     return (_slice(data, start) for start in range(0, length, BATCH_SIZE))
+
+
+def _unpacked(batch):
+    if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
+        raise ValueError(
+            "`data` must be `(x, y)` or `(x, y, sample_weight)`, or batches of these. "
+            f"Received {len(batch)} in the place of two or three"
+        )
+    return keras.utils.unpack_x_y_sample_weight(batch)
 
 
 def _slice(data, start):
@@ -76,6 +148,14 @@ def _check(x, y, sample_weight, model):
             f"`data` doesn't fit model '{model.name}', whose inputs have the shapes "
             f"{wanted}. Received inputs of the shapes {shapes}"
         )
+    dtypes = [tensor.dtype for tensor in model.inputs]
+    texts = [a for a, dtype in zip(given, dtypes, strict=True) if dtype != "string"]
+    for array in [*texts, *keras.tree.flatten(y)]:
+        if (kind := np.asarray(array).dtype).kind in "OSU":
+            raise ValueError(
+                "`data` must hold numbers: turn texts and other objects into them "
+                f"first, with `keras.layers.StringLookup` for example. Received: {kind}"
+            )
     sizes = {np.shape(a)[0] for a in keras.tree.flatten((x, y)) if np.ndim(a)}
     if sample_weight is not None:
         sizes |= {np.shape(a)[0] for a in keras.tree.flatten(sample_weight)}

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.groups import keep_most
@@ -50,9 +50,10 @@ class GradualPruning(keras.callbacks.Callback):
             prunes each layer to the same sparsity: `"uniform"`.
 
     Raises:
-        ValueError: At the start of `fit`, if the model has no masks or learned ones, or
-            none in a layer that is trained, or if those of layers that aren't keep more
-            than the schedule leaves, or the schedule leaves more than masks can keep.
+        ValueError: If an argument is something else; at the start of `fit`, if the
+            schedule gives no sparsity in [0, 1) or leaves more than masks can keep, if
+            the model has no masks or learned ones, or none in a layer that is trained,
+            or if those of layers that aren't keep more than the schedule leaves.
 
     Example:
 
@@ -80,11 +81,9 @@ class GradualPruning(keras.callbacks.Callback):
         quotas: str | Quotas | Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
-        if not callable(schedule) or not hasattr(schedule, "is_due"):
-            raise ValueError(
-                "`schedule` must be a `ConstantSparsity`, a `PolynomialDecay` or an "
-                f"object like these. Received: schedule={schedule!r}"
-            )
+        wanted = "a `ConstantSparsity`, a `PolynomialDecay` or an object like these"
+        if not hasattr(checks.function("schedule", schedule, wanted), "is_due"):
+            raise checks.refusal("schedule", schedule, wanted)
         self.schedule = schedule
         self.method = get_method(method)
         self.quotas = None if quotas is None else get_quotas(quotas)
@@ -204,6 +203,8 @@ class GradualPruning(keras.callbacks.Callback):
     def _count(self, sparsity):
         """How many connections the masks that move may keep."""
         network = self._network
+        wanted = "a number in [0, 1)"
+        checks.number("schedule(step)", sparsity, wanted, lambda x: 0 <= x < 1)
         count = max(1, round((1 - sparsity) * network.size)) - network.still_kept()
         if count < 1:
             raise ValueError(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.pruning.flow import SynapticFlow
 from scl_keras.pruning.network import PrunableNetwork
 
@@ -125,6 +126,9 @@ class IterativeSNIP(SNIP):
     Args:
         rounds: Number of rounds.
 
+    Raises:
+        ValueError: If `rounds` isn't a whole number from 1 on.
+
     Example:
 
     ```python
@@ -146,6 +150,9 @@ class SynFlow(PruningMethod):
 
     Args:
         rounds: Number of rounds; the paper takes 100.
+
+    Raises:
+        ValueError: If `rounds` isn't a whole number from 1 on.
 
     Example:
 
@@ -169,6 +176,9 @@ class Random(PruningMethod):
     Args:
         seed: Integer seed.
 
+    Raises:
+        ValueError: If `seed` isn't a whole number from 0 on.
+
     Example:
 
     ```python
@@ -177,7 +187,7 @@ class Random(PruningMethod):
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+        self.seed = checks.integer("seed", seed, "a whole number >= 0", least=0)
 
     def scores(self, network: PrunableNetwork) -> list[np.ndarray]:
         """Random numbers from [0, 1)."""
@@ -186,9 +196,7 @@ class Random(PruningMethod):
 
 
 def _checked_rounds(rounds):
-    if not isinstance(rounds, int) or rounds < 1:
-        raise ValueError(f"`rounds` must be an int >= 1. Received: rounds={rounds!r}")
-    return rounds
+    return checks.integer("rounds", rounds, "a whole number >= 1", least=1)
 
 
 _BY_NAME: dict[str, Callable[[], PruningMethod]] = {
@@ -205,7 +213,7 @@ def get_method(identifier: str | PruningMethod) -> PruningMethod:
     """Finds a pruning method.
 
     Args:
-        identifier: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
+        identifier: `"lamp"`, `"magnitude"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
             `"random"` or a `PruningMethod`.
 
     Returns:

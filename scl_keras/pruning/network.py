@@ -7,10 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import is_graph
-from scl_keras.pruning.data import batches_of
+from scl_keras.pruning.data import batches_of, with_end
 from scl_keras.pruning.gradients import LossGradients
 from scl_keras.pruning.groups import admitted
 from scl_keras.types import Arrays, Shape
@@ -21,15 +22,20 @@ class PrunableNetwork:
 
     Args:
         model: A functional model with masked layers.
-        data: See `scl_keras.pruning.data.batches_of`; None for methods that need none.
+        data: As for `prune`; None for methods that need none.
         loss: Loss as for `keras.Model.compile`; None for methods that need no data.
         loss_weights: As for `keras.Model.compile`.
         input_shapes: See `scl_keras.connectivity.ConnectionGraph`.
+        steps: As for `prune`.
 
     Attributes:
         model: The model.
         kernels: List of `scl_keras.graph.kernels.Kernel`, those with a mask.
         input_shapes: As given.
+
+    Raises:
+        ValueError: If the model isn't built, its masks switch more than single
+            connections, or `data` or `steps` is something else.
 
     Example:
 
@@ -46,7 +52,9 @@ class PrunableNetwork:
         loss: Any = None,
         loss_weights: Any = None,
         input_shapes: Sequence[Any] | None = None,
+        steps: int | None = None,
     ) -> None:
+        checks.built_model("PrunableNetwork", model)
         self.model = model
         self.kernels = [k for k in prunable_kernels(model) if k.mask is not None]
         for kernel in self.kernels:
@@ -58,7 +66,8 @@ class PrunableNetwork:
                     f"'{kernel.mask.granularity}'"
                 )
         self.input_shapes = input_shapes
-        self._data, self._loss, self._loss_weights = data, loss, loss_weights
+        self._data = data if data is None else with_end(data, steps)
+        self._loss, self._loss_weights = loss, loss_weights
 
     @functools.cached_property
     def graph(self) -> ConnectionGraph:

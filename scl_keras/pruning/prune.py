@@ -1,5 +1,6 @@
 """Pruning of a model with one call."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,15 +8,19 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from scl_keras import checks
+from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.copying import copy_model
-from scl_keras.conversion.putting import check_built
 from scl_keras.conversion.sparsify import sparsify
 from scl_keras.conversion.strip import fix_masks, strip_masks
+from scl_keras.graph.walking import is_graph
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
+from scl_keras.pruning.data import with_end
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
-from scl_keras.pruning.methods import PruningMethod, get_method
+from scl_keras.pruning.methods import LAMP, PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
+from scl_keras.pruning.open_sizes import on_accepted_sizes
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best, ranks
 from scl_keras.training.model import SCLModel
@@ -24,13 +29,14 @@ from scl_keras.types import Layers, Quotas
 
 def prune(
     model: keras.Model,
-    method: str | PruningMethod = "magnitude",
+    method: str | PruningMethod = "lamp",
     sparsity: float | None = None,
     compression: float | None = None,
     *,
     quotas: str | Quotas | Callable[..., Any] | None = None,
     effective: bool = False,
     data: Any = None,
+    steps: int | None = None,
     loss: Any = None,
     layers: Layers | None = None,
     granularity: Any = None,
@@ -50,8 +56,9 @@ def prune(
     Args:
         model: A built Keras model, stock or with masked layers. It stays as it is if
             pruning fails.
-        method: `"magnitude"`, `"lamp"`, `"snip"`, `"iterative_snip"`, `"synflow"`,
-            `"random"` or a `PruningMethod`.
+        method: `"lamp"` (magnitudes within each kernel, so that none is cut off),
+            `"magnitude"`, `"snip"`, `"iterative_snip"`, `"synflow"`, `"random"` or a
+            `PruningMethod`.
         sparsity: Float in [0, 1), the share of connections to cut.
         compression: Instead: number of connections over number kept, at least 1. With
             masks of the granularity `NM` neither is needed: by default what they have
@@ -67,6 +74,8 @@ def prune(
         data: For methods that need data: `(x, y)` arrays, taken in batches of 256, or a
             `tf.data.Dataset` or another iterable of such batches. Each round of a
             method goes over all of it.
+        steps: Number of batches to take of `data` at most. Needed where it doesn't tell
+            its length, as a generator, or repeats forever.
         loss: For methods that need data: as for `compile`. By default the loss that the
             model is compiled with.
         layers: Which layers of a stock model to prune, as for `sparsify`.
@@ -76,7 +85,7 @@ def prune(
             be kept; methods with rounds choose them before the first one.
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open: what is effective, and SynFlow, depend on them. Without
-            it, whether a path is left isn't checked in such a model.
+            it, whether a path is left is checked on sizes that its layers accept.
         copy: Whether to leave the model as it is, and prune an independent copy, which
             isn't compiled.
         verbose: 1 for a progress bar, 0 for none.
@@ -92,23 +101,31 @@ def prune(
         DisconnectedError: A `ValueError`, if no path from the inputs to the outputs
             would be left, or fewer connections are effective than asked for.
 
+    Warns:
+        UserWarning: If it can't be told whether a path is left: in a model with a
+            `call` that can't be followed, or that leaves sizes open and takes none of
+            those that are tried.
+
     Example:
 
     ```python
     model.fit(x, y, epochs=5)
-    pruned = prune(model, "magnitude", compression=10)
+    pruned = prune(model, compression=10)
     pruned.compile("adam", "mse")
     pruned.fit(x, y, epochs=5)
     two_of_four = prune(dense_model, granularity=NM(2, 4), copy=True)
     ```
     """
-    check_built(model, "prune")
+    checks.built_model("prune", model)
     density = None
     if sparsity is not None or compression is not None:
         density = target_density("prune", sparsity, compression)
     method = get_method(method)
     quotas = None if quotas is None else get_quotas(quotas)
     loss, loss_weights = _loss_of(model, loss)
+    data = None if data is None else with_end(data, steps)
+    if input_shapes is not None and is_graph(model):
+        sized_inputs(model, input_shapes)  # refuses those that don't fit
     model = copy_model(model) if copy else model
     was_masked = bool(find_masks(model))
     for name, value in (("layers", layers), ("granularity", granularity)):
@@ -124,7 +141,7 @@ def prune(
         network = PrunableNetwork(model, data, loss, loss_weights, input_shapes)
         masks = _masks(network, method, density, quotas, effective, verbose)
         network.keep(masks)
-        _check_connected(network, masks)
+        _check_connected(network, masks, method)
     except BaseException:
         for mask, values in before:
             mask.variable.assign(values)
@@ -153,19 +170,31 @@ def _masks(network, method, density, quotas, effective, verbose):
     return keep(count)
 
 
-def _check_connected(network, masks):
-    if not network.has_known_sizes or total(network.effective(masks)):
+def _check_connected(network, masks, method):
+    """Refuses masks that leave no path, and warns where that can't be told."""
+    checked = network if network.has_known_sizes else on_accepted_sizes(network)
+    problem = "no size is known that its layers accept: give `input_shapes`"
+    try:
+        if checked is not None and total(checked.effective(masks)):
+            return
+    except ValueError as error:  # a `call` that can't be followed, or an output's size
+        checked, problem = None, str(error)
+    names = [kernel.label for kernel in network.kernels]
+    empty = [n for n, mask in zip(names, masks, strict=True) if not mask.any()]
+    without = f"Kernels without a connection: {', '.join(empty) or 'none'}."
+    if checked is None:
+        warnings.warn(
+            "`prune` can't tell whether a path is left from the inputs of model "
+            f"'{network.model.name}' to its outputs. {without} ({problem})",
+            stacklevel=3,
+        )
         return
-    empty = [
-        kernel.label
-        for kernel, mask in zip(network.kernels, masks, strict=True)
-        if not mask.any()
-    ]
+    others = "'synflow'" if isinstance(method, LAMP) else "'lamp' or 'synflow'"
     raise DisconnectedError(
         f"With {total(masks)} of {network.size} connections no path is left from "
-        f"the inputs of model '{network.model.name}' to its outputs. Ask for less "
-        "sparsity, for `effective=True`, for quotas, or take 'synflow'. Kernels "
-        f"without a connection: {', '.join(empty) or 'none'}"
+        f"the inputs of model '{network.model.name}' to its outputs. Take the method "
+        f"{others}, or quotas such as 'erk', which leave something of each kernel; or "
+        f"ask for `effective=True`, or for less sparsity. {without}"
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.types import Quotas, Shape
 
 
@@ -31,8 +32,12 @@ class Uniform:
         Returns:
             A list of floats in [0, 1], one a kernel. None of them falls when `density`
             rises. (The same holds for the other quotas.)
+
+        Raises:
+            ValueError: If an argument is something else.
         """
-        return np.full(len(shapes), float(density))
+        sizes, density = _checked(shapes, density)
+        return np.full(len(sizes), density)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +52,9 @@ class UniformPlus:
     Args:
         last: Float in [0, 1], the least share of the last kernel.
 
+    Raises:
+        ValueError: If `last` is something else.
+
     Example:
 
     ```python
@@ -56,18 +64,22 @@ class UniformPlus:
 
     last: float = 0.2
 
+    def __post_init__(self):
+        wanted = "a number in [0, 1]"
+        checks.number("last", self.last, wanted, lambda x: 0 <= x <= 1)
+
     def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`.
 
         Raises:
             ValueError: If less than the first and last kernel's share is asked for.
         """
+        sizes, density = _checked(shapes, density)
         least = np.zeros(len(shapes))
         if len(shapes) > 1:
             least[-1] = self.last
         if len(shapes[0]) > 2:
             least[0] = 1.0
-        sizes = _sizes(shapes)
         if density * sizes.sum() < (least * sizes).sum() * (1 - 1e-12):
             raise ValueError(
                 "`uniform_plus` keeps the first convolution dense and a share of "
@@ -96,10 +108,9 @@ class ERK:
 
     def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`."""
+        sizes, density = _checked(shapes, density)
         raw = np.array([sum(shape) / math.prod(shape) for shape in shapes])
-        return _filled(
-            lambda level: np.minimum(level * raw, 1), _sizes(shapes), density
-        )
+        return _filled(lambda level: np.minimum(level * raw, 1), sizes, density)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +130,7 @@ class IGQ:
 
     def densities(self, shapes: Sequence[Shape], density: float) -> np.ndarray:
         """Shares to keep, see `Uniform.densities`."""
-        sizes = _sizes(shapes)
+        sizes, density = _checked(shapes, density)
         if not density:
             return np.zeros(len(sizes))
         # F = 1 / level - 1 for F from infinity to 0.
@@ -182,7 +193,7 @@ def quota_counts(
         A list of ints.
 
     Raises:
-        ValueError: If the quotas can't be met.
+        ValueError: If the quotas can't be met, or an argument is something else.
 
     Example:
 
@@ -190,8 +201,15 @@ def quota_counts(
     quota_counts(Uniform(), [(784, 300), (300, 10)], 1000)  # [987, 13]
     ```
     """
+    count = checks.integer("count", count, "a whole number >= 0", least=0)
     sizes = _sizes(shapes)
-    bounds = sizes if limits is None else np.asarray(limits, float)
+    quotas = get_quotas(quotas)
+    if limits is not None:
+        wanted = f"{len(sizes)} whole numbers >= 0, one a kernel"
+        limits = checks.integers("limits", limits, wanted, least=0)
+        if len(limits) != len(sizes):
+            raise checks.refusal("limits", limits, wanted)
+    bounds = sizes if limits is None else np.array(limits, float)
     floor = np.minimum(1, bounds) if count >= (bounds > 0).sum() else 0 * bounds
     if not 0 <= count <= bounds.sum():
         raise ValueError(
@@ -264,7 +282,18 @@ def _bracket(rising, target):
 
 
 def _sizes(shapes):
+    """Sizes of kernels as an array of floats, of their shapes, which it checks."""
+    is_list = isinstance(shapes, (list, tuple)) and shapes
+    if not is_list or not all(isinstance(shape, (list, tuple)) for shape in shapes):
+        raise checks.refusal("shapes", shapes, "a list of kernels' shapes, as tuples")
     return np.array([math.prod(shape) for shape in shapes], float)
+
+
+def _checked(shapes, density):
+    """Sizes of kernels, and the density: what `densities` was given."""
+    wanted = "a number in [0, 1]"
+    density = checks.number("density", density, wanted, lambda x: 0 <= x <= 1)
+    return _sizes(shapes), density
 
 
 class _Custom:

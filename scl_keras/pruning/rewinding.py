@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.masks.mask import split_masks
 from scl_keras.types import Logs
 
@@ -24,7 +24,8 @@ class WeightRewinding(keras.callbacks.Callback):
             model's weights, with moving averages and without masks.
 
     Raises:
-        ValueError: If `step` is negative; at the start of `fit`, if it has passed.
+        ValueError: If `step` is no whole number from 0 on; at the start of `fit`, if it
+            has passed.
 
     Example:
 
@@ -39,9 +40,7 @@ class WeightRewinding(keras.callbacks.Callback):
 
     def __init__(self, step: int = 0) -> None:
         super().__init__()
-        if step < 0:
-            raise ValueError(f"`step` must be >= 0. Received: step={step}")
-        self.step = step
+        self.step = checks.integer("step", step, "a whole number >= 0", least=0)
         self.weights = None
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
@@ -84,6 +83,8 @@ class WeightRewinding(keras.callbacks.Callback):
                 f"No weights are stored: no training came to step {self.step} with this"
                 " callback."
             )
+        if not isinstance(model, keras.Model):
+            raise checks.refusal("model", model, "a Keras model")
         weights, _ = split_masks(model.weights)
         shapes = [tuple(w.shape) for w in weights]
         if shapes != [w.shape for w in self.weights]:

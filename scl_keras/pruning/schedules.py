@@ -1,9 +1,10 @@
 """Schedules of gradual pruning, with the names and formulas of TFMOT."""
 
 import dataclasses
-import math
 
 import numpy as np
+
+from scl_keras import checks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +35,7 @@ class ConstantSparsity:
     frequency: int = 100
 
     def __post_init__(self):
-        _check_sparsity(self.target_sparsity, "target_sparsity")
-        _check_steps(self)
+        _check(self, "target_sparsity")
         if self.end_step != -1 and self.end_step < self.begin_step:
             raise _wrong_end(self)
 
@@ -85,13 +85,8 @@ class PolynomialDecay:
     frequency: int = 100
 
     def __post_init__(self):
-        _check_sparsity(self.initial_sparsity, "initial_sparsity")
-        _check_sparsity(self.final_sparsity, "final_sparsity")
-        _check_steps(self)
-        if not 0 < self.power < math.inf:
-            raise ValueError(
-                f"`power` must be a finite number > 0. Received: power={self.power}"
-            )
+        _check(self, "initial_sparsity", "final_sparsity")
+        checks.number("power", self.power, "a finite number > 0", lambda x: x > 0)
         if self.end_step <= self.begin_step:
             raise _wrong_end(self)
 
@@ -115,25 +110,15 @@ def _is_due(schedule, step):
     return in_range and (step - schedule.begin_step) % schedule.frequency == 0
 
 
-def _check_sparsity(sparsity, name):
-    if not 0 <= sparsity < 1:
-        raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={sparsity}")
-
-
-def _check_steps(schedule):
-    for name in ("begin_step", "end_step", "frequency"):
-        value = getattr(schedule, name)
-        if not (math.isfinite(value) and value == int(value)):
-            raise ValueError(
-                f"`{name}` must be a whole number. Received: {name}={value}"
-            )
-    begin = schedule.begin_step
-    if begin < 0:
-        raise ValueError(f"`begin_step` must be >= 0. Received: begin_step={begin}")
-    if schedule.frequency < 1:
-        raise ValueError(
-            f"`frequency` must be >= 1. Received: frequency={schedule.frequency}"
-        )
+def _check(schedule, *sparsities):
+    """Checks what all schedules have, and keeps whole numbers as ints."""
+    for name in sparsities:
+        wanted = "a number in [0, 1)"
+        checks.number(name, getattr(schedule, name), wanted, lambda x: 0 <= x < 1)
+    for name, least in (("begin_step", 0), ("end_step", -1), ("frequency", 1)):
+        wanted = f"a whole number >= {least}"
+        step = checks.integer(name, getattr(schedule, name), wanted, least)
+        object.__setattr__(schedule, name, step)
 
 
 def _wrong_end(schedule):

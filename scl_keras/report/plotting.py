@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from scl_keras import checks
 from scl_keras.graph.kernels import prunable_kernels
 
 __all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
@@ -28,7 +29,7 @@ def plot_densities(
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: If the history holds no densities.
+        ValueError: If the history is none, or holds no densities.
 
     Example:
 
@@ -38,6 +39,8 @@ def plot_densities(
     ```
     """
     logs = getattr(history, "history", history)
+    if not isinstance(logs, dict):
+        raise checks.refusal("history", history, "what `fit` returned, or its dict")
     curves = {k: v for k, v in logs.items() if k.startswith(_PREFIX)}
     if not curves:
         raise ValueError(
@@ -71,7 +74,8 @@ def plot_input_mask(model: keras.Model, axes: Axes | None = None) -> Figure:
         The matplotlib `Figure`.
 
     Raises:
-        ValueError: If the first layer isn't dense on the inputs as they are.
+        ValueError: If the model isn't built, or its first layer isn't dense on the
+            inputs as they are.
 
     Example:
 
@@ -79,6 +83,7 @@ def plot_input_mask(model: keras.Model, axes: Axes | None = None) -> Figure:
     plot_input_mask(model).savefig("input_mask.png")
     ```
     """
+    checks.built_model("plot_input_mask", model)
     image_shape = tuple(model.inputs[0].shape[1:])
     kernel = next(iter(prunable_kernels(model)), None)
     if (
@@ -117,12 +122,16 @@ def plot_kept(model: keras.Model, axes: Axes | None = None) -> Figure:
     Returns:
         The matplotlib `Figure`.
 
+    Raises:
+        ValueError: If the model isn't built.
+
     Example:
 
     ```python
     plot_kept(model).savefig("kept.png")
     ```
     """
+    checks.built_model("plot_kept", model)
     kernels = prunable_kernels(model)
     labels = [kernel.label for kernel in kernels]
     axes = axes or _new_axes(6, 1 + 0.3 * len(labels))
@@ -144,6 +153,9 @@ def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figur
     Returns:
         The matplotlib `Figure`: two rows of two.
 
+    Raises:
+        ValueError: If an argument is something else, or there are no densities.
+
     Example:
 
     ```python
@@ -151,6 +163,9 @@ def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figur
     plot_training(model, history).savefig("training.png")
     ```
     """
+    checks.built_model("plot_training", model)
+    if not isinstance(history, keras.callbacks.History):
+        raise checks.refusal("history", history, "the `History` that `fit` returned")
     figure = Figure(figsize=(12, 8.5), layout="constrained")
     top, bottom = figure.subplots(2, 2)
     plot_densities(history, top[0])

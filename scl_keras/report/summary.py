@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.connectivity import ConnectionGraph
 from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.sparsify import unmasked_layers
@@ -217,7 +218,8 @@ def summary(
         A `SparsitySummary`.
 
     Raises:
-        ValueError: If the model is unbuilt or has no kernel that could be masked.
+        ValueError: If the model is unbuilt or has no kernel that could be masked, or
+            an argument is something else.
 
     Example:
 
@@ -228,18 +230,20 @@ def summary(
     """
     if not isinstance(model, keras.Model) or not model.built:
         raise ValueError(f"`summary` needs a built Keras model. Received: {model!r}")
+    if print_fn is not None:
+        checks.function("print_fn", print_fn, "a function that takes a string, or None")
     kernels = prunable_kernels(model)
     if not kernels:
         raise ValueError(
             f"Model '{model.name}' has no layer that could be masked. Its layers are: "
             + ", ".join(layer.name for layer in model.layers)
         )
+    sized = input_shapes is not None and is_graph(model)
+    inputs = sized_inputs(model, input_shapes) if sized else None
     try:
         graph, reason = ConnectionGraph(model, input_shapes), None
     except ValueError as error:  # no graph, or open sizes
         graph, reason = None, str(error)
-    sized = input_shapes is not None and is_graph(model)
-    inputs = sized_inputs(model, input_shapes) if sized else None
     positions = connection_positions(model, inputs)
     kept = [kernel.kept() for kernel in kernels]
     effective = [None] * len(kernels) if graph is None else graph.effective(kept)

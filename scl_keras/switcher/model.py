@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.conversion.copying import copy_model
 from scl_keras.conversion.putting import put_masks_into
 from scl_keras.masks.mask import find_masks
@@ -64,6 +65,12 @@ class SwitcherModel(SCLModel):
         model = args[0] if args else kwargs.get("model")
         if cls is SwitcherModel and isinstance(model, keras.Model):
             return _switched(*args, **kwargs)
+        if cls is SwitcherModel and (args or kwargs):
+            inputs = kwargs.get("inputs", model)
+            leaves = keras.tree.flatten(inputs)
+            if not leaves or not all(isinstance(x, keras.KerasTensor) for x in leaves):
+                wanted = "a built Keras model, or `inputs, outputs` of a graph"
+                raise checks.refusal("model", inputs, wanted)
         if cls is SwitcherModel and (args or "inputs" in kwargs):
             cls = FunctionalSwitcherModel
         return super().__new__(cls)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.switcher.features import FEATURES
 
 
@@ -33,6 +34,9 @@ def switcher_network(
     Returns:
         A functional `keras.Model`, float32 in every precision policy.
 
+    Raises:
+        ValueError: If `units` is something else.
+
     Example:
 
     ```python
@@ -40,6 +44,9 @@ def switcher_network(
     model.compile("adam", "mse", switcher=switcher_network(units=(32, 32)))
     ```
     """
+    if units != ():
+        wanted = "a tuple of whole numbers >= 1, one a hidden layer"
+        units = checks.integers("units", units, wanted, least=1)
     inputs = keras.Input((len(FEATURES),), dtype="float32", name="features")
     x = inputs
     for number, size in enumerate(units, start=1):

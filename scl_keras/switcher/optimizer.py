@@ -6,7 +6,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import split_masks
 from scl_keras.switcher.network import check_network, switcher_network
@@ -91,11 +91,16 @@ class SwitcherOptimizer(SCLOptimizer):
         threshold_learning_rate: float = DEFAULT_MASK_LEARNING_RATE,
         name: str = "switcher_optimizer",
     ) -> None:
-        if min(task_steps, switcher_steps) < 1:
-            raise ValueError(
-                "`task_steps` and `switcher_steps` must be at least 1. Received: "
-                f"task_steps={task_steps}, switcher_steps={switcher_steps}"
-            )
+        wanted = "a whole number of steps, at least 1"
+        task_steps = checks.integer("task_steps", task_steps, wanted, least=1)
+        switcher_steps = checks.integer(
+            "switcher_steps", switcher_steps, wanted, least=1
+        )
+        rate = checks.number(
+            *("threshold_learning_rate", threshold_learning_rate),
+            "a finite number >= 0",
+            lambda x: x >= 0,
+        )
         if switcher_optimizer is None:
             switcher_optimizer = keras.optimizers.Adam(DEFAULT_SWITCHER_LEARNING_RATE)
         super().__init__(
@@ -103,8 +108,8 @@ class SwitcherOptimizer(SCLOptimizer):
         )
         self.switcher = switcher_network() if switcher is None else switcher
         check_network(self.switcher)
-        self.task_steps, self.switcher_steps = int(task_steps), int(switcher_steps)
-        self.threshold_learning_rate = float(threshold_learning_rate)
+        self.task_steps, self.switcher_steps = task_steps, switcher_steps
+        self.threshold_learning_rate = rate
         self.threshold = self.add_variable(
             (), "zeros", "float32", aggregation="only_first_replica", name="threshold"
         )

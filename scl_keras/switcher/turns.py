@@ -2,6 +2,7 @@
 
 import keras
 
+from scl_keras import checks
 from scl_keras.types import Logs
 
 
@@ -27,12 +28,9 @@ class TurnsByEpoch(keras.callbacks.Callback):
 
     def __init__(self, task: int = 1, switcher: int = 1) -> None:
         super().__init__()
-        if min(task, switcher) < 1:
-            raise ValueError(
-                "`task` and `switcher` must be at least 1. "
-                f"Received: task={task}, switcher={switcher}"
-            )
-        self.task, self.switcher = task, switcher
+        wanted = "a whole number of epochs, at least 1"
+        self.task = checks.integer("task", task, wanted, least=1)
+        self.switcher = checks.integer("switcher", switcher, wanted, least=1)
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""

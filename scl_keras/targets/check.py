@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from scl_keras import checks
 from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import check_graph
@@ -185,10 +186,7 @@ def _plan(model, runtime):
 
 def check_name(runtime):
     """Raises a `ValueError` if there is no such runtime."""
-    if runtime not in RUNTIMES:
-        raise ValueError(
-            f"`runtime` must be one of {tuple(RUNTIMES)}. Received: runtime={runtime!r}"
-        )
+    checks.one_of("runtime", runtime, RUNTIMES)
 
 
 def _compact(model, excluded=frozenset()):

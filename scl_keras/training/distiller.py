@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from scl_keras import checks
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
@@ -59,6 +60,14 @@ class Distiller(SCLModel, keras.distillation.Distiller):
         name: str = "distiller",
         **kwargs: Any,
     ) -> None:
+        for role, network in (("teacher", teacher), ("student", student)):
+            if not isinstance(network, keras.Model):
+                raise checks.refusal(role, network, "a Keras model")
+        student_loss_weight = checks.number(
+            *("student_loss_weight", student_loss_weight),
+            "a number in [0, 1]",
+            lambda x: 0 <= x <= 1,
+        )
         if distillation_losses is None:
             distillation_losses = keras.distillation.LogitsDistillation()
         super().__init__(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks.mask import Mask
 from scl_keras.types import Shape, Tensor
 
@@ -64,22 +65,26 @@ class GradientNormalization:
     """
 
     def __init__(self, per: str | None = "network", memory: float = 0.999) -> None:
-        if per not in ("network", "layer", "feature", None):
-            raise ValueError(
-                "A normalization is per 'network', 'layer', 'feature' or None. "
-                f"Received: {per!r}"
-            )
-        if not 0 <= memory <= 1:
-            raise ValueError(f"`memory` must be in [0, 1]. Received: memory={memory}")
-        self.per = per
-        self.memory = float(memory)
+        self.per = checks.one_of("per", per, ("network", "layer", "feature", None))
+        self.memory = checks.number(
+            "memory", memory, "a number in [0, 1]", lambda x: 0 <= x <= 1
+        )
 
     @classmethod
     def get(cls, identifier: Any) -> Self:
-        """Finds a normalization: an object, its config, or a value of `per`."""
-        if isinstance(identifier, dict):
+        """Finds a normalization: an object, its config, or a value of `per`.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        if isinstance(identifier, dict) and "class_name" in identifier:
             identifier = keras.saving.deserialize_keras_object(identifier)
-        return identifier if isinstance(identifier, cls) else cls(identifier)
+        if isinstance(identifier, cls):
+            return identifier
+        if identifier is not None and not isinstance(identifier, str):
+            wanted = "'network', 'layer', 'feature', None or a `GradientNormalization`"
+            raise checks.refusal("normalization", identifier, wanted)
+        return cls(identifier)
 
     def state_shapes(self, masks: Sequence[Mask]) -> dict[Any, Shape]:
         """Shapes of the statistics `m` for a list of masks: a dict."""

@@ -8,13 +8,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
 from scl_keras.training.prices import (
     connection_prices,
-    is_connection_cost,
     known_cost,
 )
 from scl_keras.types import Optimizer, Tensor
@@ -89,10 +88,10 @@ class SCLOptimizer(PairedOptimizer):
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
         self._rate_falls = falls
-        if connection_cost is not None and not is_connection_cost(connection_cost):
-            raise ValueError(
-                "`connection_cost` must be a finite number >= 0, or None. "
-                f"Received: connection_cost={connection_cost!r}"
+        if connection_cost is not None:
+            wanted = "a finite number >= 0, or None"
+            connection_cost = checks.number(
+                "connection_cost", connection_cost, wanted, lambda x: x >= 0
             )
         first_cost = _NO_COST if connection_cost is None else connection_cost
         # On PyTorch, Keras makes objects of a subclass.

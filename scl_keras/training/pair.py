@@ -24,7 +24,8 @@ class PairedOptimizer(keras.optimizers.Optimizer):
         name: Name of the optimizer.
 
     Raises:
-        ValueError: If both are the same object, or the first one scales the loss.
+        ValueError: If both are the same object, one is a pair itself, or the first one
+            scales the loss.
     """
 
     def __init__(
@@ -37,6 +38,17 @@ class PairedOptimizer(keras.optimizers.Optimizer):
             raise ValueError(
                 "`optimizer` and `mask_optimizer` must be two objects. Received the "
                 f"same one twice: {self.optimizer}"
+            )
+        if isinstance(self.optimizer, PairedOptimizer):
+            raise ValueError(
+                "The optimizer of the weights must be a stock one: this one moves "
+                "masks already. Give `compile` the inner one alone. "
+                f"Received: optimizer={self.optimizer}"
+            )
+        if isinstance(self.mask_optimizer, PairedOptimizer):
+            raise ValueError(
+                "The optimizer of the masks must be a stock one, which moves nothing "
+                f"else. Received: mask_optimizer={self.mask_optimizer}"
             )
         if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             raise ValueError(

@@ -1,16 +1,8 @@
 """What one connection costs, relative to the others."""
 
-import numbers
-
-import numpy as np
+from scl_keras import checks
 
 COSTS = ("connections", "macs")
-_LARGEST = float(np.finfo("float32").max)  # what the optimizer's variable holds
-
-
-def is_connection_cost(value):
-    """Whether a value is a finite number >= 0 that stays finite in float32."""
-    return isinstance(value, numbers.Real) and 0 <= value <= _LARGEST
 
 
 def known_cost(cost, argument="cost"):
@@ -19,12 +11,8 @@ def known_cost(cost, argument="cost"):
     Raises:
         ValueError: If it is something else.
     """
-    cost = "macs" if cost == "flops" else cost
-    if cost not in COSTS:
-        raise ValueError(
-            f"`{argument}` must be one of {COSTS}. Received: {argument}={cost!r}"
-        )
-    return cost
+    is_old_name = isinstance(cost, str) and cost == "flops"
+    return checks.one_of(argument, "macs" if is_old_name else cost, COSTS)
 
 
 def cost_for(runtime, cost=None):

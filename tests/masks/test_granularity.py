@@ -101,8 +101,8 @@ def test_parts_of_a_switch_are_not_assigned(granularity):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Block(0), "`size` of a `Block` must be at least 1. Received: size=0"),
-        (lambda: Block(2.5), "must be an integer. Received: size=2.5"),
+        (lambda: Block(0), "`size` must be an integer of at least 1. Received: size=0"),
+        (lambda: Block(2.5), "must be an integer of at least 1. Received: size=2.5"),
         (lambda: Block(2, axis="x"), "Received: axis='x'"),
         (lambda: Channel(3), "must be a tuple of integers.*Received: axes=3"),
         (lambda: Channel(()), r"Received: axes=\(\)"),

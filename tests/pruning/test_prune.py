@@ -347,9 +347,9 @@ def test_progress_bars_can_be_silenced(model, capfd):
 
 
 WRONG = [
-    ({"sparsity": 1.0}, "`sparsity` must be in .0, 1.*Received"),
-    ({"sparsity": -0.1}, "`sparsity` must be in .0, 1.*Received"),
-    ({"compression": 0.5}, "`compression` must be at least 1.*Received"),
+    ({"sparsity": 1.0}, "`sparsity` must be a number in .0, 1.*Received"),
+    ({"sparsity": -0.1}, "`sparsity` must be a number in .0, 1.*Received"),
+    ({"compression": 0.5}, "`compression` must be a number of at least 1.*Received"),
     ({}, "either `sparsity` or `compression`.*Received"),
     ({"sparsity": 0.5, "compression": 2}, "either `sparsity` or `compression`"),
     ({"compression": 1e7}, "leaves none of"),
@@ -372,7 +372,15 @@ WRONG_DATA = [
     ([], "is empty"),
     ((X, Y + 4), "no finite gradient|do the targets fit"),
     ((X * np.nan, Y), "no finite gradient"),
-    (tf.data.Dataset.from_tensors((X, Y)).repeat(), "repeats forever"),
+    (3, "`data` must be.*Received: data=3"),
+    ("x, y", "inputs and targets|must be"),
+    ((X, Y, 3.0), "must be arrays.*Received a tuple with 3.0"),
+    ((X.tolist(), Y.tolist()), "must be arrays.*Received a tuple with"),
+    ((X, Y, Y, Y), "x, y.*Received 4 in the place"),
+    ([(X, Y, Y, Y)], "x, y.*Received 4 in the place"),
+    ((X.astype(str), Y), "must hold numbers.*StringLookup.*Received: <U"),
+    ((X, Y.astype(str)), "must hold numbers.*Received: <U"),
+    ((X.astype(object), Y), "must hold numbers.*Received: object"),
 ]
 
 
@@ -387,13 +395,55 @@ def test_bad_input(arguments, message, model):
         np.testing.assert_array_equal(a, b)
 
 
-def test_generators_serve_for_one_round_only(model):
-    def batches():
-        return ((X, Y) for _ in range(2))
+def forever():
+    while True:
+        yield X, Y
 
-    prune(model, "snip", 0.5, data=batches(), verbose=0, copy=True)
-    with pytest.raises(ValueError, match="is empty.*generator"):
-        prune(model, IterativeSNIP(2), 0.5, data=batches(), verbose=0, copy=True)
+
+class Endless(keras.utils.PyDataset):
+    """A dataset that doesn't tell its length, which is endless to Keras."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return X, Y
+
+
+ENDLESS = [
+    (forever, "doesn't tell its length"),
+    (lambda: tf.data.Dataset.from_tensors((X, Y)).repeat(), "repeats forever"),
+    (lambda: Endless(), "has no end"),
+    (lambda: iter([(X, Y)] * 9), "doesn't tell its length"),
+]
+
+
+@pytest.fixture(scope="module")
+def steady():
+    """A model that computes the same each time: without dropout."""
+    keras.utils.set_random_seed(3)
+    stack = [layers.Conv2D(6, 3), layers.Flatten(), layers.Dense(4)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), *stack])
+    model.compile("adam", LOSS)
+    return model
+
+
+@pytest.mark.parametrize(("make", "reason"), ENDLESS)
+def test_data_without_an_end_need_steps(make, reason, steady):
+    with pytest.raises(ValueError, match=f"{reason}: give `steps`.*Received"):
+        prune(steady, "magnitude", 0.5, data=make(), verbose=0, copy=True)
+    for method in ("snip", IterativeSNIP(3)):
+        found = prune(steady, method, 0.5, data=make(), steps=2, verbose=0, copy=True)
+        expected = prune(steady, method, 0.5, data=[(X, Y)] * 2, verbose=0, copy=True)
+        for a, b in zip(kept(found), kept(expected), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_steps_take_the_first_batches(steady):
+    batches = [(X, Y), (-X, Y[::-1]), (X * np.nan, Y)]
+    found = prune(steady, "snip", 0.5, data=batches, steps=2, verbose=0, copy=True)
+    expected = prune(steady, "snip", 0.5, data=batches[:2], verbose=0, copy=True)
+    for a, b in zip(kept(found), kept(expected), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_models_without_graph_loss_or_path(model):
@@ -440,5 +490,5 @@ def test_a_method_of_ones_own(model):
     with pytest.raises(ValueError, match="must give scores of the kernels' shapes"):
         pruned(model, Wrong(), 0.75)
     for rounds in (0, 1.5):
-        with pytest.raises(ValueError, match="`rounds` must be an int >= 1"):
+        with pytest.raises(ValueError, match="`rounds` must be a whole number >= 1"):
             SynFlow(rounds)

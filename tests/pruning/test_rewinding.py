@@ -57,7 +57,7 @@ def test_a_ticket_has_its_new_masks_and_old_weights(step):
 
 
 def test_what_cannot_be_rewound():
-    with pytest.raises(ValueError, match="`step` must be >= 0"):
+    with pytest.raises(ValueError, match="`step` must be a whole number >= 0"):
         WeightRewinding(-1)
     model, late = dense(), WeightRewinding(100)
     with pytest.raises(ValueError, match="No weights are stored"):

@@ -1,13 +1,13 @@
 """Runs of connections that are switched together."""
 
 import dataclasses
-import operator
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks.granularity.base import Granularity, axis_of
 from scl_keras.types import Shape, Tensor
 
@@ -46,20 +46,10 @@ class Block(Granularity):
     axis: int = -2
 
     def __post_init__(self):
-        for name in ("size", "axis"):
-            value = getattr(self, name)
-            try:
-                value = operator.index(value)
-            except TypeError:
-                raise ValueError(
-                    f"`{name}` of a `Block` must be an integer. "
-                    f"Received: {name}={value!r}"
-                ) from None
-            object.__setattr__(self, name, value)
-        if self.size < 1:
-            raise ValueError(
-                f"`size` of a `Block` must be at least 1. Received: size={self.size}"
-            )
+        size = checks.integer("size", self.size, "an integer of at least 1", least=1)
+        axis = checks.integer("axis", self.axis, "an integer: an axis of the kernel")
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "axis", axis)
 
     def variable_shape(self, kernel_shape: Shape, feature_axes: Sequence[int]) -> Shape:
         """The kernel's shape, its `axis` divided by `size` and rounded up."""

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-import operator
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks.granularity.base import Granularity, axis_of
 from scl_keras.types import Shape, Tensor
 
@@ -47,15 +47,8 @@ class Channel(Granularity):
     def __post_init__(self):
         if self.axes is None:
             return
-        try:
-            axes = tuple(map(operator.index, self.axes))
-        except TypeError:
-            axes = ()
-        if not axes:
-            raise ValueError(
-                "`axes` of a `Channel` must be a tuple of integers, or None for the "
-                f"axes of the features. Received: axes={self.axes!r}"
-            )
+        wanted = "a tuple of integers, or None for the axes of the features"
+        axes = checks.integers("axes", self.axes, wanted)
         object.__setattr__(self, "axes", axes)
 
     def _axes(self, kernel_shape, feature_axes):

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from scl_keras import checks
 from scl_keras.masks.granularity.base import Connection, axis_of
 from scl_keras.types import Shape, Tensor
 
@@ -86,14 +86,7 @@ class NM(Connection):
     def __post_init__(self):
         names = ("n", "m") if self.axis is None else ("n", "m", "axis")
         for name in names:
-            value = getattr(self, name)
-            try:
-                value = operator.index(value)
-            except TypeError:
-                raise ValueError(
-                    f"`{name}` of an `NM` must be an integer. "
-                    f"Received: {name}={value!r}"
-                ) from None
+            value = checks.integer(name, getattr(self, name), "an integer")
             object.__setattr__(self, name, value)
         if not 1 <= self.n < self.m:
             raise ValueError(
