@@ -12,8 +12,10 @@ from scl_keras.connectivity.composites import composite_run, kernels_inside
 from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
+from scl_keras.graph.arguments import inputs_and_options
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.recording import Call, Constant
+from scl_keras.graph.walking import running_statistics
 from scl_keras.layers.twins import has_kernels
 
 
@@ -109,10 +111,12 @@ def _kernels_inside(layer):
 
 def _is_plain(call, rule):
     """Whether a layer is called with its inputs only, and does as its rule says."""
-    options = {k: v for k, v in call.kwargs.items() if v is not None}
+    _, options = inputs_and_options(call)
+    # Normalized by the batch, as in training, positions hang together.
+    by_batch = bool(options) and bool(running_statistics(call.operation))
     return (
-        len(call.args) == 1
-        and set(options) <= {"training"}
+        set(options) <= {"training"}
+        and not by_batch
         and rule.is_known(call.operation)
         # A rule of one's own may say nothing of the kernels of layers inside.
         and not _kernels_inside(call.operation)
@@ -124,7 +128,7 @@ def _run_operation(function, call, xs, kernels):
 
 
 def _run_layer(rule, call, xs, kernels):
-    (args,) = call.args
+    args, _ = inputs_and_options(call)
     masks = dict(zip(rule.kernels, kernels, strict=True))
     args = keras.tree.pack_sequence_as(args, xs)
     outputs = keras.tree.flatten(rule.reach(call.operation, args, **masks))

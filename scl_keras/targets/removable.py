@@ -101,7 +101,7 @@ class ChannelSwitches:
         if self._outermost & roots:
             return "its own are the model's outputs"
         if self._pinned & roots:
-            return "its own go through operations that compaction doesn't take apart"
+            return f"its own {self._classes.reason(sorted(roots))}"
         together = {id(x): x for r in roots for x in self._made_by[r].values()}
         if len(together) > 1:
             others = [x.name for x in together.values() if x is not call.operation]
