@@ -17,8 +17,11 @@ from scl_keras.connectivity.reach import elementwise
 def _acts_on_each(layer):
     """Whether a layer's activation does the same to each of its channels."""
     activation = getattr(layer, "activation", None)
-    # One with weights may have some for each channel.
-    return is_elementwise(activation) and not getattr(activation, "weights", None)
+    if isinstance(activation, keras.layers.Layer):
+        # Its weights may be some for each channel. Keras builds it with the first call.
+        alike = activation.built and not activation.weights
+        return alike and is_elementwise(activation)
+    return is_elementwise(activation)
 
 
 def unknown_channels(classes: ChannelClasses, call, xs: list) -> None:

@@ -10,7 +10,7 @@ from scl_keras.connectivity.channel_rules import (
 )
 from scl_keras.connectivity.channels import ChannelClasses
 from scl_keras.connectivity.layer_rules import rule_of
-from scl_keras.graph.arguments import inputs_and_options
+from scl_keras.graph.arguments import inputs_and_options, reads_constants
 from scl_keras.graph.walking import is_rewired
 
 
@@ -86,6 +86,7 @@ def _channels_function(call):
     if (
         call.within is not None
         or inputs_and_options(call)[1]
+        or reads_constants(call)
         or is_rewired(operation)
         or (operation.weights and rule.shrink is None)
         or (rule.mixes_channels and not rule.is_known(operation))

@@ -1,7 +1,7 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -108,8 +108,14 @@ class ConnectionGraph:
         """
         return self.spread(kept).effective
 
-    def spread(self, kept: Sequence | None = None) -> "Reachability":
-        """Propagates reachability forwards and backwards; arguments as `effective`.
+    def spread(
+        self, kept: Sequence | None = None, sources: Collection[int] = ()
+    ) -> "Reachability":
+        """Propagates reachability forwards and backwards.
+
+        Args:
+            kept: As for `effective`.
+            sources: Ids of calls whose outputs count as reached in any case.
 
         Returns:
             A `Reachability`.
@@ -120,7 +126,11 @@ class ConnectionGraph:
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
         reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
-        pullbacks = [_forwards(step, reached, masks) for step in self.steps]
+        pullbacks = []
+        for step in self.steps:
+            pullbacks.append(_forwards(step, reached, masks))
+            if id(step.call) in sources:
+                reached |= {id(x): ops.ones(x.shape) for x in step.call.outputs}
         needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
         used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(

@@ -12,7 +12,7 @@ from scl_keras.connectivity.composites import composite_run, kernels_inside
 from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.graph.arguments import inputs_and_options
+from scl_keras.graph.arguments import filled, given_arguments, inputs_and_options
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.recording import Call, Constant
 from scl_keras.graph.walking import running_statistics
@@ -36,6 +36,17 @@ class Step:
     function: Callable
     kernels: tuple
     unknown: str | None
+
+    @property
+    def may_vary(self):
+        """Whether its outputs may be others each time, for the same inputs.
+
+        More isn't known of an unknown operation, and in training there is noise.
+        """
+        operation = self.call.operation
+        if self.unknown or not isinstance(operation, keras.layers.Layer):
+            return bool(self.unknown)
+        return "training" in given_arguments(self.call)
 
 
 def steps_of(calls):
@@ -130,13 +141,18 @@ def _run_operation(function, call, xs, kernels):
 def _run_layer(rule, call, xs, kernels):
     args, _ = inputs_and_options(call)
     masks = dict(zip(rule.kernels, kernels, strict=True))
-    args = keras.tree.pack_sequence_as(args, xs)
+    args = filled(args, xs, _no_path)
     outputs = keras.tree.flatten(rule.reach(call.operation, args, **masks))
     activation = getattr(call.operation, "activation", None)
     return [
         activated(activation, y, out.shape)
         for y, out in zip(outputs, call.outputs, strict=True)
     ]
+
+
+def _no_path(constant):
+    """Zeros for an array that hangs on no input."""
+    return ops.zeros(constant.shape) if hasattr(constant, "shape") else constant
 
 
 def _run_composite(run, pairs, xs, kernels):

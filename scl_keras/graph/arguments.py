@@ -6,6 +6,8 @@ argument at its default is none.
 
 import inspect
 
+import keras
+
 
 def given_arguments(call):
     """The arguments of a layer's call by their names, without those at their defaults.
@@ -48,6 +50,28 @@ def inputs_and_options(call):
     given = given_arguments(call)
     first = next(iter(given), None)
     return given.pop(first, None), given
+
+
+def filled(argument, xs, constant):
+    """An argument of a layer's call with other tensors in the places of the graph's.
+
+    Args:
+        argument: As of `inputs_and_options`.
+        xs: List of tensors.
+        constant: Function of what else stands among them, such as an array.
+    """
+    xs = iter(xs)
+    return keras.tree.map_structure(
+        lambda x: next(xs) if isinstance(x, keras.KerasTensor) else constant(x),
+        argument,
+    )
+
+
+def reads_constants(call):
+    """Whether arrays, or other values, stand among the inputs of a layer's call."""
+    first, _ = inputs_and_options(call)
+    flat = keras.tree.flatten(first)
+    return not all(isinstance(x, keras.KerasTensor) for x in flat)
 
 
 def _is_alike(value, default):

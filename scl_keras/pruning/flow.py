@@ -11,7 +11,7 @@ from keras import layers, ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
-from scl_keras.graph.arguments import inputs_and_options
+from scl_keras.graph.arguments import filled, inputs_and_options
 from scl_keras.graph.recording import Call
 from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
@@ -192,7 +192,7 @@ def _run(known, call, xs, weights):
     count = len(known.kernels)
     kernels = dict(zip(known.kernels, weights[:count], strict=True))
     args, _ = inputs_and_options(call)
-    args = keras.tree.pack_sequence_as(args, xs)
+    args = filled(args, xs, lambda x: ops.ones(x.shape))
     ys = keras.tree.flatten(
         (known.flow or known.reach)(call.operation, args, **kernels)
     )
