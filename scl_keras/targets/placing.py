@@ -42,7 +42,8 @@ def placed(
                 counts[reads] = own + sum(best[x, reads][0] for x in behind[key])
             reads = counts[True] >= counts[False]
             best[key, given] = counts[reads], reads
-    found, reading = {}, {}
+    found: dict[Any, Any] = {}
+    reading: dict[Any, bool] = {}
     for key in reversed(order):
         given = reading.get(readers.get(key), False)
         reading[key] = best[key, given][1]
