@@ -14,6 +14,16 @@ from scl_keras.connectivity.layer_rules import LayerRule
 from scl_keras.connectivity.reach import elementwise
 
 
+def _acts_on_each(layer):
+    """Whether a layer's activation does the same to each of its channels."""
+    activation = getattr(layer, "activation", None)
+    if isinstance(activation, keras.layers.Layer):
+        # Its weights may be some for each channel. Keras builds it with the first call.
+        alike = activation.built and not activation.weights
+        return alike and is_elementwise(activation)
+    return is_elementwise(activation)
+
+
 def unknown_channels(classes: ChannelClasses, call, xs: list) -> None:
     """Nothing is known, so that all stay."""
     return None
@@ -26,8 +36,8 @@ def new_channels(classes: ChannelClasses, call, xs: list) -> list | None:
     if xs[0].axis != axis:
         return None
     units = classes.fresh(out.shape[axis])
-    if not is_elementwise(getattr(layer, "activation", None)):
-        classes.pin(units)
+    if not _acts_on_each(layer):
+        classes.pin(units, f"are joined by the activation of '{layer.name}'")
     return [Channels(axis, units)]
 
 
@@ -36,15 +46,14 @@ def multiplied_channels(classes: ChannelClasses, call, xs: list) -> list | None:
     layer, (x,) = call.operation, xs
     if x.axis != channel_axis(layer, len(call.outputs[0].shape)):
         return None
-    if not is_elementwise(layer.activation):
+    if not _acts_on_each(layer):
         return None
     return [Channels(x.axis, np.repeat(x.ids, layer.depth_multiplier))]
 
 
 def same_channels(classes: ChannelClasses, call, xs: list) -> list | None:
     """The same channels, whatever their axis."""
-    activation = getattr(call.operation, "activation", None)
-    return xs if is_elementwise(activation) else None
+    return xs if _acts_on_each(call.operation) else None
 
 
 ELEMENTWISE = LayerRule(reach=elementwise, channels=same_channels)

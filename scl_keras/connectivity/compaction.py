@@ -9,8 +9,9 @@ from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.reachability import ConnectionGraph
-from scl_keras.conversion.copying import copy_graph
+from scl_keras.conversion.copying import copy_layer, copy_state
 from scl_keras.conversion.strip import stripped
+from scl_keras.graph.arguments import reads_constants
 from scl_keras.graph.inputs import input_like
 from scl_keras.graph.walking import is_graph
 
@@ -25,7 +26,8 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
     multiplied or go through one shared layer stay or go together. Recurrent layers,
     attention, wrappers, operations that aren't known, normalization over channels and
     convolutions in groups keep all of their channels. Terms of an `Add` that are zero
-    are dropped with all that makes them.
+    are dropped with all that makes them. Stateful layers start from zeros, as in a
+    model that is loaded.
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with
@@ -53,14 +55,13 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
             "`compact` needs a built functional or Sequential Keras model. "
             f"Received: {model!r} (of type {type(model).__name__})"
         )
-    with stripped(model):
-        stock = copy_graph(model)
-    plan = CompactionPlan(ConnectionGraph(stock, input_shapes))
-    return _Builder(stock, plan).build()
+    with stripped(model) as stock:
+        plan = CompactionPlan(ConnectionGraph(stock, input_shapes))
+        return _Builder(stock, plan).build()
 
 
 class _Builder:
-    """Builds the smaller model from the parts of a stock model that is given up."""
+    """Builds the smaller model of new layers, since those of the old stay its own."""
 
     def __init__(self, stock, plan):
         self.stock, self.plan = stock, plan
@@ -99,7 +100,8 @@ class _Builder:
 
     def _make(self, call):
         """Makes a call on the new tensors."""
-        if rule_of(call.operation).takes_fewer_inputs:
+        rule = rule_of(call.operation)
+        if rule.takes_fewer_inputs and not reads_constants(call):
             read = [self._tensors.get(id(x)) for x in self.plan.read(call)]
             read = [x for x in read if x is not None]
             if len(read) > 1:
@@ -114,7 +116,7 @@ class _Builder:
         return self._layer(call)(*args, **kwargs)
 
     def _layer(self, call):
-        """The layer or operation itself, or a smaller one."""
+        """A copy of the layer or operation, or a smaller one."""
         old = call.operation
         # Without weights there is nothing to share, and shapes may differ.
         key = id(old) if getattr(old, "weights", None) else id(call)
@@ -128,11 +130,7 @@ class _Builder:
         name = self._name(old)
         whole = all(plan.kept(x).all() for x in (*sources, *outputs))
         if not isinstance(old, keras.layers.Layer) or whole:
-            if name == old.name:
-                return old
-            new = type(old).from_config({**old.get_config(), "name": name})
-            weights = getattr(old, "weights", None) and old.get_weights()
-            return new if not weights else _WithWeights(new, weights)
+            return _copied(old, name)
         kept, axis = plan.kept(outputs[0]), plan.axes[id(outputs[0])]
         shape = list(outputs[0].shape)
         shape[axis] = int(kept.sum())
@@ -144,8 +142,8 @@ class _Builder:
         changes, weights = shrinking.shrink(
             old, plan.kept(sources[0]), kept, shape[1:], axis, shift
         )
-        new = type(old).from_config({**old.get_config(), **changes, "name": name})
-        return _WithWeights(new, weights) if weights else new
+        new = copy_layer(old, **changes, name=name)
+        return _Filled(new, lambda layer: layer.set_weights(weights))
 
     def _name(self, operation):
         """The operation's name, or a new one where models were dissolved into one."""
@@ -156,15 +154,22 @@ class _Builder:
         return name
 
 
-class _WithWeights:
-    """A new layer that gets its weights as soon as it is built."""
+def _copied(old, name):
+    new = copy_layer(old, name=name)
+    if not isinstance(old, keras.layers.Layer):
+        return new
+    return _Filled(new, lambda layer: copy_state(old, layer))
 
-    def __init__(self, layer, weights):
-        self.layer, self.weights = layer, weights
+
+class _Filled:
+    """A new layer that is given its state as soon as it is called first."""
+
+    def __init__(self, layer, fill):
+        self.layer, self.fill = layer, fill
 
     def __call__(self, *args, **kwargs):
-        built = self.layer.built
         outputs = self.layer(*args, **kwargs)
-        if not built:
-            self.layer.set_weights(self.weights)
+        if self.fill is not None:
+            self.fill(self.layer)
+            self.fill = None
         return outputs

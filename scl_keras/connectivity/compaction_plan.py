@@ -6,6 +6,7 @@ from keras import ops
 
 from scl_keras.connectivity.graph_channels import GraphChannels
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.graph.arguments import reads_constants
 
 
 class CompactionPlan:
@@ -19,12 +20,17 @@ class CompactionPlan:
         self._graph, self.trace = graph, graph.trace
         # The connections that are left, one boolean array a kernel of the graph.
         self._left = [np.array(kernel.kept()) for kernel in graph.kernels]
+        self._varying = set()
         self._spread()
         if not any(self._reached[id(x)].any() for x in self.trace.outputs):
             raise ValueError(
                 "No path is left from the model's inputs to its outputs: it computes a "
                 "constant. `compact` needs a model with some connections left."
             )
+        # What may be another one each time is no constant, whatever reaches it.
+        self._varying = {id(step.call) for step in graph.steps if step.may_vary}
+        if self._varying:
+            self._spread()
         self._values = _evaluate(graph.trace)
         self.dropped = self._zero_terms()
         self.calls = self._used_calls()
@@ -65,7 +71,7 @@ class CompactionPlan:
         return np.where(folded.reshape(shape), self._values[id(x)], 0)
 
     def _spread(self):
-        reach = self._graph.spread(self._left)
+        reach = self._graph.spread(self._left, self._varying)
         self._reached = {
             key: ops.convert_to_numpy(x) > 0 for key, x in reach.reached.items()
         }
@@ -93,17 +99,18 @@ class CompactionPlan:
         """Terms of sums that are zero for any input, as pairs of ids."""
         dropped = set()
         for call in self.trace.calls:
-            if rule_of(call.operation).is_sum and call.within is None:
+            rule = rule_of(call.operation)
+            if rule.is_sum and call.within is None and not reads_constants(call):
                 shape = call.outputs[0].shape
-                zero = {
-                    id(x)
-                    for x in call.inputs
-                    if x.shape == shape
-                    and not self._reached[id(x)].any()
-                    and not self._values[id(x)].any()
-                }
-                if len(zero) < len({id(x) for x in call.inputs}):
-                    dropped |= {(id(call), x) for x in zero}
+                whole = [id(x) for x in call.inputs if x.shape == shape]
+                zero = [
+                    key
+                    for key in whole
+                    if not self._reached[key].any() and not self._values[key].any()
+                ]
+                # The others may have to be broadcast: one of the sum's shape stays.
+                stays = zero[0] if len(zero) == len(whole) and zero else None
+                dropped |= {(id(call), key) for key in zero if key != stays}
         return dropped
 
     def _used_calls(self):
@@ -175,12 +182,13 @@ def _evaluate(trace):
     Where no input reaches, they are what they are for any input.
     """
     values = {id(x): keras.ops.zeros(x.shape, x.dtype) for x in trace.inputs}
-    for call in trace.calls:
-        args, kwargs = keras.tree.map_structure(
-            lambda x: values[id(x)] if isinstance(x, keras.KerasTensor) else x,
-            (call.args, call.kwargs),
-        )
-        outputs = keras.tree.flatten(call.operation(*args, **kwargs))
-        for out, value in zip(call.outputs, outputs, strict=True):
-            values[id(out)] = value
+    with keras.StatelessScope():  # a state that a layer has, it keeps
+        for call in trace.calls:
+            args, kwargs = keras.tree.map_structure(
+                lambda x: values[id(x)] if isinstance(x, keras.KerasTensor) else x,
+                (call.args, call.kwargs),
+            )
+            outputs = keras.tree.flatten(call.operation(*args, **kwargs))
+            for out, value in zip(call.outputs, outputs, strict=True):
+                values[id(out)] = value
     return {key: keras.ops.convert_to_numpy(x) for key, x in values.items()}

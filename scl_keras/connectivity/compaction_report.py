@@ -11,6 +11,7 @@ from scl_keras import backend, checks
 from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
+from scl_keras.graph.states import from_initial_states
 
 _MIN_ROUNDS = 5
 
@@ -91,8 +92,8 @@ def compaction_report(
         A `CompactionReport`.
 
     Raises:
-        ValueError: If the models' inputs or outputs aren't alike, or an argument is
-            something else.
+        ValueError: If one isn't a built functional or Sequential model, if their inputs
+            or outputs aren't alike, or if another argument is something else.
 
     Example:
 
@@ -101,13 +102,22 @@ def compaction_report(
     report.parameters_after, report.speedup
     ```
     """
+    _check(model, "model")
+    _check(compacted, "compacted")
     wanted = "a whole number >= 1"
     batch_size = checks.integer("batch_size", batch_size, wanted, least=1)
     seconds = checks.number("seconds", seconds, "a number >= 0", lambda x: x >= 0)
-    if not isinstance(compacted, keras.Model):
-        raise checks.refusal("compacted", compacted, "what `compact` made of `model`")
-    with stripped(model) as stock:
+    alone = from_initial_states(model), from_initial_states(compacted)
+    with stripped(model) as stock, alone[0], alone[1]:
         return _compare([stock, compacted], batch_size, seconds)
+
+
+def _check(model, name):
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(
+            f"`{name}` must be a built functional or Sequential Keras model. Received: "
+            f"{name}={model!r} (of type {type(model).__name__})"
+        )
 
 
 def _compare(pair, batch_size, seconds):

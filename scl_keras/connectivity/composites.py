@@ -4,12 +4,11 @@ Such a layer is followed step by step. So that nothing grows on the way, each st
 with `binarized`: in between all is zeros and ones, backwards as well as forwards.
 """
 
-import inspect
-
 import keras
 from keras import ops
 
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.graph.arguments import given_arguments
 from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.twins import own_kernels
 
@@ -33,13 +32,10 @@ def composite_run(call):
 
 def _arguments(found, call):
     """The call's arguments by their names, or None if there are others."""
-    bound = inspect.signature(call.operation.call).bind(*call.args, **call.kwargs)
     arguments = {
         name: value
-        for name, value in bound.arguments.items()
+        for name, value in given_arguments(call).items()
         if name != "training"
-        and value is not None
-        and value is not False
         # What is left out by a mask that hangs on no input counts as if it weren't.
         and not ("mask" in name and keras.ops.is_tensor(value))
     }

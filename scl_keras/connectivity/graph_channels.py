@@ -10,6 +10,7 @@ from scl_keras.connectivity.channel_rules import (
 )
 from scl_keras.connectivity.channels import ChannelClasses
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.graph.arguments import inputs_and_options, reads_constants
 from scl_keras.graph.walking import is_rewired
 
 
@@ -38,20 +39,26 @@ class GraphChannels(ChannelClasses):
         super().__init__()
         self._first, self._dropped, self.of = {}, dropped, {}
         for x in inputs:
-            self.of[id(x)] = self.pinned(x)
+            self.of[id(x)] = self.pinned(
+                x, f"go together with those of input '{x.name}'"
+            )
         for call in calls:
             self._add(call)
         for x in outputs:
-            self.pin(self.of[id(x)].ids)
+            self.pin(self.of[id(x)].ids, "are the model's outputs")
 
     def _add(self, call):
         read = [x for x in call.inputs if (id(call), id(x)) not in self._dropped]
         xs = [self.of[id(x)] for x in read]
         outputs = _channels_function(call)(self, call, xs)
         if outputs is None:
+            title = _title(call)
             for x in xs:
-                self.pin(x.ids)
-            outputs = [self.pinned(x) for x in call.outputs]
+                self.pin(
+                    x.ids, f"go through {title}, where compaction can't follow them"
+                )
+            reason = f"stay: compaction can't follow what {title} makes"
+            outputs = [self.pinned(x, reason) for x in call.outputs]
         for x, channels in zip(call.outputs, outputs, strict=True):
             self.of[id(x)] = channels
         if getattr(call.operation, "weights", None):
@@ -64,8 +71,9 @@ class GraphChannels(ChannelClasses):
             if len(a.ids) == len(b.ids):
                 self.unite(a.ids, b.ids)
             else:
-                self.pin(a.ids)
-                self.pin(b.ids)
+                reason = f"go through '{layer.name}', which gets them in several shapes"
+                self.pin(a.ids, reason)
+                self.pin(b.ids, reason)
 
 
 def _channels_function(call):
@@ -77,8 +85,8 @@ def _channels_function(call):
     rule = rule_of(operation)
     if (
         call.within is not None
-        or len(call.args) != 1
-        or any(value is not None for value in call.kwargs.values())
+        or inputs_and_options(call)[1]
+        or reads_constants(call)
         or is_rewired(operation)
         or (operation.weights and rule.shrink is None)
         or (rule.mixes_channels and not rule.is_known(operation))
@@ -86,6 +94,23 @@ def _channels_function(call):
         return unknown_channels
     default = new_channels if rule.mixes_channels else unknown_channels
     return rule.channels or default
+
+
+def _title(call):
+    """A call's operation as a user knows it, and what it was called with besides."""
+    outermost = call if call.within is None else call.within
+    operation = outermost.operation
+    title = f"'{operation.name}' ({type(operation).__name__})"
+    options = {}
+    if isinstance(operation, keras.layers.Layer):
+        _, options = inputs_and_options(outermost)
+    if not options:
+        return title
+    given = [
+        f"{name}={x}" if isinstance(x, (bool, int, float, str)) else str(name)
+        for name, x in options.items()
+    ]
+    return f"{title}, called with {', '.join(given)}"
 
 
 def _of_elementwise_operation(classes, call, xs):

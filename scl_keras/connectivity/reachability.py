@@ -2,7 +2,7 @@
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
@@ -109,8 +109,14 @@ class ConnectionGraph:
         """
         return self.spread(kept).effective
 
-    def spread(self, kept: Sequence | None = None) -> "Reachability":
-        """Propagates reachability forwards and backwards; arguments as `effective`.
+    def spread(
+        self, kept: Sequence | None = None, sources: Collection[int] = ()
+    ) -> "Reachability":
+        """Propagates reachability forwards and backwards.
+
+        Args:
+            kept: As for `effective`.
+            sources: Ids of calls whose outputs count as reached in any case.
 
         Returns:
             A `Reachability`.
@@ -121,7 +127,11 @@ class ConnectionGraph:
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
         reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
-        pullbacks = [_forwards(step, reached, masks) for step in self.steps]
+        pullbacks = []
+        for step in self.steps:
+            pullbacks.append(_forwards(step, reached, masks))
+            if id(step.call) in sources:
+                reached |= {id(x): ops.ones(x.shape) for x in step.call.outputs}
         needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
         used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from scl_keras.connectivity.layer_rules import KeptChannels, rule_of
+from scl_keras.graph.walking import own_weights
 
 
 def shift_of(layer, constants, axis):
@@ -52,9 +53,14 @@ def shrink(layer, inputs, outputs, output_shape, axis, shift=None):
     Returns:
         A pair of the changes to its config, and of its weights.
     """
-    weights = [keras.ops.convert_to_numpy(w) for w in layer.weights]
+    own = own_weights(layer)
+    known = {id(w) for w in own}
+    # Those of an activation that is a layer stay.
+    inner = [w for w in layer.weights if id(w) not in known]
+    own, inner = ([keras.ops.convert_to_numpy(w) for w in x] for x in (own, inner))
     function = rule_of(layer).shrink
     if function is None:
-        return {}, weights
+        return {}, own + inner
     kept = KeptChannels(inputs, outputs, tuple(output_shape), axis, shift)
-    return function(layer, weights, kept)
+    changes, weights = function(layer, own, kept)
+    return changes, [*weights, *inner]

@@ -12,8 +12,10 @@ from scl_keras.connectivity.composites import composite_run, kernels_inside
 from scl_keras.connectivity.implicit_masks import hands_mask_on
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
+from scl_keras.graph.arguments import filled, given_arguments, inputs_and_options
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.recording import Call, Constant
+from scl_keras.graph.walking import running_statistics
 from scl_keras.layers.twins import has_kernels
 
 
@@ -34,6 +36,17 @@ class Step:
     function: Callable
     kernels: tuple
     unknown: str | None
+
+    @property
+    def may_vary(self):
+        """Whether its outputs may be others each time, for the same inputs.
+
+        More isn't known of an unknown operation, and in training there is noise.
+        """
+        operation = self.call.operation
+        if self.unknown or not isinstance(operation, keras.layers.Layer):
+            return bool(self.unknown)
+        return "training" in given_arguments(self.call)
 
 
 def steps_of(calls):
@@ -109,10 +122,12 @@ def _kernels_inside(layer):
 
 def _is_plain(call, rule):
     """Whether a layer is called with its inputs only, and does as its rule says."""
-    options = {k: v for k, v in call.kwargs.items() if v is not None}
+    _, options = inputs_and_options(call)
+    # Normalized by the batch, as in training, positions hang together.
+    by_batch = bool(options) and bool(running_statistics(call.operation))
     return (
-        len(call.args) == 1
-        and set(options) <= {"training"}
+        set(options) <= {"training"}
+        and not by_batch
         and rule.is_known(call.operation)
         # A rule of one's own may say nothing of the kernels of layers inside.
         and not _kernels_inside(call.operation)
@@ -124,15 +139,20 @@ def _run_operation(function, call, xs, kernels):
 
 
 def _run_layer(rule, call, xs, kernels):
-    (args,) = call.args
+    args, _ = inputs_and_options(call)
     masks = dict(zip(rule.kernels, kernels, strict=True))
-    args = keras.tree.pack_sequence_as(args, xs)
+    args = filled(args, xs, _no_path)
     outputs = keras.tree.flatten(rule.reach(call.operation, args, **masks))
     activation = getattr(call.operation, "activation", None)
     return [
         activated(activation, y, out.shape)
         for y, out in zip(outputs, call.outputs, strict=True)
     ]
+
+
+def _no_path(constant):
+    """Zeros for an array that hangs on no input."""
+    return ops.zeros(constant.shape) if hasattr(constant, "shape") else constant
 
 
 def _run_composite(run, pairs, xs, kernels):

@@ -88,7 +88,9 @@ def _copy_graph(model, change, call, done):
                 done[id(layer)], inner = _copy_graph(layer, change, call, done)
                 pairs.extend(inner)
             else:
-                done[id(layer)] = _copy_layer(layer, change)
+                done[id(layer)] = copied = copy_layer(layer)
+                if change is not None and isinstance(layer, keras.layers.Layer):
+                    change(copied)
                 if isinstance(layer, keras.layers.Layer):
                     pairs.append((layer, done[id(layer)]))
         return done[id(layer)]
@@ -108,23 +110,29 @@ def _copy_graph(model, change, call, done):
     return copied, pairs
 
 
-def _copy_layer(layer, change):
-    if not isinstance(layer, keras.layers.Layer):  # an operation of `keras.ops`
-        return type(layer).from_config(layer.get_config())
+def copy_layer(layer, **changes):
+    """A layer of the same configuration, not built: `copy_state` gives it the state.
+
+    Args:
+        layer: A Keras layer, or an operation of `keras.ops`.
+        **changes: What its configuration shall have instead.
+
+    Raises:
+        ValueError: If the layer can't be made of its configuration.
+    """
+    if not isinstance(layer, keras.layers.Layer):
+        return type(layer).from_config({**layer.get_config(), **changes})
     try:
         with _own_functions_named(layer) as functions:
-            config = layer.get_config()
+            config = {**layer.get_config(), **changes}
         with keras.saving.CustomObjectScope(_own_classes(layer) | functions):
-            copied = type(layer).from_config(config)
+            return type(layer).from_config(config)
     except Exception as error:  # whatever a user's `get_config` may raise
         raise ValueError(
             f"Keras can't copy layer '{layer.name}' ({type(layer).__name__}): let it "
             "have a `get_config` that its `__init__` takes. "
             f"Received: {type(error).__name__}: {error}"
         ) from error
-    if change is not None:
-        change(copied)
-    return copied
 
 
 def pairs_of_layers(model, copied):
@@ -216,8 +224,12 @@ def _own_functions_named(model):
             if isinstance(function, types.FunctionType) and not (
                 function.__module__.startswith("keras.")
             ):
-                named = types.FunctionType(function.__code__, function.__globals__)
-                named.__name__ = f"function_{len(functions)}"
+                named = types.FunctionType(
+                    function.__code__,
+                    function.__globals__,
+                    name=f"function_{len(functions)}",
+                    closure=function.__closure__,
+                )
                 functions[named.__name__] = function
                 changed.append((layer, name, function))
                 vars(layer)[name] = named

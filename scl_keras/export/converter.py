@@ -20,6 +20,7 @@ from scl_keras.conversion.strip import can_be_stripped, stripped
 from scl_keras.export.flat_model import BUILTIN, FlatModel
 from scl_keras.export.precisions import FLOAT32, Precision
 from scl_keras.export.reference import Reference, named_function
+from scl_keras.graph.states import from_initial_states
 
 _SIGNATURE = "serving_default"
 
@@ -134,12 +135,13 @@ class ConvertedFiles:
         folder = os.path.join(self._folder.name, name)
         archive = keras.export.ExportArchive()
         archive.track(model)
-        archive.add_endpoint(
-            "serve",
-            named_function(model, self._reference.structure),
-            input_signature=self._reference.signature,
-        )
-        archive.write_out(folder, verbose=False)
+        with from_initial_states(model):  # which the file begins with
+            archive.add_endpoint(
+                "serve",
+                named_function(model, self._reference.structure),
+                input_signature=self._reference.signature,
+            )
+            archive.write_out(folder, verbose=False)
         return folder
 
 

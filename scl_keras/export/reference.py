@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from scl_keras.graph.states import from_initial_states
+
 Samples = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 _Serve = Callable[..., dict[str, Any]]
@@ -93,7 +95,8 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
     structure, specs = _input_signature(model, samples)
     arrays = _match_samples(structure, specs, samples)
     serve = named_function(model, structure)
-    batches = tuple(_run(serve, specs, arrays))
+    with from_initial_states(model):  # as files do
+        batches = tuple(_run(serve, specs, arrays))
     return Reference(model, structure, len(arrays[0]), specs, batches)
 
 

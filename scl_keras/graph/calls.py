@@ -8,6 +8,7 @@ import keras
 from scl_keras.graph.inputs import input_like
 from scl_keras.graph.tracing import trace
 from scl_keras.graph.walking import is_graph, sublayers, walk_inside
+from scl_keras.layers.twins import has_kernels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +50,10 @@ def layer_calls(model, inputs=None):
         A list of `LayerCall`.
     """
     try:
-        calls = [_as_layer_call(x) for x in trace(model, inputs, _holds_others).calls]
+        found = trace(model, inputs, _holds_others)
+        # One with kernels of its own makes a call itself, whatever it calls besides.
+        entered = [x for x in found.entered if has_kernels(x.operation)]
+        calls = [_as_layer_call(x) for x in (*entered, *found.calls)]
     except Exception:  # whatever a `call` may raise that isn't made to be followed
         if is_graph(model):
             raise

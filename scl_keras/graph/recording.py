@@ -94,7 +94,8 @@ class Recorder:
         if "training" in inspect.signature(layer.call).parameters:
             kwargs = {**kwargs, "training": False}
         with without_new_nodes(inside), watched_calls(inside[1:]) as called:
-            outputs = layer.call(*args, **kwargs)
+            with keras.StatelessScope():  # a count that it keeps stays as it is
+                outputs = layer.call(*args, **kwargs)
             given = [x for x in keras.tree.flatten((args, kwargs)) if is_symbolic(x)]
             given = list({id(x): x for x in given}.values())
             flat = keras.tree.flatten(outputs)

@@ -68,10 +68,15 @@ def trace(model, inputs=None, enter=None):
 
 
 def trace_one(model, enter=None):
-    """`trace(model)` for a batch of one, so that known inputs leave no size open."""
+    """`trace(model)` for a batch of one, so that known inputs leave no size open.
+
+    A model with a batch of its own is called on that.
+    """
     if not is_graph(model):
         return trace(model, None, enter)
-    return trace(model, [input_like(x, (1, *x.shape[1:])) for x in model.inputs], enter)
+    shapes = [(x.shape[0] or 1, *x.shape[1:]) for x in model.inputs]
+    inputs = [input_like(x, s) for x, s in zip(model.inputs, shapes, strict=True)]
+    return trace(model, inputs, enter)
 
 
 def trace_call(layer, x, enter=None):

@@ -11,6 +11,7 @@ from keras import layers, ops
 
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.connectivity.operations import operation_stand_in
+from scl_keras.graph.arguments import filled, inputs_and_options
 from scl_keras.graph.recording import Call
 from scl_keras.graph.walking import walk_inside
 from scl_keras.pruning.log_domain import apply, apply_backwards, log
@@ -155,7 +156,9 @@ def _rule(call, stand_in):
     if not isinstance(layer, layers.Layer):
         return _operation_rule(call, stand_in)
     known = rule_of(layer)
-    if known.reach is None or len(call.args) != 1 or not known.is_known(layer):
+    _, options = inputs_and_options(call)
+    plain = set(options) <= {"training"} and known.is_known(layer)
+    if known.reach is None or not plain:
         return _Rule(call, functools.partial(_connect_fully, call))
     affine = _bias_alone if known.affine is None else known.affine
     scale, shift = (
@@ -188,7 +191,8 @@ def _run(known, call, xs, weights):
     xs, weights = ([ops.convert_to_tensor(x) for x in part] for part in (xs, weights))
     count = len(known.kernels)
     kernels = dict(zip(known.kernels, weights[:count], strict=True))
-    args = keras.tree.pack_sequence_as(call.args[0], xs)
+    args, _ = inputs_and_options(call)
+    args = filled(args, xs, lambda x: ops.ones(x.shape))
     ys = keras.tree.flatten(
         (known.flow or known.reach)(call.operation, args, **kernels)
     )

@@ -6,6 +6,7 @@ from scl_keras.connectivity.graph_channels import GraphChannels
 from scl_keras.connectivity.layer_rules import rule_of
 from scl_keras.graph.tracing import trace_one
 from scl_keras.masks.granularity import Channel
+from scl_keras.targets.placing import placed
 
 INPUT_AXIS = -2
 INPUTS = Channel((INPUT_AXIS,))
@@ -17,8 +18,10 @@ class ChannelSwitches:
     A channel is made by one layer, handed on by normalizations, activations and
     depthwise convolutions, and read by others. It is switched where it is read, if that
     is one place: there its gradient is alive also while it is cut. Otherwise it is
-    switched where it is made. Channels that several layers make together, as the terms
-    of a sum do, could only be removed if all of them agreed, and have no switch.
+    switched where it is made. A layer has one mask, and so one switch: where its own
+    channels need it, those that it reads are switched elsewhere if they can be.
+    Channels that several layers make together, as the terms of a sum do, could only be
+    removed if all of them agreed, and have no switch.
 
     Args:
         model: A functional or Sequential stock model with known sizes.
@@ -49,10 +52,8 @@ class ChannelSwitches:
         self.of, self.reasons, self.shrinks = {}, {}, set()
         self._switched = set()
         self._calls = {id(call.operation): call for call in kernels}
-        # First those that leave no choice: a layer has one mask, and so one switch.
-        order = sorted(kernels, key=lambda call: self._reader(call) is not None)
-        for call in order:
-            self._switch(call)
+        for call in self._switched_calls(kernels):
+            self._explain_switch(call)
         for call in graph.calls:
             self._explain(call)
 
@@ -101,7 +102,7 @@ class ChannelSwitches:
         if self._outermost & roots:
             return "its own are the model's outputs"
         if self._pinned & roots:
-            return "its own go through operations that compaction doesn't take apart"
+            return f"its own {self._classes.reason(sorted(roots))}"
         together = {id(x): x for r in roots for x in self._made_by[r].values()}
         if len(together) > 1:
             others = [x.name for x in together.values() if x is not call.operation]
@@ -110,24 +111,34 @@ class ChannelSwitches:
             return "it is shared: what it makes is needed in several places"
         return None
 
-    def _switch(self, call):
+    def _switched_calls(self, kernels):
+        """Chooses switches, writes them down, and returns whose channels have one."""
+        readers, makers = {}, set()
+        for call in kernels:
+            key = id(call.operation)
+            if problem := self._problem(call):
+                self.reasons[key] = problem
+                continue
+            self.reasons[key] = "its own have no mask left to switch them"
+            if (reader := self._reader(call)) is not None:
+                readers[key] = id(reader)
+            if key not in self._excluded:
+                makers.add(key)
+        self._places = placed(list(self._calls), readers, makers)
+        for key, at in self._places.items():
+            self.of[at] = Channel() if at == key else INPUTS
+        return [self._calls[key] for key in self._calls if key in self._places]
+
+    def _explain_switch(self, call):
         layer = call.operation
-        if problem := self._problem(call):
-            self.reasons[id(layer)] = problem
-            return
-        reader = self._reader(call)
-        if reader is not None and self.of.get(id(reader), INPUTS) == INPUTS:
-            self.of[id(reader)] = INPUTS
-            text = f"its own are switched by '{reader.name}'"
-        elif id(layer) in self._excluded or id(layer) in self.of:
-            self.reasons[id(layer)] = "its own have no mask left to switch them"
-            return
-        else:
-            self.of[id(layer)] = Channel()
-            text = "switches channels that it makes"
+        at = self._places[id(layer)]
+        self.reasons[id(layer)] = (
+            "switches channels that it makes"
+            if at == id(layer)
+            else f"its own are switched by '{self._calls[at].operation.name}'"
+        )
         self.shrinks.add(id(layer))
         self._switched.add(id(layer))
-        self.reasons[id(layer)] = text
         for root in self._outputs(call):
             self.shrinks.update(self._read_by.get(root, {}))
 

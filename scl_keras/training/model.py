@@ -107,6 +107,17 @@ class SCLModel(keras.Model):
             ValueError: If an argument is something else.
         """
         super().compile(*args, **kwargs)
+        of_masks = {
+            "mask_optimizer": mask_optimizer,
+            "connection_cost": connection_cost,
+            "cost": cost,
+        }
+        given = {name: x for name, x in of_masks.items() if x is not None}
+        if self.optimizer is None and given:
+            raise ValueError(
+                "Compiled without an optimizer, a model learns no masks either: give "
+                f"`compile` one. Received: optimizer=None, {', '.join(given)}"
+            )
         self.pair_optimizer(
             mask_optimizer=mask_optimizer,
             connection_cost=connection_cost,
@@ -161,7 +172,7 @@ class SCLModel(keras.Model):
             )
             return
         self.compile(**config)
-        if self.built:
+        if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -169,12 +180,13 @@ class SCLModel(keras.Model):
         """The `SCLOptimizer`, also where a loss-scaling optimizer wraps it.
 
         Raises:
-            AttributeError: If the model isn't compiled.
+            AttributeError: If the model isn't compiled, or without an optimizer.
         """
         optimizer = unscaled(getattr(self, "optimizer", None))
         if not isinstance(optimizer, SCLOptimizer):
             raise AttributeError(
-                f"Model '{self.name}' has no optimizer yet: call `model.compile(...)`."
+                f"Model '{self.name}' has no optimizer yet: call `model.compile(...)` "
+                "with one."
             )
         return optimizer
 

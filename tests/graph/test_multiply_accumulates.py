@@ -260,3 +260,11 @@ def test_unknown_lengths_are_unknown_in_recurrent_layers_too():
     inputs = keras.Input((None, 3))
     model = keras.Model(inputs, layers.LSTM(2, name="l")(inputs))
     assert positions(model) == {"lstm_cell": None}
+
+
+@pytest.mark.parametrize("activation", [layers.PReLU, layers.LeakyReLU])
+def test_an_activation_that_is_a_layer_hides_no_kernel(activation):
+    hidden = layers.Dense(6, activation=activation(), name="a")
+    model = keras.Sequential([keras.Input((8,)), hidden, layers.Dense(3, name="b")])
+    assert positions(model) == {"a": 1, "b": 1}
+    assert positions(sparsify(model, verbose=0)) == {"a": 1, "b": 1}

@@ -196,3 +196,41 @@ def test_wrong_arguments_are_refused():
         check_target(model, "compact")
     with pytest.raises(ValueError, match="images of known sizes.*layer 'conv'"):
         fit_to_target(model, "xnnpack")
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_each_of_a_chain_in_front_of_flatten_has_a_switch(count, rng):
+    """The last has to switch its own, so that those before it make room."""
+    stack = [layers.Conv2D(3 + n, 2, name=f"c{n}") for n in range(count)]
+    stack += [layers.Flatten(), layers.Dense(6, name="d"), layers.Dense(2, name="e")]
+    model = keras.Sequential([keras.Input((8, 8, 2)), *stack])
+    rows = rows_of(model, "compact")
+    assert sum(row.granularity is not None for row in rows.values()) == count + 1
+    assert not any("no mask left" in row.reason for row in rows.values())
+    before = sizes(model)
+    masked = sparsify(model, runtime="compact", verbose=0)
+    for mask in find_masks(masked):
+        s = np.ones(mask.variable.shape)
+        s.ravel()[0] = -1
+        mask.variable.assign(s)
+    after = sizes(compact(masked))
+    made = [name for name in before if name != "e"]
+    assert all(after[name][-1] == before[name][-1] - 1 for name in made)
+
+
+def test_a_model_with_a_batch_of_its_own_is_checked_on_it():
+    inputs = keras.Input((6, 8), batch_size=4)
+    x = keras.ops.reshape(layers.Dense(8, name="a")(inputs), (4, 48))
+    model = keras.Model(inputs, layers.Dense(4, name="b")(x))
+    rows = rows_of(model, "compact")
+    assert "(Reshape)" in rows["a"].reason and not rows["a"].gains
+
+
+def test_an_activation_with_weights_keeps_channels_and_other_layers_do_not():
+    def gains(activation):
+        hidden = layers.Dense(6, activation=activation, name="a")
+        stack = [keras.Input((8,)), hidden, layers.Dense(3, name="b")]
+        return rows_of(keras.Sequential(stack), "compact")["a"]
+
+    assert "activation of 'a'" in gains(layers.PReLU()).reason
+    assert gains(layers.LeakyReLU()).gains

@@ -791,3 +791,19 @@ def test_frozen_masks_learn_again_once_they_are_unfrozen(digits):
     model.fit(x, y, verbose=0)
     for a, b in zip(frozen, masks(), strict=True):
         assert not np.array_equal(a, b)
+
+
+def test_a_model_compiled_without_an_optimizer_is_evaluated(tmp_path):
+    """For `evaluate` alone: masks then have nothing that moves them."""
+    stack = [keras.Input((4,)), keras.layers.Dense(3)]
+    model = sparsify(keras.Sequential(stack), verbose=0)
+    model.compile(None, "mse")
+    x, y = np.ones((8, 4)), np.ones((8, 3))
+    loss = model.evaluate(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(x, y, verbose=0) == pytest.approx(loss)
+    with pytest.raises(AttributeError, match="has no optimizer"):
+        model.fit(x, y, verbose=0)
+    with pytest.raises(ValueError, match="Received: optimizer=None, connection_cost"):
+        model.compile(None, "mse", connection_cost=0.1)

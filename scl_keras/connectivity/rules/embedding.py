@@ -12,7 +12,7 @@ def _embedding(layer, x, embeddings):
 
 
 def _channels(classes, call, xs):
-    classes.pin(xs[0].ids)
+    classes.pin(xs[0].ids, f"are looked up by '{call.operation.name}'")
     axis = len(call.outputs[0].shape) - 1
     return [Channels(axis, classes.fresh(call.operation.output_dim))]
 
