@@ -76,7 +76,8 @@ def moved_channels(classes: ChannelClasses, call, xs: list) -> list | None:
     (x,), (source,) = xs, call.inputs
     shape = [-1 if axis == x.axis else 1 for axis in range(len(source.shape))]
     ids = np.broadcast_to(x.ids.reshape(shape), source.shape)
-    ids = keras.ops.convert_to_numpy(call.operation.call(ids.astype("int32")))
+    ids = keras.ops.convert_to_tensor(ids, "int32")
+    ids = keras.ops.convert_to_numpy(call.operation.call(ids))
     for axis in reversed(range(1, ids.ndim)):
         moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
         if (moved == moved[:, :1]).all():

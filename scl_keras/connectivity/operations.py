@@ -7,7 +7,6 @@ the graph (a number, a constant) is no path from the model's inputs.
 import inspect
 
 import keras
-import numpy as np
 from keras import ops
 
 from scl_keras.connectivity.reach import mixed_along, product, resized
@@ -54,7 +53,7 @@ def _along_axis(call, xs):
 
 def _constant(call, xs):
     """A tensor of that shape, whatever is in it."""
-    return ops.zeros(call.outputs[0].shape)
+    return ops.zeros(call.outputs[0].shape, "float32")
 
 
 def _resized(call, xs):
@@ -87,7 +86,7 @@ def _attention(call, xs):
 
 
 def _ones(x):
-    return np.ones(x.shape, "float32") if hasattr(x, "shape") else x
+    return ops.ones(x.shape, "float32") if hasattr(x, "shape") else x
 
 
 def _filled(call, xs, constant=lambda x: x):

@@ -119,9 +119,9 @@ class ConnectionGraph:
             (id(kernel.layer), kernel.name): ops.convert_to_tensor(values, "float32")
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
-        reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
+        reached = {id(x): ops.ones(x.shape, "float32") for x in self.trace.inputs}
         pullbacks = [_forwards(step, reached, masks) for step in self.steps]
-        needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
+        needed = {id(x): ops.ones(x.shape, "float32") for x in self.trace.outputs}
         used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(
             reversed(self.steps), reversed(pullbacks), strict=True
@@ -232,7 +232,7 @@ def _backwards(step, pullback, needed, used):
     if not any(id(out) in needed for out in outputs):
         return
     asked = [
-        needed[id(out)] if id(out) in needed else ops.zeros(out.shape)
+        needed[id(out)] if id(out) in needed else ops.zeros(out.shape, "float32")
         for out in outputs
     ]
     of_inputs, of_kernels = pullback(asked)

@@ -233,9 +233,8 @@ class Mask(keras.layers.Layer):
         """Which entry of the mask variable, flat, switches each connection."""
         count = int(np.prod(self.variable.shape))
         owners = np.arange(count, dtype="int32").reshape(self.variable.shape)
-        spread = self.granularity.expand(
-            ops.convert_to_tensor(owners), self.kernel_shape
-        )
+        owners = ops.convert_to_tensor(owners, "int32")
+        spread = self.granularity.expand(owners, self.kernel_shape)
         return ops.convert_to_numpy(spread)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
