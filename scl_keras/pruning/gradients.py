@@ -85,9 +85,8 @@ def _tensor(array):
     # As an array it would be part of the traced function's signature.
     if array is None:
         return None
-    # Without a dtype, JAX makes bfloat16 of it where that is the default float type.
-    dtype = keras.backend.standardize_dtype(array.dtype)
-    return keras.ops.convert_to_tensor(array, dtype)
+    # `convert_to_tensor` makes bfloat16 of it on JAX where that is the default type.
+    return keras.ops.array(array)
 
 
 def _mismatch(model, loss, y):
