@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.operations import is_concatenation, is_split
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_graph
 from scl_keras.conversion.strip import stripped
@@ -78,7 +80,8 @@ class _Builder:
             if any(self.plan.kept(out).any() for out in call.outputs):
                 outputs = keras.tree.flatten(self._make(call))
                 for out, y in zip(call.outputs, outputs, strict=True):
-                    self._tensors[id(out)] = y
+                    if self.plan.kept(out).any():  # else a part of no channels
+                        self._tensors[id(out)] = y
         outputs = [self._tensors[id(x)] for x in trace.outputs]
         if isinstance(self.stock, keras.Sequential):  # `input` is not its own
             (inputs,), (outputs,) = inputs, outputs
@@ -99,7 +102,7 @@ class _Builder:
 
     def _make(self, call):
         """Makes a call on the new tensors."""
-        if rule_of(call.operation).takes_fewer_inputs:
+        if _takes_fewer_inputs(call.operation):
             read = [self._tensors.get(id(x)) for x in self.plan.read(call)]
             read = [x for x in read if x is not None]
             if len(read) > 1:
@@ -127,6 +130,12 @@ class _Builder:
         sources, outputs = plan.read(call), call.outputs
         name = self._name(old)
         whole = all(plan.kept(x).all() for x in (*sources, *outputs))
+        if not whole and is_split(old):
+            axis = old.axis % len(sources[0].shape)
+            if axis != plan.axes[id(sources[0])]:
+                return old
+            ends = np.cumsum([plan.kept(out).sum() for out in outputs])
+            return lambda x: ops.split(x, ends[:-1].tolist(), axis=axis)
         if not isinstance(old, keras.layers.Layer) or whole:
             if name == old.name:
                 return old
@@ -154,6 +163,10 @@ class _Builder:
             name, count = f"{operation.name}_{count}", count + 1
         self._names.add(name)
         return name
+
+
+def _takes_fewer_inputs(operation):
+    return rule_of(operation).takes_fewer_inputs or is_concatenation(operation)
 
 
 class _WithWeights:

@@ -19,13 +19,13 @@ class CompactionPlan:
         self._graph, self.trace = graph, graph.trace
         # The connections that are left, one boolean array a kernel of the graph.
         self._left = [np.array(kernel.kept()) for kernel in graph.kernels]
+        self._values = _evaluate(graph.trace)
         self._spread()
         if not any(self._reached[id(x)].any() for x in self.trace.outputs):
             raise ValueError(
                 "No path is left from the model's inputs to its outputs: it computes a "
                 "constant. `compact` needs a model with some connections left."
             )
-        self._values = _evaluate(graph.trace)
         self.dropped = self._zero_terms()
         self.calls = self._used_calls()
         self._uses = {}
@@ -65,7 +65,7 @@ class CompactionPlan:
         return np.where(folded.reshape(shape), self._values[id(x)], 0)
 
     def _spread(self):
-        reach = self._graph.spread(self._left)
+        reach = self._graph.spread(self._left, self._values)
         self._reached = {
             key: ops.convert_to_numpy(x) > 0 for key, x in reach.reached.items()
         }

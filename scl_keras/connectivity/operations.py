@@ -27,6 +27,29 @@ def operation_stand_in(operation):
     return _stand_ins.get(type(operation).__name__)
 
 
+def is_product(operation):
+    """Whether a layer or operation multiplies its inputs, entry by entry."""
+    if isinstance(operation, keras.layers.Layer):
+        return type(operation) is keras.layers.Multiply
+    return _is_operation(operation, "Multiply")
+
+
+def is_split(operation):
+    """Whether an operation of `keras.ops` splits a tensor."""
+    return _is_operation(operation, "Split")
+
+
+def is_concatenation(operation):
+    """Whether an operation of `keras.ops` joins tensors along one of their axes."""
+    return _is_operation(operation, "Concatenate")
+
+
+def _is_operation(operation, name):
+    is_layer = isinstance(operation, keras.layers.Layer)
+    known = not is_layer and operation_stand_in(operation) is not None
+    return known and type(operation).__name__ == name
+
+
 def elementwise(call, xs):
     """Stand-in of what depends on the entry at the same place in each tensor."""
     shape = call.outputs[0].shape

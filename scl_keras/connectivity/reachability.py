@@ -10,6 +10,7 @@ from keras import ops
 
 from scl_keras import backend
 from scl_keras.connectivity.composites import binary
+from scl_keras.connectivity.operations import is_product
 from scl_keras.connectivity.steps import needs_entering, steps_of
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import trace
@@ -108,8 +109,16 @@ class ConnectionGraph:
         """
         return self.spread(kept).effective
 
-    def spread(self, kept: Sequence | None = None) -> "Reachability":
-        """Propagates reachability forwards and backwards; arguments as `effective`.
+    def spread(
+        self, kept: Sequence | None = None, constants: dict | None = None
+    ) -> "Reachability":
+        """Propagates reachability forwards and backwards.
+
+        Args:
+            kept: As of `effective`.
+            constants: Arrays by the ids of the graph's tensors: what they are where no
+                input reaches. With them, a product leads nowhere where one of its
+                factors is zero for any input.
 
         Returns:
             A `Reachability`.
@@ -120,13 +129,16 @@ class ConnectionGraph:
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
         reached = {id(x): ops.ones(x.shape, "float32") for x in self.trace.inputs}
-        pullbacks = [_forwards(step, reached, masks) for step in self.steps]
+        silent: dict[int, Any] = {}
+        pullbacks = [
+            _forwards(step, reached, masks, constants, silent) for step in self.steps
+        ]
         needed = {id(x): ops.ones(x.shape, "float32") for x in self.trace.outputs}
         used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
-            _backwards(step, pullback, needed, used)
+            _backwards(step, pullback, needed, used, silent)
         usable, constants = [], self._needed_constants(needed)
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
@@ -207,7 +219,7 @@ class Reachability:
     usable: list
 
 
-def _forwards(step, reached, masks):
+def _forwards(step, reached, masks, constants, silent):
     """Makes a step, writes what it reaches down, and returns its gradient function."""
     layer = step.call.operation
     xs = [reached[id(x)] for x in step.call.inputs]
@@ -223,14 +235,30 @@ def _forwards(step, reached, masks):
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
         reached[id(out)] = binary(y)
+    if constants is not None and is_product(step.call.operation):
+        (out,) = step.call.outputs
+        silent[id(out)] = _zero_products(step.call, reached, constants)
+        reached[id(out)] = reached[id(out)] * (1 - silent[id(out)])
     return pullback
 
 
-def _backwards(step, pullback, needed, used):
+def _zero_products(call, reached, constants):
+    """Where a factor is zero for any input: a 0/1 tensor of the product's shape."""
+    zero = np.zeros(call.outputs[0].shape, "float32")
+    for x in call.inputs:
+        free = ops.convert_to_numpy(reached[id(x)]) > 0
+        zero = np.maximum(zero, ~free & (constants[id(x)] == 0))
+    return ops.convert_to_tensor(zero, "float32")
+
+
+def _backwards(step, pullback, needed, used, silent):
     """Writes down which inputs and connections of a step reach an output."""
     outputs = step.call.outputs
     if not any(id(out) in needed for out in outputs):
         return
+    for out in outputs:
+        if id(out) in silent and id(out) in needed:
+            needed[id(out)] = needed[id(out)] * (1 - silent[id(out)])
     asked = [
         needed[id(out)] if id(out) in needed else ops.zeros(out.shape, "float32")
         for out in outputs
