@@ -24,10 +24,15 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
     (see `ConnectionGraph`). In the latter case it is a constant, which goes into the
     biases of the layers that read it; where that isn't exact, such as in front of a
     convolution that pads with zeros, the unit stays. Units that are added up,
-    multiplied or go through one shared layer stay or go together. Recurrent layers,
-    attention, wrappers, operations that aren't known, normalization over channels and
-    convolutions in groups keep all of their channels. Terms of an `Add` that are zero
-    are dropped with all that makes them.
+    multiplied or go through one shared layer stay or go together. Where one factor of a
+    product is zero for any input, the others lead nowhere (squeeze and excite); a
+    constant that isn't zero stays. `keras.ops.split` and concatenation are followed
+    part by part. Terms of an `Add` that are zero are dropped with all that makes them.
+
+    What is read and made by all others keeps its channels: recurrent layers, attention,
+    wrappers, operations that aren't known, slices by an index (`x[..., :8]`),
+    normalization over channels, convolutions in groups, and reshapes that make channels
+    of positions, or positions of channels (PixelShuffle, `depth_to_space`).
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with
