@@ -52,6 +52,23 @@ def set_autocast(variable, value):
     variable._autocast = value
 
 
+def use_own_quantize(layer):
+    """Has an object whose class was changed use the `quantize` of its class now.
+
+    Keras wraps it when an object is made, and keeps it in the object.
+    """
+    wrapped = vars(layer).pop("quantize", None)
+    if wrapped is not None:
+        vars(layer)["_quantize_as_made"] = wrapped
+
+
+def use_first_quantize(layer):
+    """Takes `use_own_quantize` back."""
+    wrapped = vars(layer).pop("_quantize_as_made", None)
+    if wrapped is not None:
+        vars(layer)["quantize"] = wrapped
+
+
 def kernel_under_lora(layer, name):
     """The variable of a kernel that reads as its sum with LoRA's product, or None."""
     return getattr(layer, f"_{name}", None)

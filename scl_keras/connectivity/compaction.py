@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.operations import is_concatenation, is_split
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_layer, copy_state
 from scl_keras.conversion.strip import stripped
@@ -23,11 +25,16 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
     (see `ConnectionGraph`). In the latter case it is a constant, which goes into the
     biases of the layers that read it; where that isn't exact, such as in front of a
     convolution that pads with zeros, the unit stays. Units that are added up,
-    multiplied or go through one shared layer stay or go together. Recurrent layers,
-    attention, wrappers, operations that aren't known, normalization over channels and
-    convolutions in groups keep all of their channels. Terms of an `Add` that are zero
-    are dropped with all that makes them. Stateful layers start from zeros, as in a
-    model that is loaded.
+    multiplied or go through one shared layer stay or go together. Where one factor of a
+    product is zero for any input, the others lead nowhere (squeeze and excite); a
+    constant that isn't zero stays. `keras.ops.split` and concatenation are followed
+    part by part. Terms of an `Add` that are zero are dropped with all that makes them.
+    Stateful layers start from zeros, as in a model that is loaded.
+
+    What is read and made by all others keeps its channels: recurrent layers, attention,
+    wrappers, operations that aren't known, slices by an index (`x[..., :8]`),
+    normalization over channels, convolutions in groups, and reshapes that make channels
+    of positions, or positions of channels (PixelShuffle, `depth_to_space`).
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with
@@ -79,7 +86,8 @@ class _Builder:
             if any(self.plan.kept(out).any() for out in call.outputs):
                 outputs = keras.tree.flatten(self._make(call))
                 for out, y in zip(call.outputs, outputs, strict=True):
-                    self._tensors[id(out)] = y
+                    if self.plan.kept(out).any():  # else a part of no channels
+                        self._tensors[id(out)] = y
         outputs = [self._tensors[id(x)] for x in trace.outputs]
         if isinstance(self.stock, keras.Sequential):  # `input` is not its own
             (inputs,), (outputs,) = inputs, outputs
@@ -100,8 +108,7 @@ class _Builder:
 
     def _make(self, call):
         """Makes a call on the new tensors."""
-        rule = rule_of(call.operation)
-        if rule.takes_fewer_inputs and not reads_constants(call):
+        if _takes_fewer_inputs(call.operation) and not reads_constants(call):
             read = [self._tensors.get(id(x)) for x in self.plan.read(call)]
             read = [x for x in read if x is not None]
             if len(read) > 1:
@@ -129,6 +136,12 @@ class _Builder:
         sources, outputs = plan.read(call), call.outputs
         name = self._name(old)
         whole = all(plan.kept(x).all() for x in (*sources, *outputs))
+        if not whole and is_split(old):
+            axis = old.axis % len(sources[0].shape)
+            if axis != plan.axes[id(sources[0])]:
+                return old
+            ends = np.cumsum([plan.kept(out).sum() for out in outputs])
+            return lambda x: ops.split(x, ends[:-1].tolist(), axis=axis)
         if not isinstance(old, keras.layers.Layer) or whole:
             return _copied(old, name)
         kept, axis = plan.kept(outputs[0]), plan.axes[id(outputs[0])]
@@ -152,6 +165,10 @@ class _Builder:
             name, count = f"{operation.name}_{count}", count + 1
         self._names.add(name)
         return name
+
+
+def _takes_fewer_inputs(operation):
+    return rule_of(operation).takes_fewer_inputs or is_concatenation(operation)
 
 
 def _copied(old, name):

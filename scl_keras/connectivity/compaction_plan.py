@@ -21,6 +21,7 @@ class CompactionPlan:
         # The connections that are left, one boolean array a kernel of the graph.
         self._left = [np.array(kernel.kept()) for kernel in graph.kernels]
         self._varying = set()
+        self._values = _evaluate(graph.trace)
         self._spread()
         if not any(self._reached[id(x)].any() for x in self.trace.outputs):
             raise ValueError(
@@ -31,7 +32,6 @@ class CompactionPlan:
         self._varying = {id(step.call) for step in graph.steps if step.may_vary}
         if self._varying:
             self._spread()
-        self._values = _evaluate(graph.trace)
         self.dropped = self._zero_terms()
         self.calls = self._used_calls()
         self._uses = {}
@@ -71,7 +71,7 @@ class CompactionPlan:
         return np.where(folded.reshape(shape), self._values[id(x)], 0)
 
     def _spread(self):
-        reach = self._graph.spread(self._left, self._varying)
+        reach = self._graph.spread(self._left, self._varying, self._values)
         self._reached = {
             key: ops.convert_to_numpy(x) > 0 for key, x in reach.reached.items()
         }

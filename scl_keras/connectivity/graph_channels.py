@@ -4,7 +4,9 @@ import keras
 
 from scl_keras.connectivity import operations
 from scl_keras.connectivity.channel_rules import (
+    joined_channels,
     new_channels,
+    split_channels,
     united_channels,
     unknown_channels,
 )
@@ -80,8 +82,10 @@ def _channels_function(call):
     """The function of `channel_rules` for a call."""
     operation = call.operation
     if not isinstance(operation, keras.layers.Layer) and call.within is None:
-        known = operations.operation_stand_in(operation) is operations.elementwise
-        return _of_elementwise_operation if known else unknown_channels
+        known = operations.operation_stand_in(operation)
+        if known is operations.elementwise:
+            return _of_elementwise_operation
+        return _of_operations.get(known and type(operation).__name__, unknown_channels)
     rule = rule_of(operation)
     if (
         call.within is not None
@@ -111,6 +115,9 @@ def _title(call):
         for name, x in options.items()
     ]
     return f"{title}, called with {', '.join(given)}"
+
+
+_of_operations = {"Split": split_channels, "Concatenate": joined_channels}
 
 
 def _of_elementwise_operation(classes, call, xs):

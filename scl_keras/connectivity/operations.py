@@ -7,7 +7,6 @@ the graph (a number, a constant) is no path from the model's inputs.
 import inspect
 
 import keras
-import numpy as np
 from keras import ops
 
 from scl_keras.connectivity.reach import mixed_along, product, resized
@@ -26,6 +25,29 @@ def operation_stand_in(operation):
     ):
         return None
     return _stand_ins.get(type(operation).__name__)
+
+
+def is_product(operation):
+    """Whether a layer or operation multiplies its inputs, entry by entry."""
+    if isinstance(operation, keras.layers.Layer):
+        return type(operation) is keras.layers.Multiply
+    return _is_operation(operation, "Multiply")
+
+
+def is_split(operation):
+    """Whether an operation of `keras.ops` splits a tensor."""
+    return _is_operation(operation, "Split")
+
+
+def is_concatenation(operation):
+    """Whether an operation of `keras.ops` joins tensors along one of their axes."""
+    return _is_operation(operation, "Concatenate")
+
+
+def _is_operation(operation, name):
+    is_layer = isinstance(operation, keras.layers.Layer)
+    known = not is_layer and operation_stand_in(operation) is not None
+    return known and type(operation).__name__ == name
 
 
 def elementwise(call, xs):
@@ -54,7 +76,7 @@ def _along_axis(call, xs):
 
 def _constant(call, xs):
     """A tensor of that shape, whatever is in it."""
-    return ops.zeros(call.outputs[0].shape)
+    return ops.zeros(call.outputs[0].shape, "float32")
 
 
 def _resized(call, xs):
@@ -87,7 +109,7 @@ def _attention(call, xs):
 
 
 def _ones(x):
-    return np.ones(x.shape, "float32") if hasattr(x, "shape") else x
+    return ops.ones(x.shape, "float32") if hasattr(x, "shape") else x
 
 
 def _filled(call, xs, constant=lambda x: x):

@@ -2,7 +2,6 @@
 
 import functools
 
-import numpy as np
 from keras import ops
 
 
@@ -39,9 +38,9 @@ def resized(resize, x, shape):
     first = -2 if resize.data_format == "channels_first" else -3
     for axis in (first, first + 1):
         # Resized along one axis, an identity matrix tells of all the weights.
-        one_hot = np.eye(x.shape[axis], dtype="float32")[:, None, :]
+        one_hot = ops.eye(x.shape[axis], dtype="float32")
         weights = ops.image.resize(
-            one_hot,
+            ops.expand_dims(one_hot, 1),
             (shape[axis], 1),
             interpolation=resize.interpolation,
             antialias=getattr(resize, "antialias", False),

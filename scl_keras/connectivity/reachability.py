@@ -11,6 +11,7 @@ from keras import ops
 
 from scl_keras import backend, checks
 from scl_keras.connectivity.composites import binary
+from scl_keras.connectivity.operations import is_product
 from scl_keras.connectivity.steps import needs_entering, steps_of
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import trace
@@ -110,13 +111,19 @@ class ConnectionGraph:
         return self.spread(kept).effective
 
     def spread(
-        self, kept: Sequence | None = None, sources: Collection[int] = ()
+        self,
+        kept: Sequence | None = None,
+        sources: Collection[int] = (),
+        constants: dict | None = None,
     ) -> "Reachability":
         """Propagates reachability forwards and backwards.
 
         Args:
             kept: As for `effective`.
             sources: Ids of calls whose outputs count as reached in any case.
+            constants: Arrays by the ids of the graph's tensors: what they are where no
+                input reaches. With them, a product leads nowhere where one of its
+                factors is zero for any input.
 
         Returns:
             A `Reachability`.
@@ -126,18 +133,20 @@ class ConnectionGraph:
             (id(kernel.layer), kernel.name): ops.convert_to_tensor(values, "float32")
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
-        reached = {id(x): ops.ones(x.shape) for x in self.trace.inputs}
+        reached = {id(x): ops.ones(x.shape, "float32") for x in self.trace.inputs}
+        silent: dict[int, Any] = {}
         pullbacks = []
         for step in self.steps:
-            pullbacks.append(_forwards(step, reached, masks))
+            pullbacks.append(_forwards(step, reached, masks, constants, silent))
             if id(step.call) in sources:
-                reached |= {id(x): ops.ones(x.shape) for x in step.call.outputs}
-        needed = {id(x): ops.ones(x.shape) for x in self.trace.outputs}
+                outputs = step.call.outputs
+                reached |= {id(x): ops.ones(x.shape, "float32") for x in outputs}
+        needed = {id(x): ops.ones(x.shape, "float32") for x in self.trace.outputs}
         used: dict[tuple[int, str], Any] = {}
         for step, pullback in zip(
             reversed(self.steps), reversed(pullbacks), strict=True
         ):
-            _backwards(step, pullback, needed, used)
+            _backwards(step, pullback, needed, used, silent)
         usable, constants = [], self._needed_constants(needed)
         for kernel in self.kernels:
             use = used.get((id(kernel.layer), kernel.name))
@@ -220,7 +229,7 @@ class Reachability:
     usable: list
 
 
-def _forwards(step, reached, masks):
+def _forwards(step, reached, masks, constants, silent):
     """Makes a step, writes what it reaches down, and returns its gradient function."""
     layer = step.call.operation
     xs = [reached[id(x)] for x in step.call.inputs]
@@ -236,16 +245,32 @@ def _forwards(step, reached, masks):
                 f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
             )
         reached[id(out)] = binary(y)
+    if constants is not None and is_product(step.call.operation):
+        (out,) = step.call.outputs
+        silent[id(out)] = _zero_products(step.call, reached, constants)
+        reached[id(out)] = reached[id(out)] * (1 - silent[id(out)])
     return pullback
 
 
-def _backwards(step, pullback, needed, used):
+def _zero_products(call, reached, constants):
+    """Where a factor is zero for any input: a 0/1 tensor of the product's shape."""
+    zero = np.zeros(call.outputs[0].shape, "float32")
+    for x in call.inputs:
+        free = ops.convert_to_numpy(reached[id(x)]) > 0
+        zero = np.maximum(zero, ~free & (constants[id(x)] == 0))
+    return ops.convert_to_tensor(zero, "float32")
+
+
+def _backwards(step, pullback, needed, used, silent):
     """Writes down which inputs and connections of a step reach an output."""
     outputs = step.call.outputs
     if not any(id(out) in needed for out in outputs):
         return
+    for out in outputs:
+        if id(out) in silent and id(out) in needed:
+            needed[id(out)] = needed[id(out)] * (1 - silent[id(out)])
     asked = [
-        needed[id(out)] if id(out) in needed else ops.zeros(out.shape)
+        needed[id(out)] if id(out) in needed else ops.zeros(out.shape, "float32")
         for out in outputs
     ]
     of_inputs, of_kernels = pullback(asked)

@@ -161,7 +161,7 @@ def _run_composite(run, pairs, xs, kernels):
 
 
 def _reach_nothing(call, xs, kernels):
-    return [ops.zeros(out.shape) for out in call.outputs]
+    return [ops.zeros(out.shape, "float32") for out in call.outputs]
 
 
 def _connect_fully(call, xs, kernels):

@@ -48,7 +48,7 @@ def copy_model(model):
     return copied
 
 
-def copy_graph(model, change=None, call=None):
+def copy_graph(model, change=None, call=None, dtype=None):
     """Copies a functional or Sequential model layer by layer, with its masks.
 
     Layers that are shared stay shared, also between nested models, which a model's
@@ -58,6 +58,7 @@ def copy_graph(model, change=None, call=None):
         model: A built functional or Sequential model.
         change: Function that may change a copied layer, before it is built.
         call: Function that calls a copied layer, `call(layer, *args, **kwargs)`.
+        dtype: Float type of the copy's inputs, by default as they are.
 
     Returns:
         A functional model, or a Sequential one of a Sequential, not compiled. With
@@ -67,7 +68,7 @@ def copy_graph(model, change=None, call=None):
         ValueError: If a layer can't be made of its configuration.
     """
     with stock_classes(model):
-        copied, pairs = _copy_graph(model, change, call, {})
+        copied, pairs = _copy_graph(model, change, call, dtype, {})
     for old, new in pairs:
         for a, b in pairs_of_layers(old, new):
             put_masks_like(a, b)
@@ -75,7 +76,7 @@ def copy_graph(model, change=None, call=None):
     return copied
 
 
-def _copy_graph(model, change, call, done):
+def _copy_graph(model, change, call, dtype, done):
     """A copy of a graph, and pairs of its layers and theirs, nested ones' too.
 
     `done` maps the ids of layers to their copies, so that what is shared stays shared.
@@ -85,7 +86,7 @@ def _copy_graph(model, change, call, done):
     def clone(layer):
         if id(layer) not in done:
             if is_graph(layer):
-                done[id(layer)], inner = _copy_graph(layer, change, call, done)
+                done[id(layer)], inner = _copy_graph(layer, change, call, dtype, done)
                 pairs.extend(inner)
             else:
                 done[id(layer)] = copied = copy_layer(layer)
@@ -96,14 +97,15 @@ def _copy_graph(model, change, call, done):
         return done[id(layer)]
 
     if isinstance(model, keras.Sequential) and call is None:
-        layers = [input_like(model.inputs[0]), *map(clone, model.layers)]
+        start = input_like(model.inputs[0], dtype=dtype)
+        layers = [start, *map(clone, model.layers)]
         return keras.Sequential(layers, name=model.name), pairs
     # A new model around the same graph: cloning a compiled one compiles the clone.
     inputs, outputs = graph_of(model)
     graph = keras.Model(inputs, outputs, name=model.name)
     copied = keras.models.clone_model(
         graph,
-        keras.tree.map_structure(input_like, inputs),
+        keras.tree.map_structure(lambda x: input_like(x, dtype=dtype), inputs),
         clone_function=clone,
         call_function=call,
     )

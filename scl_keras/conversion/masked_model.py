@@ -11,7 +11,7 @@ import functools
 
 import keras
 
-from scl_keras.backend.keras_private import track_parameters
+from scl_keras.backend.keras_private import track_parameters, use_own_quantize
 from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.followers import ChannelFollower, connect_followers
 from scl_keras.layers.in_place import follow_channels, put_masks
@@ -116,6 +116,7 @@ def as_masked_model(model, trained_as=SCLModel):
     """
     if not isinstance(model, MaskedModel):
         model.__class__ = _class_of(type(model), trained_as)
+        use_own_quantize(model)
     connect_followers(model)
     for layer in walk_inside(model):
         track_parameters(layer)

@@ -6,7 +6,7 @@ import dataclasses
 import keras
 
 from scl_keras import backend, checks
-from scl_keras.backend.keras_private import track_parameters
+from scl_keras.backend.keras_private import track_parameters, use_first_quantize
 from scl_keras.conversion.choices import chosen_layers, granularities_of
 from scl_keras.conversion.coverage import coverage_of
 from scl_keras.conversion.masked_model import as_masked_model, is_masked
@@ -113,7 +113,9 @@ def _all_or_nothing(model):
         for layer, kind in before:
             if is_masked(layer) and type(layer) is not kind:
                 take_masks(layer, cut=False)
-        model.__class__ = before[0][1]
+        if type(model) is not before[0][1]:
+            model.__class__ = before[0][1]
+            use_first_quantize(model)
         if vars(model).get("optimizer") is not optimizer:
             model.optimizer = optimizer
         if vars(model).pop("masks_runtime", None) is not None and runtime is not None:

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 import keras
 
 from scl_keras import backend
-from scl_keras.backend.keras_private import track_parameters
+from scl_keras.backend.keras_private import (
+    track_parameters,
+    use_first_quantize,
+    use_own_quantize,
+)
 from scl_keras.conversion.copying import copy_model
 from scl_keras.conversion.masked_model import is_masked
 from scl_keras.graph.walking import walk_inside
@@ -150,6 +154,7 @@ class _Undo:
             taken.restore()
         for model, masked_class, runtime in self.models:
             model.__class__ = masked_class
+            use_own_quantize(model)
             model.masks_runtime = runtime
         for model, optimizer in self.optimizers:
             model.optimizer = optimizer
@@ -171,6 +176,7 @@ def _take_out(model):
         models.append((inner, type(inner), vars(inner).pop("masks_runtime", None)))
         while "stock_class" in vars(type(inner)):
             inner.__class__ = inner.stock_class
+        use_first_quantize(inner)
     _track_parameters(model)
     return _Undo(model, layers, models, optimizers)
 

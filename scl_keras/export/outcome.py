@@ -136,6 +136,7 @@ class Outcome:
             accuracy=self._accuracy(),
             attempts=tuple(self._attempt(trial, ratios) for trial in self.trials),
             notes=(
+                *self.reference.notes,
                 *_converter_notes(self.trials),
                 *_dtype_notes(chosen, self.dtype),
                 *_speed_notes(chosen, plain_weights, ratios),

@@ -59,6 +59,7 @@ class Reference:
         samples: Number of samples.
         signature: Its inputs one after the other, with the names that files have.
         batches: The samples one alone, then several at once, then shuffled ones.
+        notes: Sentences for the report.
     """
 
     model: keras.Model
@@ -66,6 +67,7 @@ class Reference:
     samples: int
     signature: tuple[tf.TensorSpec, ...]
     batches: tuple[Batch, ...]
+    notes: tuple[str, ...] = ()
 
 
 def build_reference(model: keras.Model, samples: Samples) -> Reference:

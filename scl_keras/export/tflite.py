@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from scl_keras import backend, checks
 from scl_keras.export.candidates import Trials, candidates
 from scl_keras.export.converter import ConvertedFiles, without_masks
+from scl_keras.export.float32 import InFloat32
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
@@ -56,6 +57,11 @@ def export_tflite(
     with Keras on `samples`, one at a time and several at once. Correct ones
     are timed against each other, and the best is put at `path` in one step;
     if there is none, or anything fails on the way, `path` is left as it was.
+
+    A model of another float type (`mixed_bfloat16`, `float16`, `float64`, ...) is
+    rebuilt in float32 for that, and compared with itself: the two may differ by as much
+    as the coarsest of its types rounds a number, 32 times over, and the report tells by
+    how much they do. Files then are compared with the one in float32.
 
     Masks need not be stripped first. Those of a class derived from a masked layer,
     whose stock layer isn't known, are left to the converter, which folds a kernel and a
@@ -120,10 +126,16 @@ def export_tflite(
             "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
             "positive. Received: latency_seconds=0"
         )
-    reference = build_reference(model, samples)
+    with (in_float32 := InFloat32(model)):
+        reference = build_reference(in_float32.model, samples)
+    reference = in_float32.compared(reference, tolerance)
     if labels is not None:
         labels = check_labels(labels, reference)
-    with without_masks(model), ConvertedFiles(reference) as files:
+    with (
+        in_float32,
+        without_masks(in_float32.model),
+        ConvertedFiles(reference) as files,
+    ):
         plain = _convert(files)
         trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
     outcome = Outcome(

@@ -1,16 +1,18 @@
 """Inputs on which a model can be called: like its own, or such as it was built on."""
 
 import keras
+from keras.backend import is_float_dtype
 
 from scl_keras.backend.keras_private import is_optional
 
 
-def input_like(tensor, shape=None):
+def input_like(tensor, shape=None, dtype=None):
     """A new `keras.Input` like a symbolic tensor.
 
     Args:
         tensor: A `KerasTensor`.
         shape: Its shape with the batch axis; by default that of the tensor.
+        dtype: Its dtype, if it is to be another float type.
 
     Returns:
         A `KerasTensor` of the same dtype and name; sparse, ragged or optional if that
@@ -18,7 +20,7 @@ def input_like(tensor, shape=None):
     """
     return keras.Input(
         batch_shape=tensor.shape if shape is None else shape,
-        dtype=tensor.dtype,
+        dtype=dtype if dtype and is_float_dtype(tensor.dtype) else tensor.dtype,
         sparse=tensor.sparse,
         ragged=tensor.ragged,
         optional=is_optional(tensor),

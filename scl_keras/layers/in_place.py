@@ -17,6 +17,8 @@ from scl_keras.backend.keras_private import (
     detach,
     kernel_under_lora,
     set_autocast,
+    use_first_quantize,
+    use_own_quantize,
 )
 from scl_keras.layers.followers import FOLLOWERS, ChannelFollower
 from scl_keras.layers.masked_layer import MaskedLayer
@@ -35,6 +37,7 @@ def put_masks(layer, settings):
         Exception: Whatever the settings raise for a kernel. The layer stays as it is.
     """
     layer.__class__ = masked_class_of(layer)
+    use_own_quantize(layer)
     layer.masked_in_place = True
     layer.mask_settings = settings
     try:
@@ -106,6 +109,7 @@ class TakenMasks:
         """Makes the masked layer again that it was, with the same masks."""
         layer = self.layer
         layer.__class__ = self.masked_class
+        use_own_quantize(layer)
         vars(layer).update(self.attributes)
         for weight, value in self.values:
             weight.assign(value)
@@ -154,6 +158,7 @@ def take_masks(layer, cut=True):
     attributes = {name: own.pop(name) for name in _OF_MASKS if name in own}
     taken = TakenMasks(layer, type(layer), attributes, masks, values, functions)
     layer.__class__ = layer.stock_class
+    use_first_quantize(layer)
     for weight, value in new:
         weight.assign(value)
     return taken

@@ -230,6 +230,18 @@ class MaskedLayer(_Layer):
             self.__dict__.setdefault("_cast_after", set()).add(name)
         return super().add_weight(*args, **kwargs)
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Refuses what would round a kernel and forget its mask.
+
+        Raises:
+            ValueError: In any case.
+        """
+        raise ValueError(
+            f"Layer '{self.name}' has masks, and Keras's quantized layers have none. "
+            "Take them out first, `strip_masks(model)`: what is zero stays zero. "
+            f"Received: {self!r}"
+        )
+
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {**super().get_config(), **self.mask_settings.get_config()}

@@ -38,6 +38,8 @@ class MaskConstraint(keras.constraints.Constraint):
 def _hold_up(s):
     """Lifts the largest entry above zero, the first of them if there are several."""
     flat = ops.reshape(s, (-1,))
-    largest = ops.equal(ops.arange(flat.shape[0]), ops.cast(ops.argmax(flat), "int32"))
+    # Without a dtype it would be int16 where the float type is one of 16 bits.
+    places = ops.arange(flat.shape[0], dtype="int32")
+    largest = ops.equal(places, ops.cast(ops.argmax(flat), "int32"))
     lift = ops.logical_and(ops.reshape(largest, s.shape), ops.less_equal(s, 0))
     return ops.where(lift, BARELY_KEPT, s)

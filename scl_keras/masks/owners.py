@@ -48,5 +48,6 @@ def _owners(mask):
     """Which entry of the mask variable, flat, switches each connection."""
     count = int(np.prod(mask.variable.shape))
     owners = np.arange(count, dtype="int32").reshape(mask.variable.shape)
-    spread = mask.granularity.expand(ops.convert_to_tensor(owners), mask.kernel_shape)
+    owners = ops.convert_to_tensor(owners, "int32")
+    spread = mask.granularity.expand(owners, mask.kernel_shape)
     return ops.convert_to_numpy(spread)

@@ -219,7 +219,8 @@ def serialize(ste):
 
 def _check_positive(ste):
     grid = np.linspace(-20, 20, 4001, dtype="float32")
-    values = ops.convert_to_numpy(ste.derivative(ops.convert_to_tensor(grid)))
+    values = ste.derivative(ops.convert_to_tensor(grid, "float32"))
+    values = ops.convert_to_numpy(values)
     values = np.broadcast_to(values, grid.shape)
     bad = ~(np.isfinite(values) & (values > 0))
     if bad.any():

@@ -187,8 +187,6 @@ def _operation_rule(call, stand_in):
 
 
 def _run(known, call, xs, weights):
-    # Some of Keras' functions don't take arrays.
-    xs, weights = ([ops.convert_to_tensor(x) for x in part] for part in (xs, weights))
     count = len(known.kernels)
     kernels = dict(zip(known.kernels, weights[:count], strict=True))
     args, _ = inputs_and_options(call)

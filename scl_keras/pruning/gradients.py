@@ -83,7 +83,10 @@ class LossGradients:
 
 def _tensor(array):
     # As an array it would be part of the traced function's signature.
-    return None if array is None else keras.ops.convert_to_tensor(array)
+    if array is None:
+        return None
+    # `convert_to_tensor` makes bfloat16 of it on JAX where that is the default type.
+    return keras.ops.array(array)
 
 
 def _mismatch(model, loss, y):
@@ -109,7 +112,7 @@ def pull_back_arrays(function, xs, kernels, upstream):
     """
     with backend.double_precision():
         xs, kernels, upstream = keras.tree.map_structure(
-            keras.ops.convert_to_tensor, (xs, kernels, upstream)
+            lambda x: keras.ops.convert_to_tensor(x, "float64"), (xs, kernels, upstream)
         )
         _, pull_back = backend.vjp(function, xs, kernels)
         found = pull_back(upstream)

@@ -52,7 +52,12 @@ def apply(function, xs, kernels):
     for combination in itertools.product(_parts(xs), *map(_parts_of_one, kernels)):
         (x_values, _), *kernel_parts = combination
         with backend.double_precision():
-            ys = function(x_values, [k for k, _ in kernel_parts])
+            # Some of Keras' functions don't take arrays, others change their dtype.
+            arguments = keras.tree.map_structure(
+                lambda x: keras.ops.convert_to_tensor(x, "float64"),
+                (x_values, [k for k, _ in kernel_parts]),
+            )
+            ys = function(*arguments)
             ys = [keras.ops.convert_to_numpy(y) for y in ys]
         total = _added(total, ys, sum(shift for _, shift in combination))
     return total

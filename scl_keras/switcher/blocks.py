@@ -80,7 +80,7 @@ def map_blocks(function, shape):
     """
     (rows, columns), size = shape, rows_a_block(shape)
     if rows >= 2 * size:
-        starts = ops.arange(0, rows - size + 1, size)
+        starts = ops.arange(0, rows - size + 1, size, dtype="int32")
         blocks = ops.map(lambda first: function(first, size), starts)
         done = ops.reshape(blocks, (-1, columns))
     else:

@@ -76,7 +76,8 @@ def surroundings(matrix, index, sizes):
         squares = squares + ops.sum(ops.square(magnitude), axis=0)
         return squares, ops.maximum(largest, ops.max(magnitude, axis=0))
 
-    start = ops.zeros((columns,)), ops.zeros((columns,))
+    nothing = ops.zeros((columns,), "float32")
+    start = nothing, nothing
     squares, largest = fold_blocks(add, start, (rows, columns))
     scale = ops.sqrt(ops.mean(squares) / rows)
     rms = ops.sqrt(squares / rows)

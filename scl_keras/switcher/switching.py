@@ -67,7 +67,7 @@ class SwitchedKernel:
         derivative = self.mask.ste.derivative
         gradient, s = self._matrix(gradient), self._matrix(self.mask.variable)
         # One number, or one for each feature: a row.
-        scale = ops.convert_to_tensor(scale)
+        scale = ops.convert_to_tensor(scale, "float32")
         scale = self._matrix(scale) if len(scale.shape) else scale
 
         def block(first, rows):
@@ -87,7 +87,8 @@ class SwitchedKernel:
             upstream, free = objective(first, rows)
             return sums[0] + ops.sum(upstream), sums[1] + ops.sum(free)
 
-        return fold_blocks(add, (ops.zeros(()), ops.zeros(())), self.shape)
+        nothing = ops.zeros((), "float32")
+        return fold_blocks(add, (nothing, nothing), self.shape)
 
     def backpropagate(self, network, objective, mean, start):
         """Adds up the gradient of the network's parameters, block by block.

@@ -14,6 +14,7 @@ from scl_keras.graph.walking import running_statistics, walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.layers.reading import reading_masked
+from scl_keras.masks.mask import find_masks
 from scl_keras.training.functional import Functional, is_functional, make_functional
 from scl_keras.training.loss_scaling import (
     has_kept_back,
@@ -273,6 +274,22 @@ class SCLModel(keras.Model):
     def connection_logs(self) -> dict[str, Tensor]:
         """What the masks add to the logs: a dict of scalar tensors."""
         return step_logs(self, self.scl_optimizer)
+
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """Quantizes a model without masks, as `keras.Model.quantize` does.
+
+        Raises:
+            ValueError: If it has masks.
+        """
+        if find_masks(self):
+            raise ValueError(
+                "Keras doesn't quantize layers with masks: it would leave all of them "
+                "as they are. Take the masks out first, `strip_masks(model)`, and "
+                "then call `quantize`: what is zero stays zero. Or let `export_tflite("
+                f"model, path, samples=..., dtype='int8')` do it. Received: "
+                f"model '{self.name}' with {len(find_masks(self))} masks"
+            )
+        super().quantize(*args, **kwargs)
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Saves the states of random layers, which Keras does not."""

@@ -249,7 +249,7 @@ class SCLOptimizer(PairedOptimizer):
             squares = self._mean_squares_of(sums, masks)
             self._apply_to_masks(sums, squares, masks)
             for accumulator in accumulators:
-                accumulator.assign(ops.zeros(accumulator.shape))
+                accumulator.assign(ops.zeros(accumulator.shape, accumulator.dtype))
 
         full = ops.equal(seen % micro_steps, 0)
         self._cond(full, update, lambda *_: None, (accumulators, masks))
@@ -387,7 +387,7 @@ class SCLOptimizer(PairedOptimizer):
 def _with_zeros(gradients, variables):
     """Gradients by all variables, with zeros where there is None."""
     pairs = zip(gradients, variables, strict=True)
-    return [ops.zeros(v.shape) if g is None else g for g, v in pairs]
+    return [ops.zeros(v.shape, v.dtype) if g is None else g for g, v in pairs]
 
 
 def _are_finite(gradients):

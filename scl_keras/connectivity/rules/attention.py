@@ -76,4 +76,4 @@ def _seen(targets, sources, causal, config):
     seen = distance >= 0 if causal else np.ones(distance.shape, bool)
     if config["sliding_window"] is not None:
         seen &= np.abs(distance) < config["sliding_window"]
-    return seen.astype("float32")
+    return ops.convert_to_tensor(seen, "float32")

@@ -12,10 +12,16 @@ from scl_keras.connectivity.shrinking import kept_biases
 
 @channels_last
 def _convolution(layer, x, kernel):
+    strides = layer.strides
+    if set(layer.kernel_size) == {1}:
+        # It reads every so many positions alone. Leaving out the others beforehand is
+        # less to compute, and TensorFlow 2.21 crashes in the gradient of such strides.
+        x = x[(slice(None), *(slice(None, None, step) for step in strides))]
+        strides = [1] * len(strides)
     return ops.conv(
         _pad_causally(layer, x),
         kernel,
-        strides=list(layer.strides),
+        strides=list(strides),
         padding=_padding(layer),
         dilation_rate=layer.dilation_rate,
         data_format="channels_last",

@@ -1,11 +1,9 @@
 """Rules of layers that make one tensor of several."""
 
 import keras
-import numpy as np
 from keras import layers
 
-from scl_keras.connectivity.channel_rules import united_channels
-from scl_keras.connectivity.channels import Channels
+from scl_keras.connectivity.channel_rules import joined_channels, united_channels
 from scl_keras.connectivity.layer_rules import LayerRule, register_rule
 from scl_keras.connectivity.layer_types import layers_named
 from scl_keras.connectivity.reach import as_called, product
@@ -40,20 +38,9 @@ register_rule(
 )
 
 
-def _joined_channels(classes, call, xs):
-    """Concatenation along the channels, or along another axis."""
-    axis = call.operation.axis % len(call.outputs[0].shape)
-    axes = {x.axis for x in xs}
-    if len(axes) > 1:
-        return None
-    if axes == {axis}:
-        return [Channels(axis, np.concatenate([x.ids for x in xs]))]
-    return united_channels(classes, call, xs)
-
-
 register_rule(
     layers.Concatenate,
-    rule=LayerRule(reach=as_called, channels=_joined_channels, takes_fewer_inputs=True),
+    rule=LayerRule(reach=as_called, channels=joined_channels, takes_fewer_inputs=True),
 )
 
 
