@@ -190,7 +190,7 @@ def _run(known, call, xs, weights):
     count = len(known.kernels)
     kernels = dict(zip(known.kernels, weights[:count], strict=True))
     args, _ = inputs_and_options(call)
-    args = filled(args, xs, lambda x: ops.ones(x.shape))
+    args = filled(args, xs, lambda x: ops.ones(x.shape, "float32"))
     ys = keras.tree.flatten(
         (known.flow or known.reach)(call.operation, args, **kernels)
     )
