@@ -13,7 +13,12 @@ from scl_keras.export.encodings import ENCODINGS
 from scl_keras.export.metadata import add_metadata
 from scl_keras.export.precisions import FLOAT32, Precision, is_rounded, precisions
 from scl_keras.export.reference import Reference
-from scl_keras.export.verification import Verification, answers_of, verify
+from scl_keras.export.verification import (
+    Expectation,
+    Verification,
+    answers_of,
+    verify,
+)
 from scl_keras.export.weights import Weights, read_weights
 
 CONVERTER_SPARSE = "sparse"  # the encoding that the converter makes itself
@@ -219,18 +224,14 @@ class Trials:
     def _verify(self, candidate: Candidate, file: bytes) -> Verification:
         precision = candidate.precision
         tolerance = self._tolerance or precision.tolerance
-        shuffled = precision.shuffled
-        found = verify(file, self._reference, tolerance, self._labels, shuffled)
-        rounds = precision.name and precision.exact
-        if found.problem is None and rounds and candidate.encoded:
+        expectations = [Expectation(self._reference, tolerance)]
+        if precision.name and precision.exact and candidate.encoded:
             # The precision's rounding is in the dense file already: from that one, the
             # encoded one may differ by no more than a sum in another order.
             answered = answers_of(self._dense_file(candidate), self._reference)
-            again = verify(file, answered, FLOAT32.tolerance, None, shuffled)
-            if again.problem is not None:
-                problem = f"differs from its dense file: {again.problem}"
-                return dataclasses.replace(found, problem=problem)
-        return found
+            of = "differs from its dense file: "
+            expectations.append(Expectation(answered, FLOAT32.tolerance, of))
+        return verify(file, expectations, self._labels, precision.shuffled)
 
 
 def _facts(candidate: Candidate, weights: Sequence[Weights]) -> dict[str, str | int]:

@@ -169,8 +169,8 @@ class Outcome:
         """Returns the accuracy of the Keras model."""
         if self.labels is None:
             return None
-        answers = [batch.outputs for batch in self.reference.batches]
-        return accuracy(self.labels, self.reference, answers)
+        batches = self.reference.batches
+        return accuracy(self.labels, batches, [batch.outputs for batch in batches])
 
     def _attempt(self, trial: Trial, ratios: Mapping[str, float]) -> Attempt:
         found = trial.verification

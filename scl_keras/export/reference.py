@@ -19,6 +19,9 @@ _Serve = Callable[..., dict[str, Any]]
 # that the activations of a large network fit into memory.
 _LARGE_BATCH = 32
 
+# For threads to share: more than there are, and no multiple.
+_FEW = 5
+
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
@@ -56,7 +59,11 @@ class Reference:
         structure: How it nests its inputs: a tensor, or a list or dict of them.
         samples: Number of samples.
         signature: Its inputs one after the other, with the names that files have.
-        batches: The samples one alone, then several at once, then shuffled ones.
+        batches: The samples one alone, a few at once, then all in larger batches, then
+            shuffled ones. Of a fixed batch size, all batches but the shuffled one are
+            alike.
+        few: Indices of the batches that are enough for a brief run: a few at once, then
+            one alone, so that a file is made larger first and smaller again.
     """
 
     model: keras.Model
@@ -64,6 +71,14 @@ class Reference:
     samples: int
     signature: tuple[tf.TensorSpec, ...]
     batches: tuple[Batch, ...]
+    few: tuple[int, ...]
+
+    def scale(self, output: str, shuffled: bool = False) -> float:
+        """Returns the largest absolute value of an output, over all batches."""
+        arrays = [b.outputs[output] for b in self.batches if b.shuffled == shuffled]
+        # Integers and booleans too: as float64 they are compared exactly.
+        wide = [array.astype(np.float64) for array in arrays]
+        return max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in wide)
 
 
 def build_reference(model: keras.Model, samples: Samples) -> Reference:
@@ -94,7 +109,8 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
     arrays = _match_samples(structure, specs, samples)
     serve = named_function(model, structure)
     batches = tuple(_run(serve, specs, arrays))
-    return Reference(model, structure, len(arrays[0]), specs, batches)
+    few = (1, 0) if specs[0].shape[0] is None else (0,)
+    return Reference(model, structure, len(arrays[0]), specs, batches, few)
 
 
 def _input_signature(
@@ -200,7 +216,7 @@ def named_function(model: keras.Model, structure: Any) -> _Serve:
 def _run(
     serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: list[np.ndarray]
 ) -> Iterator[Batch]:
-    """Yields a sample alone, then all in larger batches, then shuffled ones.
+    """Yields a sample alone, a few, then all in larger batches, then shuffled ones.
 
     With a fixed batch size, all are in batches of that size.
     """
@@ -215,14 +231,14 @@ def _run(
         starts = range(0, count - fixed + 1, fixed)
         cuts = [slice(start, start + fixed) for start in starts]
     else:
-        if count == 1:  # a batch of two still shows whether the file can resize
-            arrays = [np.repeat(array, 2, axis=0) for array in arrays]
-        cuts = [slice(0, 1)]
-        starts = range(0, len(arrays[0]), _LARGE_BATCH)
+        rows = np.arange(max(count, _FEW)) % count  # fewer are repeated
+        arrays = [array[rows] for array in arrays]
+        cuts = [slice(0, 1), slice(0, _FEW)]
+        starts = range(0, len(rows), _LARGE_BATCH)
         cuts += [slice(start, start + _LARGE_BATCH) for start in starts]
     for position, cut in enumerate(cuts):
-        again = fixed is None and position == 0  # in the next batch
-        first = None if again else cut.start
+        repeated = fixed is None and position < 2  # by the larger batches
+        first = None if repeated else cut.start
         yield _answer(serve, specs, [array[cut] for array in arrays], first=first)
     mixed = _shuffle([array[cuts[-1]] for array in arrays])
     batch = _answer(serve, specs, mixed, shuffled=True)

@@ -55,9 +55,10 @@ def export_tflite(
 
     Each file is decoded and its weights compared bit by bit (or to half a rounding
     step), loaded, run with and without the default delegate (XNNPACK), and compared
-    with Keras on `samples`, one at a time and several at once. Correct ones
-    are timed against each other, and the best is put at `path` in one step;
-    if there is none, or anything fails on the way, `path` is left as it was.
+    with Keras on `samples`, one at a time and several at once; on a few of them
+    with 2 and with 4 threads, too. Correct ones are timed against each other, and the
+    best is put at `path` in one step; if there is none, or anything fails on the way,
+    `path` is left as it was.
 
     Masks need not be stripped first. Those of a class derived from a masked layer,
     whose stock layer isn't known, are left to the converter, which folds a kernel and a
