@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from scl_keras.export.accuracy import AccuracyDrop, Labels
 from scl_keras.export.converter import ConvertedFiles, NotNeeded
 from scl_keras.export.encodings import ENCODINGS
 from scl_keras.export.metadata import add_metadata
@@ -103,6 +104,7 @@ class Trial:
         verification: What a run of it has shown; None if it was not run.
         problem: Why the file can't be handed out; None for a correct one.
         needed: False for another candidate's file over again, which is no fault.
+        drop: What it loses of the accuracy of Keras; None without labels.
     """
 
     candidate: Candidate
@@ -111,6 +113,7 @@ class Trial:
     verification: Verification | None = None
     problem: str | None = None
     needed: bool = True
+    drop: AccuracyDrop | None = None
 
     @property
     def name(self) -> str:
@@ -133,8 +136,22 @@ class Trial:
 
     @property
     def correct(self) -> bool:
-        """Whether the file may be handed out."""
+        """Whether the file computes what the model computes, up to its precision."""
         return self.problem is None
+
+    @property
+    def loses_too_much(self) -> bool:
+        """Whether its precision costs more accuracy than allowed.
+
+        A file of float32 rounds nothing: it may lose a tie, and no accuracy.
+        """
+        rounds = self.candidate.precision.dtype != FLOAT32.dtype
+        return rounds and self.drop is not None and self.drop.is_too_large
+
+    @property
+    def eligible(self) -> bool:
+        """Whether the file may be handed out."""
+        return self.correct and not self.loses_too_much
 
 
 class Trials:
@@ -145,7 +162,7 @@ class Trials:
         reference: What the model computes on the samples.
         tolerance: Largest difference, as a share of the largest output; None for that
             of each precision.
-        labels: Integers for the accuracy, or None.
+        labels: What to measure accuracy by, or None.
     """
 
     def __init__(
@@ -153,7 +170,7 @@ class Trials:
         files: ConvertedFiles,
         reference: Reference,
         tolerance: float | None = None,
-        labels: np.ndarray | None = None,
+        labels: Labels | None = None,
     ):
         self._files, self._reference = files, reference
         self._tolerance, self._labels = tolerance, labels
@@ -199,7 +216,11 @@ class Trials:
         if problem is None:
             verification = self._verify(candidate, file)
             problem = verification.problem
-        return Trial(candidate, file, weights, verification, problem)
+        right = None if verification is None else verification.right
+        drop = None
+        if self._labels is not None and right is not None:
+            drop = self._labels.drop(right)
+        return Trial(candidate, file, weights, verification, problem, drop=drop)
 
     def _dense_file(self, candidate: Candidate) -> bytes:
         """Returns the file without its encoding: it has the same weights."""

@@ -13,13 +13,13 @@ import keras
 from numpy.typing import ArrayLike
 
 from scl_keras import backend
+from scl_keras.export.accuracy import check_max_drop, read_labels
 from scl_keras.export.candidates import Trials, candidates
 from scl_keras.export.converter import ConvertedFiles, without_masks
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
-from scl_keras.export.verification import check_labels
 
 
 def export_tflite(
@@ -30,6 +30,7 @@ def export_tflite(
     optimize_for: str = "balanced",
     dtype: str = "float32",
     labels: ArrayLike | None = None,
+    max_accuracy_drop: float | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
 ) -> ExportReport:
@@ -79,8 +80,13 @@ def export_tflite(
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
             ones are tried, too, since a sparse float32 file may well be smaller
             and faster than a dense one of int8.
-        labels: Class indices of the samples (of each position, for a map), to report
-            the accuracy of each file; the model must have one output.
+        labels: Class indices of the samples (of each position, for a map), for the
+            accuracy of each file; the model must have one output.
+        max_accuracy_drop: Largest share of accuracy that a file of a coarser precision
+            than float32 may lose against the model, on `samples`, to be chosen.
+            Default: 0.005, half a percent. What is measured counts, also where few
+            samples leave it to chance (the report says so then): to refuse a good file
+            costs bytes, to take a bad one costs accuracy that nobody sees.
         tolerance: Largest difference to Keras that counts as the same, as a
             share of the output's largest absolute value on the samples, for
             all precisions. Default: 1e-4 for float32, 1e-2 for float16,
@@ -121,14 +127,16 @@ def export_tflite(
             "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
             "positive. Received: latency_seconds=0"
         )
+    max_accuracy_drop = check_max_drop(max_accuracy_drop, labels is not None)
     reference = build_reference(model, samples)
+    checked = None
     if labels is not None:
-        labels = check_labels(labels, reference)
+        checked = read_labels(labels, reference, max_accuracy_drop)
     with without_masks(model), ConvertedFiles(reference) as files:
         plain = _convert(files)
-        trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
+        trials = Trials(files, reference, tolerance, checked).run(candidates(dtype))
     outcome = Outcome(
-        plain, trials, reference, labels, optimize_for, dtype, latency_seconds
+        plain, trials, reference, checked, optimize_for, dtype, latency_seconds
     )
     report = outcome.report(path)
     _write(path, outcome.chosen.made)

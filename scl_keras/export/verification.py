@@ -1,17 +1,16 @@
-"""Run a TFLite file, and compare its answers with those of Keras and with labels."""
+"""Run a TFLite file in all settings, and compare its answers with those of Keras."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 # LiteRT's own package: `tf.lite.Interpreter` is deprecated in its favour.
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from numpy.typing import ArrayLike
 
+from scl_keras.export.accuracy import Labels
 from scl_keras.export.reference import Batch, Reference
 
 _RESOLVERS = {
@@ -86,14 +85,20 @@ class Verification:
     Attributes:
         differences: Those to Keras, as far as the file was compared.
         problem: A sentence on what is wrong with the file; None for a correct one.
-        accuracy: That with the default delegate, if labels are given.
+        right: Which labels it gets right with the default delegate; None without
+            labels, and for a file that wasn't run to the end.
         tolerance: The largest relative difference that was allowed; 0 if unknown.
     """
 
     differences: tuple[Difference, ...]
     problem: str | None = None
-    accuracy: float | None = None
+    right: np.ndarray | None = dataclasses.field(default=None, compare=False)
     tolerance: float = 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of the labels that it gets right."""
+        return None if self.right is None else float(self.right.mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Expectation:
 def verify(
     file: bytes,
     expectations: Sequence[Expectation],
-    labels: np.ndarray | None = None,
+    labels: Labels | None = None,
     shuffled: bool = True,
 ) -> Verification:
     """Loads a file, runs it in every setting, and compares.
@@ -132,7 +137,7 @@ def verify(
     """
     keras = expectations[0]
     found: tuple[Difference, ...] = ()
-    share_right = None
+    right = None
     for setting in SETTINGS:
         indices = _indices(keras.reference, setting, shuffled)
         batches = [keras.reference.batches[i] for i in indices]
@@ -153,9 +158,9 @@ def verify(
                 return Verification(found + differences, problem)
             if expectation is keras and not setting.brief:
                 found += differences
-        if labels is not None and share_right is None:
-            share_right = accuracy(labels, batches, answers)
-    return Verification(found, accuracy=share_right, tolerance=keras.tolerance)
+        if labels is not None and right is None:
+            right = labels.right(batches, answers)
+    return Verification(found, right=right, tolerance=keras.tolerance)
 
 
 def answers_of(file: bytes, reference: Reference) -> Reference:
@@ -246,62 +251,3 @@ def _compare(
         scale=scale,
         agreement=None if agreement is None else float(agreement),
     )
-
-
-def check_labels(labels: ArrayLike, reference: Reference) -> np.ndarray:
-    """Checks that labels fit the model's output.
-
-    Args:
-        labels: Integers, one for each sample (for each position, for a map).
-        reference: What the model computes.
-
-    Returns:
-        The labels as an array.
-
-    Raises:
-        ValueError: If they don't fit, or the model has several outputs.
-    """
-    checked = np.asarray(labels)
-    outputs = reference.batches[0].outputs
-    if len(outputs) != 1:
-        raise ValueError(
-            "`labels` need a model with one output. Received: a model with "
-            f"{sorted(outputs)}"
-        )
-    [output] = outputs.values()
-    shape = (reference.samples, *output.shape[1:-1])
-    classes = output.shape[-1] if output.ndim > 1 else 1
-    if checked.dtype.kind not in "iu" or checked.shape != shape or classes < 2:
-        raise ValueError(
-            f"`labels` must be integers of shape {shape}, indices on the last axis of "
-            f"an output of two or more classes. Received: labels of dtype "
-            f"{checked.dtype} and shape {checked.shape}, an output of {classes} classes"
-        )
-    return checked
-
-
-def accuracy(
-    labels: np.ndarray,
-    batches: Sequence[Batch],
-    answers: Iterable[Mapping[str, Any]],
-) -> float:
-    """Returns the share of labels that are the index of the largest entry.
-
-    That is the largest on the last axis of the output.
-
-    Args:
-        labels: What `check_labels` returned.
-        batches: Those that were answered.
-        answers: Outputs by name, one mapping for each batch.
-
-    Returns:
-        A number between 0 and 1.
-    """
-    right = []
-    for batch, answer in zip(batches, answers, strict=True):
-        if batch.first is not None:
-            [output] = answer.values()
-            part = labels[batch.first : batch.first + batch.size]
-            found = np.asarray(output).argmax(axis=-1)[: len(part)]
-            right.append((found == part).ravel())
-    return float(np.concatenate(right).mean())
