@@ -9,9 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
-Samples = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+from scl_keras.export.names import file_names
+from scl_keras.export.samples import Samples, leaf_names, read_samples
 
 _Serve = Callable[..., dict[str, Any]]
 
@@ -56,9 +56,10 @@ class Reference:
 
     Attributes:
         model: The model as the caller gave it.
-        structure: How it nests its inputs: a tensor, or a list or dict of them.
+        structure: How it nests its inputs: a tensor, or a list or dict of them, with
+            None for each optional one that the samples leave out.
         samples: Number of samples.
-        signature: Its inputs one after the other, with the names that files have.
+        signature: The others one after the other, with the names that files have.
         batches: The samples one alone, a few at once, then all in larger batches, then
             shuffled ones. Of a fixed batch size, all batches but the shuffled one are
             alike.
@@ -86,7 +87,7 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
 
     Args:
         model: A built Keras model.
-        samples: Array, list or dict of arrays with a leading batch axis.
+        samples: Arrays with a leading batch axis (see `read_samples`).
 
     Returns:
         The model and its answers.
@@ -105,98 +106,12 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
             "`model` must be built: give it an Input, or call it on data once. "
             f"Received: model={model.name!r}, which has no weights yet"
         )
-    structure, specs = _input_signature(model, samples)
-    arrays = _match_samples(structure, specs, samples)
-    serve = named_function(model, structure)
-    batches = tuple(_run(serve, specs, arrays))
-    few = (1, 0) if specs[0].shape[0] is None else (0,)
-    return Reference(model, structure, len(arrays[0]), specs, batches, few)
-
-
-def _input_signature(
-    model: keras.Model, samples: Samples
-) -> tuple[Any, tuple[tf.TensorSpec, ...]]:
-    """Returns how the model nests its inputs, and the inputs one after the other."""
-    # A subclassed model has no symbolic inputs: the samples show what it takes.
-    symbolic = getattr(model, "inputs", None)
-    if symbolic:
-        # A Sequential has `inputs`, but no `input` before it is called.
-        single = isinstance(model, keras.Sequential)
-        structure = symbolic[0] if single else model.input
-        leaves = keras.tree.flatten(structure)
-        names = [_clean(leaf.name) for leaf in leaves]
-        specs = [
-            tf.TensorSpec(leaf.shape, leaf.dtype, name)
-            for leaf, name in zip(leaves, names, strict=True)
-        ]
-    else:
-        structure = keras.tree.map_structure(np.asarray, _as_arrays(samples))
-        specs = [
-            tf.TensorSpec((None, *array.shape[1:]), _default_dtype(array), name)
-            for name, array in _named_leaves(structure, "input").items()
-        ]
-    return structure, tuple(specs)
-
-
-def _match_samples(
-    structure: Any, specs: Sequence[tf.TensorSpec], samples: Samples
-) -> list[np.ndarray]:
-    """Returns the samples in the order and dtype of the specs."""
-    arrays = _as_arrays(samples)
-    if isinstance(arrays, Mapping) and not isinstance(structure, Mapping):
-        by_name = {spec.name: spec for spec in specs}
-        if set(arrays) != set(by_name):
-            raise ValueError(
-                f"`samples` must have the model's inputs {sorted(by_name)} as keys. "
-                f"Received: samples with keys {sorted(arrays)}"
-            )
-        flat = [arrays[spec.name] for spec in specs]
-    elif isinstance(arrays, Mapping) and set(arrays) != set(structure):
-        raise ValueError(
-            f"`samples` must have the model's inputs {sorted(structure)} as keys. "
-            f"Received: samples with keys {sorted(arrays)}"
-        )
-    else:
-        flat = keras.tree.flatten(arrays)
-    if len(flat) != len(specs):
-        raise ValueError(
-            f"`samples` must hold one array for each of the model's {len(specs)} "
-            f"inputs. Received: {len(flat)} arrays"
-        )
-    flat = [_check_array(a, s) for a, s in zip(flat, specs, strict=True)]
-    if len({len(array) for array in flat}) != 1:
-        raise ValueError(
-            "All arrays in `samples` must have the same number of samples. "
-            f"Received: {[len(array) for array in flat]}"
-        )
-    return flat
-
-
-def _check_array(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
-    if array.ndim != spec.shape.rank or not spec.shape[1:].is_compatible_with(
-        array.shape[1:]
-    ):
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must have the shape "
-            f"{tuple(spec.shape)}, batch axis first. Received: shape {array.shape}"
-        )
-    if not len(array):
-        raise ValueError(
-            "`samples` must hold at least one real input to compare the file on. "
-            f"Received: shape {array.shape}"
-        )
-    dtype = spec.dtype.as_numpy_dtype
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must be {np.dtype(dtype).name}. "
-            f"Received: dtype {array.dtype}"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must be finite. Received: "
-            f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite values"
-        )
-    return array.astype(dtype)
+    inputs = read_samples(model, samples)
+    serve = named_function(model, inputs.structure)
+    batches = tuple(_run(serve, inputs.signature, inputs.arrays))
+    few = (1, 0) if inputs.signature[0].shape[0] is None else (0,)
+    count = len(inputs.arrays[0])
+    return Reference(model, inputs.structure, count, inputs.signature, batches, few)
 
 
 def named_function(model: keras.Model, structure: Any) -> _Serve:
@@ -207,14 +122,19 @@ def named_function(model: keras.Model, structure: Any) -> _Serve:
     """
 
     def serve(*inputs):
-        nested = keras.tree.pack_sequence_as(structure, list(inputs))
-        return _named_leaves(model(nested, training=False), "output")
+        given = iter(inputs)
+        leaves = keras.tree.flatten(structure)
+        flat = [None if leaf is None else next(given) for leaf in leaves]
+        nested = keras.tree.pack_sequence_as(structure, flat)
+        outputs = model(nested, training=False)
+        names = file_names(leaf_names(outputs, "output"), "output")
+        return dict(zip(names, keras.tree.flatten(outputs), strict=True))
 
     return serve
 
 
 def _run(
-    serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: list[np.ndarray]
+    serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: Sequence[np.ndarray]
 ) -> Iterator[Batch]:
     """Yields a sample alone, a few, then all in larger batches, then shuffled ones.
 
@@ -286,38 +206,3 @@ def _shuffle(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array.astype(np.float64)).all())
-
-
-def _as_arrays(samples: Samples) -> Any:
-    """Turns the leaves of `samples` into arrays; a list has one for each input."""
-    if isinstance(samples, Mapping):
-        return {key: np.asarray(value) for key, value in samples.items()}
-    if isinstance(samples, list | tuple):
-        return [np.asarray(value) for value in samples]
-    array = np.asarray(samples)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(
-            "`samples` must be an array, or a list or dict of arrays. Received: "
-            f"samples of type {type(samples).__name__}"
-        )
-    return array
-
-
-def _named_leaves(structure: Any, prefix: str) -> dict[str, Any]:
-    """Returns the leaves by their path, or `prefix`_0, `prefix`_1, ..."""
-    named = {}
-    for path, leaf in keras.tree.flatten_with_path(structure):
-        parts = [str(part) for part in path]
-        if not parts or parts[0].isdigit():
-            parts = [prefix, *(parts or ["0"])]
-        named[_clean("_".join(parts))] = leaf
-    return named
-
-
-def _clean(name: str) -> str:
-    """Keeps what may stand in a signature, and in Python as a keyword argument."""
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-
-
-def _default_dtype(array: np.ndarray) -> str:
-    return keras.config.floatx() if array.dtype.kind == "f" else array.dtype.name

@@ -6,7 +6,6 @@ import math
 import os
 import pathlib
 import uuid
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -20,13 +19,14 @@ from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
+from scl_keras.export.samples import Samples
 
 
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    samples: ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    samples: Samples,
     optimize_for: str = "balanced",
     dtype: str = "float32",
     labels: ArrayLike | None = None,
@@ -70,8 +70,9 @@ def export_tflite(
         path: File to write, ending in ".tflite", in an existing folder. An
             existing file is replaced.
         samples: Real inputs with a leading batch axis: an array, or for several
-            inputs a list in the model's order or a dict by name. Some tens are
-            plenty; all of them are run. For int8 they must be representative: a
+            inputs arrays nested as the model nests them, a list in its order or a dict
+            by name. An optional input that is None is left out of the file. Some tens
+            are plenty; all of them are run. For int8 they must be representative: a
             few hundred.
         optimize_for: "size": the fewest bytes, and the shortest time of those within
             1 % of it. "latency": the shortest time of one inference, and the fewest
