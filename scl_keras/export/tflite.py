@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pathlib
+import tempfile
 import uuid
 from typing import Any
 
@@ -14,7 +15,11 @@ from numpy.typing import ArrayLike
 from scl_keras import backend
 from scl_keras.export.accuracy import check_max_drop, read_labels
 from scl_keras.export.candidates import Trials, candidates
-from scl_keras.export.converter import ConvertedFiles, without_masks
+from scl_keras.export.converter import (
+    ConvertedFiles,
+    SavingError,
+    without_masks,
+)
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
@@ -174,15 +179,36 @@ def _convert(files: ConvertedFiles) -> bytes:
     """Returns the plain file: without it, there is nothing to measure others by."""
     try:
         return files.plain
-    # The converter raises its own type, or whatever tracing the model raises.
+    except SavingError as error:
+        raise _unsaved(error) from error.cause
+    # The converter raises its own type.
     except Exception as error:
         hint = ""
         if "TensorList" in str(error):  # what a loop over steps becomes
-            hint = "Recurrent layers convert when they are made with `unroll=True`. "
+            hint = (
+                "Recurrent layers convert when they are made with `unroll=True`, or "
+                "when the model's batch size is fixed: "
+                "`keras.Input(batch_shape=(1, ...))`. "
+            )
         raise ExportError(
             "TensorFlow Lite's converter cannot convert this model, not even without "
             f"sparse encoding; nothing was written. {hint}It says: {error}"
         ) from error
+
+
+def _unsaved(error: SavingError) -> ExportError:
+    """Returns an error that blames the disk for what it did, and else the model."""
+    if error.is_of_disk:
+        return ExportError(
+            f"The temporary folder {tempfile.gettempdir()!r} can't be written to, or "
+            "is full: the converter reads the model from there. Make room, or have the "
+            "environment variable TMPDIR name another folder; nothing was written. It "
+            f"says: {error}"
+        )
+    return ExportError(
+        "TensorFlow cannot save this model as a SavedModel, which the converter reads; "
+        f"nothing was written. It says: {error}"
+    )
 
 
 def _write(path: pathlib.Path, file: bytes) -> None:
