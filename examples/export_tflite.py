@@ -42,6 +42,11 @@ flags.DEFINE_enum(
     "dtype", "float32", ["float32", "float16", "int8"], "Coarsest precision allowed."
 )
 flags.DEFINE_float("tolerance", None, "Largest difference; default: by precision.")
+flags.DEFINE_float(
+    "max_accuracy_drop",
+    None,
+    "Largest share of accuracy that a coarser precision may lose; default: 0.005.",
+)
 flags.DEFINE_float("seconds", 4.0, "How long to time the files.", lower_bound=0)
 
 
@@ -55,6 +60,7 @@ def run():
         folder / "model.tflite",
         samples=samples,
         labels=labels,
+        max_accuracy_drop=FLAGS.max_accuracy_drop,
         optimize_for=FLAGS.optimize_for,
         dtype=FLAGS.dtype,
         tolerance=FLAGS.tolerance,

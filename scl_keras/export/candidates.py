@@ -8,12 +8,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from scl_keras.export.accuracy import AccuracyDrop, Labels
 from scl_keras.export.converter import ConvertedFiles, NotNeeded
 from scl_keras.export.encodings import ENCODINGS
 from scl_keras.export.metadata import add_metadata
 from scl_keras.export.precisions import FLOAT32, Precision, is_rounded, precisions
 from scl_keras.export.reference import Reference
-from scl_keras.export.verification import Verification, answers_of, verify
+from scl_keras.export.verification import (
+    Expectation,
+    Verification,
+    answers_of,
+    verify,
+)
 from scl_keras.export.weights import Weights, read_weights
 
 CONVERTER_SPARSE = "sparse"  # the encoding that the converter makes itself
@@ -98,6 +104,7 @@ class Trial:
         verification: What a run of it has shown; None if it was not run.
         problem: Why the file can't be handed out; None for a correct one.
         needed: False for another candidate's file over again, which is no fault.
+        drop: What it loses of the accuracy of Keras; None without labels.
     """
 
     candidate: Candidate
@@ -106,6 +113,7 @@ class Trial:
     verification: Verification | None = None
     problem: str | None = None
     needed: bool = True
+    drop: AccuracyDrop | None = None
 
     @property
     def name(self) -> str:
@@ -128,8 +136,22 @@ class Trial:
 
     @property
     def correct(self) -> bool:
-        """Whether the file may be handed out."""
+        """Whether the file computes what the model computes, up to its precision."""
         return self.problem is None
+
+    @property
+    def loses_too_much(self) -> bool:
+        """Whether its precision costs more accuracy than allowed.
+
+        A file of float32 rounds nothing: it may lose a tie, and no accuracy.
+        """
+        rounds = self.candidate.precision.dtype != FLOAT32.dtype
+        return rounds and self.drop is not None and self.drop.is_too_large
+
+    @property
+    def eligible(self) -> bool:
+        """Whether the file may be handed out."""
+        return self.correct and not self.loses_too_much
 
 
 class Trials:
@@ -140,7 +162,7 @@ class Trials:
         reference: What the model computes on the samples.
         tolerance: Largest difference, as a share of the largest output; None for that
             of each precision.
-        labels: Integers for the accuracy, or None.
+        labels: What to measure accuracy by, or None.
     """
 
     def __init__(
@@ -148,7 +170,7 @@ class Trials:
         files: ConvertedFiles,
         reference: Reference,
         tolerance: float | None = None,
-        labels: np.ndarray | None = None,
+        labels: Labels | None = None,
     ):
         self._files, self._reference = files, reference
         self._tolerance, self._labels = tolerance, labels
@@ -194,7 +216,11 @@ class Trials:
         if problem is None:
             verification = self._verify(candidate, file)
             problem = verification.problem
-        return Trial(candidate, file, weights, verification, problem)
+        right = None if verification is None else verification.right
+        drop = None
+        if self._labels is not None and right is not None:
+            drop = self._labels.drop(right)
+        return Trial(candidate, file, weights, verification, problem, drop=drop)
 
     def _dense_file(self, candidate: Candidate) -> bytes:
         """Returns the file without its encoding: it has the same weights."""
@@ -219,18 +245,14 @@ class Trials:
     def _verify(self, candidate: Candidate, file: bytes) -> Verification:
         precision = candidate.precision
         tolerance = self._tolerance or precision.tolerance
-        shuffled = precision.shuffled
-        found = verify(file, self._reference, tolerance, self._labels, shuffled)
-        rounds = precision.name and precision.exact
-        if found.problem is None and rounds and candidate.encoded:
+        expectations = [Expectation(self._reference, tolerance)]
+        if precision.name and precision.exact and candidate.encoded:
             # The precision's rounding is in the dense file already: from that one, the
             # encoded one may differ by no more than a sum in another order.
             answered = answers_of(self._dense_file(candidate), self._reference)
-            again = verify(file, answered, FLOAT32.tolerance, None, shuffled)
-            if again.problem is not None:
-                problem = f"differs from its dense file: {again.problem}"
-                return dataclasses.replace(found, problem=problem)
-        return found
+            of = "differs from its dense file: "
+            expectations.append(Expectation(answered, FLOAT32.tolerance, of))
+        return verify(file, expectations, self._labels, precision.shuffled)
 
 
 def _facts(candidate: Candidate, weights: Sequence[Weights]) -> dict[str, str | int]:

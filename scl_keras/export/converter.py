@@ -29,6 +29,25 @@ class NotNeeded(Exception):
     """Raised where a candidate would be another one over again."""
 
 
+class SavingError(Exception):
+    """Raised where the model can't be saved, before the converter has anything to do.
+
+    The exception that it is raised from says why.
+
+    Args:
+        folder: Where it was to be saved.
+        cause: The exception.
+    """
+
+    def __init__(self, folder: str, cause: Exception):
+        super().__init__(str(cause))
+        self.cause = cause
+        # TensorFlow's own errors of a disk name the file that it can't write.
+        self.is_of_disk = isinstance(cause, OSError) or (
+            isinstance(cause, tf.errors.OpError) and folder in str(cause)
+        )
+
+
 class ConvertedFiles:
     """What candidates are made from: the converter's files of one model.
 
@@ -58,7 +77,11 @@ class ConvertedFiles:
 
     @functools.cached_property
     def plain(self) -> bytes:
-        """The file of the whole model with the converter's defaults, untouched."""
+        """The file of the whole model with the converter's defaults, untouched.
+
+        Raises:
+            SavingError: If there is nothing to convert.
+        """
         return self._convert(FLOAT32)
 
     def dense(self, precision: Precision, compacted: bool = False) -> bytes:
@@ -107,7 +130,10 @@ class ConvertedFiles:
 
     @functools.cached_property
     def _stock_folder(self) -> str:
-        return self._save("stock", self._reference.model)
+        try:
+            return self._save("stock", self._reference.model)
+        except Exception as error:  # of the disk, or whatever tracing the model raises
+            raise SavingError(self._folder.name, error) from error
 
     @functools.cached_property
     def _compact_folder(self) -> str:

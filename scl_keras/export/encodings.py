@@ -23,6 +23,7 @@ decided by measuring.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -197,15 +198,19 @@ def _is_able(flat: FlatModel, kernel: Kernel, choose_form: _ChooseForm) -> bool:
         for reader in readers
     ):
         return False
-    inputs = kernel.values.shape[1]
-    if choose_form(kernel.values) is Form.ROWS or inputs % BLOCK == 0:
+    if choose_form(kernel.values) is Form.ROWS:
         return True
-    # To be padded, the inputs must be the last axis.
-    return all(_width(graph.tensors[reader.inputs[0]]) == inputs for reader in readers)
+    # The routine for blocks needs the inputs on the last axis.
+    return all(
+        _has_width(graph.tensors[reader.inputs[0]], kernel.values.shape[1])
+        or not reader.builtinOptions.keepNumDims
+        for reader in readers
+    )
 
 
-def _width(tensor: schema.TensorT) -> int | None:
-    return None if tensor.shape is None or not len(tensor.shape) else tensor.shape[-1]
+def _has_width(tensor: schema.TensorT, width: int) -> bool:
+    shape = tensor.shape if tensor.shapeSignature is None else tensor.shapeSignature
+    return shape is not None and len(shape) > 0 and shape[-1] == width
 
 
 def _store_rows(flat: FlatModel, kernel: Kernel) -> None:
@@ -217,13 +222,34 @@ def _store_rows(flat: FlatModel, kernel: Kernel) -> None:
 
 def _store_blocks(flat: FlatModel, kernel: Kernel) -> None:
     padded = pad_to_blocks(kernel.values)
-    missing = padded.shape[1] - kernel.values.shape[1]
-    if missing:
-        kernel.tensor.shape = np.array(padded.shape, np.int32)
-        for reader in flat.readers(kernel.graph, kernel.position):
+    inputs = kernel.values.shape[1]
+    missing = padded.shape[1] - inputs
+    for reader in flat.readers(kernel.graph, kernel.position):
+        if not _has_width(kernel.graph.tensors[reader.inputs[0]], inputs):
+            _flatten_input(flat, kernel.graph, reader, inputs)
+        if missing:
             _pad_input(flat, kernel.graph, reader, missing)
+    kernel.tensor.shape = np.array(padded.shape, np.int32)
     kernel.tensor.sparsity, kept = compress_blocks(padded)
     flat.store(kernel.tensor, kept)
+
+
+def _flatten_input(
+    flat: FlatModel, graph: schema.SubGraphT, reader: schema.OperatorT, width: int
+) -> None:
+    """Puts a RESHAPE to (batch, inputs) in front of a layer.
+
+    A dense layer flattens what it reads. Yet where several threads share the samples
+    of a batch, the routine for blocks takes the last axis for all of a sample.
+    """
+    position = int(reader.inputs[0])
+    source = graph.tensors[position]
+    batch = math.prod(map(int, source.shape)) // width
+    changes: dict[str, np.ndarray] = {"shape": np.array([batch, width], np.int32)}
+    if source.shapeSignature is not None:
+        changes["shapeSignature"] = np.array([-1, width], np.int32)
+    matrix = flat.add_tensor(graph, source, "/flat", **changes)
+    _feed(flat, graph, reader, matrix, np.array([-1, width], np.int32), "Reshape")
 
 
 def _pad_input(
@@ -238,18 +264,32 @@ def _pad_input(
     rank = len(source.shape)
     paddings = np.zeros((rank, 2), np.int32)
     paddings[-1, 1] = missing
-    amounts = flat.add_tensor(
+    _feed(flat, graph, reader, wide, paddings, "Pad")
+
+
+def _feed(
+    flat: FlatModel,
+    graph: schema.SubGraphT,
+    reader: schema.OperatorT,
+    target: int,
+    argument: np.ndarray,
+    name: str,
+) -> None:
+    """Puts an operator with a constant argument between a layer and what it reads."""
+    position = int(reader.inputs[0])
+    constant = flat.add_tensor(
         graph,
-        source,
-        "/paddings",
-        shape=np.array([rank, 2], np.int32),
+        graph.tensors[position],
+        f"/{name.lower()}",
+        shape=np.array(argument.shape, np.int32),
         shapeSignature=None,
         type=schema.TensorType.INT32,
     )
-    flat.store(graph.tensors[amounts], paddings)
-    pad = flat.make_operator(BUILTIN.PAD, [int(reader.inputs[0]), amounts], wide, "Pad")
-    reader.inputs = np.array([wide, *reader.inputs[1:]], np.int32)
-    graph.operators.insert(graph.operators.index(reader), pad)
+    flat.store(graph.tensors[constant], argument)
+    kind = getattr(BUILTIN, name.upper())
+    operator = flat.make_operator(kind, [position, constant], target, name)
+    reader.inputs = np.array([target, *reader.inputs[1:]], np.int32)
+    graph.operators.insert(graph.operators.index(reader), operator)
 
 
 def _widened(shape: np.ndarray, missing: int) -> np.ndarray:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from scl_keras.export.accuracy import Labels
 from scl_keras.export.candidates import CONVERTER_SPARSE, Trial
 from scl_keras.export.latency import Latency, measure_latencies
 from scl_keras.export.reference import Batch, Reference
 from scl_keras.export.report import Attempt, ExportReport
-from scl_keras.export.verification import accuracy
 from scl_keras.export.weights import Weights, read_weights
 
 GOALS = ("balanced", "size", "latency")
@@ -40,7 +40,7 @@ class ExportError(RuntimeError):
 def choose(
     trials: Sequence[Trial], optimize_for: str, milliseconds: Mapping[str, float]
 ) -> Trial:
-    """Returns the best of the correct files.
+    """Returns the best of the files that may be handed out.
 
     Args:
         trials: What was tried.
@@ -55,23 +55,23 @@ def choose(
         The chosen trial, of equal ones the first.
 
     Raises:
-        ExportError: If no file is correct.
+        ExportError: If there is none.
     """
-    correct = [trial for trial in trials if trial.correct]
-    if not correct:
-        reasons = "\n".join(f"- {trial.name}: {trial.problem}" for trial in trials)
+    eligible = [trial for trial in trials if trial.eligible]
+    if not eligible:
+        reasons = "\n".join(f"- {t.name}: {t.problem or t.drop}" for t in trials)
         raise ExportError(
             "No TFLite file computes what the Keras model computes; nothing was "
             f"written. Tried:\n{reasons}"
         )
     if optimize_for == "balanced" and milliseconds:
-        return min(correct, key=lambda t: len(t.made) * milliseconds[t.name])
+        return min(eligible, key=lambda t: len(t.made) * milliseconds[t.name])
     if optimize_for == "latency" and milliseconds:
-        enough = _SAME_TIME * min(milliseconds[t.name] for t in correct)
-        fast = [t for t in correct if milliseconds[t.name] <= enough]
+        enough = _SAME_TIME * min(milliseconds[t.name] for t in eligible)
+        fast = [t for t in eligible if milliseconds[t.name] <= enough]
         return min(fast, key=lambda t: len(t.made))
-    enough = _SAME_SIZE * min(len(t.made) for t in correct)
-    small = [t for t in correct if len(t.made) <= enough]
+    enough = _SAME_SIZE * min(len(t.made) for t in eligible)
+    small = [t for t in eligible if len(t.made) <= enough]
     return min(small, key=lambda t: milliseconds.get(t.name, 0))
 
 
@@ -83,7 +83,7 @@ class Outcome:
         plain: The plain converter's file.
         trials: One for each candidate, the plain one first.
         reference: What the model computes.
-        labels: Labels of the samples, or None.
+        labels: Those of the samples, or None.
         optimize_for: What to choose by.
         dtype: The coarsest precision allowed.
         seconds: How long to time the files; 0 for not at all.
@@ -92,7 +92,7 @@ class Outcome:
     plain: bytes
     trials: Sequence[Trial]
     reference: Reference
-    labels: np.ndarray | None
+    labels: Labels | None
     optimize_for: str
     dtype: str
     seconds: float
@@ -133,12 +133,14 @@ class Outcome:
             tolerance=chosen.verified.tolerance,
             latency=self._latency(self.times, self.reference.batches[0].size),
             batch_latency=batch_latency,
-            accuracy=self._accuracy(),
+            accuracy=None if self.labels is None else self.labels.accuracy,
+            max_accuracy_drop=None if self.labels is None else self.labels.max_drop,
             attempts=tuple(self._attempt(trial, ratios) for trial in self.trials),
             notes=(
                 *self.reference.notes,
                 *_converter_notes(self.trials),
                 *_dtype_notes(chosen, self.dtype),
+                *self._accuracy_notes(),
                 *_speed_notes(chosen, plain_weights, ratios),
                 *_batch_notes(batch_latency),
             ),
@@ -166,13 +168,6 @@ class Outcome:
             return None
         return Latency(times["dense"], times[self.chosen.name], batch_size)
 
-    def _accuracy(self) -> float | None:
-        """Returns the accuracy of the Keras model."""
-        if self.labels is None:
-            return None
-        answers = [batch.outputs for batch in self.reference.batches]
-        return accuracy(self.labels, self.reference, answers)
-
     def _attempt(self, trial: Trial, ratios: Mapping[str, float]) -> Attempt:
         found = trial.verification
         differences = found.differences if found is not None else ()
@@ -186,14 +181,30 @@ class Outcome:
             largest_difference=max((d.largest for d in differences), default=None),
             mean_difference=max((d.mean for d in differences), default=None),
             accuracy=None if found is None else found.accuracy,
+            accuracy_drop=None if trial.drop is None else trial.drop.share,
+            accuracy_drop_error=None if trial.drop is None else trial.drop.error,
             chosen=trial is self.chosen,
         )
+
+    def _accuracy_notes(self) -> list[str]:
+        """Returns whether labels changed the choice."""
+        unlabeled = [dataclasses.replace(trial, drop=None) for trial in self.trials]
+        best = choose(unlabeled, self.optimize_for, self.times)
+        [refused] = [trial for trial in self.trials if trial.name == best.name]
+        if not refused.loses_too_much or refused.drop is None:
+            return []
+        note = f"{refused.name!r} would be the best, but {refused.drop}."
+        if refused.drop.may_be_chance:
+            note += " So few samples can't tell that from chance: more of them can."
+        return [note]
 
     def _sentence(self, trial: Trial, ratios: Mapping[str, float]) -> str:
         if trial.problem is not None:
             return trial.problem
         if trial is self.chosen:
             return "written"
+        if trial.loses_too_much:
+            return f"computes the same up to rounding, but {trial.drop}"
         share = len(trial.made) / len(self.chosen.made)
         sentence = f"correct, {share:.2f} times the bytes"
         if ratios:

@@ -9,17 +9,19 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from numpy.typing import ArrayLike
 
+from scl_keras.export.names import file_names
+from scl_keras.export.samples import Samples, leaf_names, read_samples
 from scl_keras.graph.states import from_initial_states
-
-Samples = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 _Serve = Callable[..., dict[str, Any]]
 
 # Several samples at once, to see that the file can be resized, and few enough
 # that the activations of a large network fit into memory.
 _LARGE_BATCH = 32
+
+# For threads to share: more than there are, and no multiple.
+_FEW = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,15 @@ class Reference:
 
     Attributes:
         model: The model as the caller gave it.
-        structure: How it nests its inputs: a tensor, or a list or dict of them.
+        structure: How it nests its inputs: a tensor, or a list or dict of them, with
+            None for each optional one that the samples leave out.
         samples: Number of samples.
-        signature: Its inputs one after the other, with the names that files have.
-        batches: The samples one alone, then several at once, then shuffled ones.
+        signature: The others one after the other, with the names that files have.
+        batches: The samples one alone, a few at once, then all in larger batches, then
+            shuffled ones. Of a fixed batch size, all batches but the shuffled one are
+            alike.
+        few: Indices of the batches that are enough for a brief run: a few at once, then
+            one alone, so that a file is made larger first and smaller again.
         notes: Sentences for the report.
     """
 
@@ -67,7 +74,15 @@ class Reference:
     samples: int
     signature: tuple[tf.TensorSpec, ...]
     batches: tuple[Batch, ...]
+    few: tuple[int, ...]
     notes: tuple[str, ...] = ()
+
+    def scale(self, output: str, shuffled: bool = False) -> float:
+        """Returns the largest absolute value of an output, over all batches."""
+        arrays = [b.outputs[output] for b in self.batches if b.shuffled == shuffled]
+        # Integers and booleans too: as float64 they are compared exactly.
+        wide = [array.astype(np.float64) for array in arrays]
+        return max(float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in wide)
 
 
 def build_reference(model: keras.Model, samples: Samples) -> Reference:
@@ -75,7 +90,7 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
 
     Args:
         model: A built Keras model.
-        samples: Array, list or dict of arrays with a leading batch axis.
+        samples: Arrays with a leading batch axis (see `read_samples`).
 
     Returns:
         The model and its answers.
@@ -94,98 +109,13 @@ def build_reference(model: keras.Model, samples: Samples) -> Reference:
             "`model` must be built: give it an Input, or call it on data once. "
             f"Received: model={model.name!r}, which has no weights yet"
         )
-    structure, specs = _input_signature(model, samples)
-    arrays = _match_samples(structure, specs, samples)
-    serve = named_function(model, structure)
+    inputs = read_samples(model, samples)
+    serve = named_function(model, inputs.structure)
     with from_initial_states(model):  # as files do
-        batches = tuple(_run(serve, specs, arrays))
-    return Reference(model, structure, len(arrays[0]), specs, batches)
-
-
-def _input_signature(
-    model: keras.Model, samples: Samples
-) -> tuple[Any, tuple[tf.TensorSpec, ...]]:
-    """Returns how the model nests its inputs, and the inputs one after the other."""
-    # A subclassed model has no symbolic inputs: the samples show what it takes.
-    symbolic = getattr(model, "inputs", None)
-    if symbolic:
-        # A Sequential has `inputs`, but no `input` before it is called.
-        single = isinstance(model, keras.Sequential)
-        structure = symbolic[0] if single else model.input
-        leaves = keras.tree.flatten(structure)
-        names = [_clean(leaf.name) for leaf in leaves]
-        specs = [
-            tf.TensorSpec(leaf.shape, leaf.dtype, name)
-            for leaf, name in zip(leaves, names, strict=True)
-        ]
-    else:
-        structure = keras.tree.map_structure(np.asarray, _as_arrays(samples))
-        specs = [
-            tf.TensorSpec((None, *array.shape[1:]), _default_dtype(array), name)
-            for name, array in _named_leaves(structure, "input").items()
-        ]
-    return structure, tuple(specs)
-
-
-def _match_samples(
-    structure: Any, specs: Sequence[tf.TensorSpec], samples: Samples
-) -> list[np.ndarray]:
-    """Returns the samples in the order and dtype of the specs."""
-    arrays = _as_arrays(samples)
-    if isinstance(arrays, Mapping) and not isinstance(structure, Mapping):
-        by_name = {spec.name: spec for spec in specs}
-        if set(arrays) != set(by_name):
-            raise ValueError(
-                f"`samples` must have the model's inputs {sorted(by_name)} as keys. "
-                f"Received: samples with keys {sorted(arrays)}"
-            )
-        flat = [arrays[spec.name] for spec in specs]
-    elif isinstance(arrays, Mapping) and set(arrays) != set(structure):
-        raise ValueError(
-            f"`samples` must have the model's inputs {sorted(structure)} as keys. "
-            f"Received: samples with keys {sorted(arrays)}"
-        )
-    else:
-        flat = keras.tree.flatten(arrays)
-    if len(flat) != len(specs):
-        raise ValueError(
-            f"`samples` must hold one array for each of the model's {len(specs)} "
-            f"inputs. Received: {len(flat)} arrays"
-        )
-    flat = [_check_array(a, s) for a, s in zip(flat, specs, strict=True)]
-    if len({len(array) for array in flat}) != 1:
-        raise ValueError(
-            "All arrays in `samples` must have the same number of samples. "
-            f"Received: {[len(array) for array in flat]}"
-        )
-    return flat
-
-
-def _check_array(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:
-    if array.ndim != spec.shape.rank or not spec.shape[1:].is_compatible_with(
-        array.shape[1:]
-    ):
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must have the shape "
-            f"{tuple(spec.shape)}, batch axis first. Received: shape {array.shape}"
-        )
-    if not len(array):
-        raise ValueError(
-            "`samples` must hold at least one real input to compare the file on. "
-            f"Received: shape {array.shape}"
-        )
-    dtype = spec.dtype.as_numpy_dtype
-    if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must be {np.dtype(dtype).name}. "
-            f"Received: dtype {array.dtype}"
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            f"`samples` for input {spec.name!r} must be finite. Received: "
-            f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite values"
-        )
-    return array.astype(dtype)
+        batches = tuple(_run(serve, inputs.signature, inputs.arrays))
+    few = (1, 0) if inputs.signature[0].shape[0] is None else (0,)
+    count = len(inputs.arrays[0])
+    return Reference(model, inputs.structure, count, inputs.signature, batches, few)
 
 
 def named_function(model: keras.Model, structure: Any) -> _Serve:
@@ -196,16 +126,21 @@ def named_function(model: keras.Model, structure: Any) -> _Serve:
     """
 
     def serve(*inputs):
-        nested = keras.tree.pack_sequence_as(structure, list(inputs))
-        return _named_leaves(model(nested, training=False), "output")
+        given = iter(inputs)
+        leaves = keras.tree.flatten(structure)
+        flat = [None if leaf is None else next(given) for leaf in leaves]
+        nested = keras.tree.pack_sequence_as(structure, flat)
+        outputs = model(nested, training=False)
+        names = file_names(leaf_names(outputs, "output"), "output")
+        return dict(zip(names, keras.tree.flatten(outputs), strict=True))
 
     return serve
 
 
 def _run(
-    serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: list[np.ndarray]
+    serve: _Serve, specs: Sequence[tf.TensorSpec], arrays: Sequence[np.ndarray]
 ) -> Iterator[Batch]:
-    """Yields a sample alone, then all in larger batches, then shuffled ones.
+    """Yields a sample alone, a few, then all in larger batches, then shuffled ones.
 
     With a fixed batch size, all are in batches of that size.
     """
@@ -220,14 +155,14 @@ def _run(
         starts = range(0, count - fixed + 1, fixed)
         cuts = [slice(start, start + fixed) for start in starts]
     else:
-        if count == 1:  # a batch of two still shows whether the file can resize
-            arrays = [np.repeat(array, 2, axis=0) for array in arrays]
-        cuts = [slice(0, 1)]
-        starts = range(0, len(arrays[0]), _LARGE_BATCH)
+        rows = np.arange(max(count, _FEW)) % count  # fewer are repeated
+        arrays = [array[rows] for array in arrays]
+        cuts = [slice(0, 1), slice(0, _FEW)]
+        starts = range(0, len(rows), _LARGE_BATCH)
         cuts += [slice(start, start + _LARGE_BATCH) for start in starts]
     for position, cut in enumerate(cuts):
-        again = fixed is None and position == 0  # in the next batch
-        first = None if again else cut.start
+        repeated = fixed is None and position < 2  # by the larger batches
+        first = None if repeated else cut.start
         yield _answer(serve, specs, [array[cut] for array in arrays], first=first)
     mixed = _shuffle([array[cuts[-1]] for array in arrays])
     batch = _answer(serve, specs, mixed, shuffled=True)
@@ -275,39 +210,3 @@ def _shuffle(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 def _finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(array.astype(np.float64)).all())
-
-
-def _as_arrays(samples: Samples) -> Any:
-    """Turns the leaves of `samples` into arrays; a list has one for each input."""
-    if isinstance(samples, Mapping):
-        return {key: np.asarray(value) for key, value in samples.items()}
-    if isinstance(samples, list | tuple):
-        return [np.asarray(value) for value in samples]
-    array = np.asarray(samples)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(
-            "`samples` must be an array of numbers, or a list or dict of such arrays. "
-            f"Received: samples of type {type(samples).__name__} and dtype "
-            f"{array.dtype}"
-        )
-    return array
-
-
-def _named_leaves(structure: Any, prefix: str) -> dict[str, Any]:
-    """Returns the leaves by their path, or `prefix`_0, `prefix`_1, ..."""
-    named = {}
-    for path, leaf in keras.tree.flatten_with_path(structure):
-        parts = [str(part) for part in path]
-        if not parts or parts[0].isdigit():
-            parts = [prefix, *(parts or ["0"])]
-        named[_clean("_".join(parts))] = leaf
-    return named
-
-
-def _clean(name: str) -> str:
-    """Keeps what may stand in a signature, and in Python as a keyword argument."""
-    return "".join(c if c.isalnum() or c == "_" else "_" for c in name)
-
-
-def _default_dtype(array: np.ndarray) -> str:
-    return keras.config.floatx() if array.dtype.kind == "f" else array.dtype.name

@@ -21,8 +21,8 @@ class Attempt:
     Attributes:
         candidate: Its name.
         bytes: Size of its file.
-        correct: Whether the file may be handed out; None if it would be another
-            candidate over again.
+        correct: Whether its file computes what Keras computes; None if it would be
+            another candidate over again.
         outcome: A sentence on what came of it, and why it was not chosen.
         gzip_bytes: Size of its file after gzip.
         latency_ratio: How many times as fast as the plain converter's file it is.
@@ -30,6 +30,8 @@ class Attempt:
             and without the delegate.
         mean_difference: The largest mean absolute difference of an output.
         accuracy: Share of the labels that it gets right with the default delegate.
+        accuracy_drop: The accuracy of Keras less its own.
+        accuracy_drop_error: The standard error of that, from differences by sample.
         chosen: Whether it was written.
     """
 
@@ -42,6 +44,8 @@ class Attempt:
     largest_difference: float | None = None
     mean_difference: float | None = None
     accuracy: float | None = None
+    accuracy_drop: float | None = None
+    accuracy_drop_error: float | None = None
     chosen: bool = False
 
 
@@ -65,6 +69,7 @@ class ExportReport:
         latency: Times of one inference; None if it was not measured.
         batch_latency: The same for a larger batch; None also if the batch is fixed.
         accuracy: Accuracy of the Keras model, if labels were given.
+        max_accuracy_drop: How much of it a file was allowed to lose.
         attempts: Every candidate and what came of it.
         notes: Sentences on what was found.
 
@@ -91,6 +96,7 @@ class ExportReport:
     latency: Latency | None
     batch_latency: Latency | None
     accuracy: float | None
+    max_accuracy_drop: float | None
     attempts: tuple[Attempt, ...]
     notes: tuple[str, ...]
 

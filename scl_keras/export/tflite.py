@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
 
 import keras
 from numpy.typing import ArrayLike
 
 from scl_keras import backend, checks
+from scl_keras.export.accuracy import check_max_drop, read_labels
 from scl_keras.export.candidates import Trials, candidates
-from scl_keras.export.converter import ConvertedFiles, without_masks
+from scl_keras.export.converter import (
+    ConvertedFiles,
+    SavingError,
+    without_masks,
+)
 from scl_keras.export.float32 import InFloat32
 from scl_keras.export.outcome import GOALS, ExportError, Outcome
 from scl_keras.export.precisions import DTYPES
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
-from scl_keras.export.verification import check_labels
+from scl_keras.export.samples import Samples
 
 
 def export_tflite(
     model: keras.Model,
     path: str | os.PathLike[str],
     *,
-    samples: ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike],
+    samples: Samples,
     optimize_for: str = "balanced",
     dtype: str = "float32",
     labels: ArrayLike | None = None,
+    max_accuracy_drop: float | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
 ) -> ExportReport:
@@ -54,9 +60,10 @@ def export_tflite(
 
     Each file is decoded and its weights compared bit by bit (or to half a rounding
     step), loaded, run with and without the default delegate (XNNPACK), and compared
-    with Keras on `samples`, one at a time and several at once. Correct ones
-    are timed against each other, and the best is put at `path` in one step;
-    if there is none, or anything fails on the way, `path` is left as it was.
+    with Keras on `samples`, one at a time and several at once; on a few of them
+    with 2 and with 4 threads, too. Correct ones are timed against each other, and the
+    best is put at `path` in one step; if there is none, or anything fails on the way,
+    `path` is left as it was.
 
     A model of another float type (`mixed_bfloat16`, `float16`, `float64`, ...) is
     rebuilt in float32 for that, and compared with itself: the two may differ by as much
@@ -72,8 +79,9 @@ def export_tflite(
         path: File to write, ending in ".tflite", in an existing folder. An
             existing file is replaced.
         samples: Real inputs with a leading batch axis: an array, or for several
-            inputs a list in the model's order or a dict by name. Some tens are
-            plenty; all of them are run. For int8 they must be representative: a
+            inputs arrays nested as the model nests them, a list in its order or a dict
+            by name. An optional input that is None is left out of the file. Some tens
+            are plenty; all of them are run. For int8 they must be representative: a
             few hundred.
         optimize_for: "size": the fewest bytes, and the shortest time of those within
             1 % of it. "latency": the shortest time of one inference, and the fewest
@@ -82,8 +90,13 @@ def export_tflite(
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
             ones are tried, too, since a sparse float32 file may well be smaller
             and faster than a dense one of int8.
-        labels: Class indices of the samples (of each position, for a map), to report
-            the accuracy of each file; the model must have one output.
+        labels: Class indices of the samples (of each position, for a map), for the
+            accuracy of each file; the model must have one output.
+        max_accuracy_drop: Largest share of accuracy that a file of a coarser precision
+            than float32 may lose against the model, on `samples`, to be chosen.
+            Default: 0.005, half a percent. What is measured counts, also where few
+            samples leave it to chance (the report says so then): to refuse a good file
+            costs bytes, to take a bad one costs accuracy that nobody sees.
         tolerance: Largest difference to Keras that counts as the same, as a
             share of the output's largest absolute value on the samples, for
             all precisions. Default: 1e-4 for float32, 1e-2 for float16,
@@ -126,20 +139,22 @@ def export_tflite(
             "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
             "positive. Received: latency_seconds=0"
         )
+    max_accuracy_drop = check_max_drop(max_accuracy_drop, labels is not None)
     with (in_float32 := InFloat32(model)):
         reference = build_reference(in_float32.model, samples)
     reference = in_float32.compared(reference, tolerance)
+    checked = None
     if labels is not None:
-        labels = check_labels(labels, reference)
+        checked = read_labels(labels, reference, max_accuracy_drop)
     with (
         in_float32,
         without_masks(in_float32.model),
         ConvertedFiles(reference) as files,
     ):
         plain = _convert(files)
-        trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
+        trials = Trials(files, reference, tolerance, checked).run(candidates(dtype))
     outcome = Outcome(
-        plain, trials, reference, labels, optimize_for, dtype, latency_seconds
+        plain, trials, reference, checked, optimize_for, dtype, latency_seconds
     )
     report = outcome.report(path)
     _write(path, outcome.chosen.made)
@@ -165,15 +180,36 @@ def _convert(files: ConvertedFiles) -> bytes:
     """Returns the plain file: without it, there is nothing to measure others by."""
     try:
         return files.plain
-    # The converter raises its own type, or whatever tracing the model raises.
+    except SavingError as error:
+        raise _unsaved(error) from error.cause
+    # The converter raises its own type.
     except Exception as error:
         hint = ""
         if "TensorList" in str(error):  # what a loop over steps becomes
-            hint = "Recurrent layers convert when they are made with `unroll=True`. "
+            hint = (
+                "Recurrent layers convert when they are made with `unroll=True`, or "
+                "when the model's batch size is fixed: "
+                "`keras.Input(batch_shape=(1, ...))`. "
+            )
         raise ExportError(
             "TensorFlow Lite's converter cannot convert this model, not even without "
             f"sparse encoding; nothing was written. {hint}It says: {error}"
         ) from error
+
+
+def _unsaved(error: SavingError) -> ExportError:
+    """Returns an error that blames the disk for what it did, and else the model."""
+    if error.is_of_disk:
+        return ExportError(
+            f"The temporary folder {tempfile.gettempdir()!r} can't be written to, or "
+            "is full: the converter reads the model from there. Make room, or have the "
+            "environment variable TMPDIR name another folder; nothing was written. It "
+            f"says: {error}"
+        )
+    return ExportError(
+        "TensorFlow cannot save this model as a SavedModel, which the converter reads; "
+        f"nothing was written. It says: {error}"
+    )
 
 
 def _write(path: pathlib.Path, file: bytes) -> None:

@@ -1,23 +1,54 @@
-"""Run a TFLite file, and compare its answers with those of Keras and with labels."""
+"""Run a TFLite file in all settings, and compare its answers with those of Keras."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 # LiteRT's own package: `tf.lite.Interpreter` is deprecated in its favour.
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
-from numpy.typing import ArrayLike
 
+from scl_keras.export.accuracy import Labels
 from scl_keras.export.reference import Batch, Reference
 
 _RESOLVERS = {
     "default delegate": OpResolverType.AUTO,
     "no delegate": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How an app may run a file.
+
+    Attributes:
+        delegate: "default delegate" (XNNPACK) or "no delegate".
+        threads: How many threads it gives the runtime.
+        brief: Whether a few samples are run, and not all of them: threads share the
+            work of any sample, so that few show whether they go wrong.
+    """
+
+    delegate: str
+    threads: int = 1
+    brief: bool = True
+
+    def __str__(self) -> str:
+        threads = f", {self.threads} threads" if self.threads > 1 else ""
+        return f"{self.delegate}{threads}"
+
+
+# Not among them: the reference kernels, which no phone runs and which take a hundred
+# times as long, and the delegate's "latest features", which are on by default now.
+SETTINGS = (
+    Setting("default delegate", brief=False),
+    Setting("no delegate", brief=False),
+    Setting("default delegate", threads=2),
+    Setting("default delegate", threads=4),
+    Setting("no delegate", threads=2),
+    Setting("no delegate", threads=4),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,73 +85,87 @@ class Verification:
     Attributes:
         differences: Those to Keras, as far as the file was compared.
         problem: A sentence on what is wrong with the file; None for a correct one.
-        accuracy: That with the default delegate, if labels are given.
+        right: Which labels it gets right with the default delegate; None without
+            labels, and for a file that wasn't run to the end.
         tolerance: The largest relative difference that was allowed; 0 if unknown.
     """
 
     differences: tuple[Difference, ...]
     problem: str | None = None
-    accuracy: float | None = None
+    right: np.ndarray | None = dataclasses.field(default=None, compare=False)
     tolerance: float = 0.0
+
+    @property
+    def accuracy(self) -> float | None:
+        """The share of the labels that it gets right."""
+        return None if self.right is None else float(self.right.mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class Expectation:
+    """What a file should answer, and how exactly.
+
+    Attributes:
+        reference: Inputs and answers.
+        tolerance: Largest difference, as a share of the largest output.
+        of: What gave the answers.
+    """
+
+    reference: Reference
+    tolerance: float
+    of: str = ""
 
 
 def verify(
     file: bytes,
-    reference: Reference,
-    tolerance: float,
-    labels: np.ndarray | None = None,
+    expectations: Sequence[Expectation],
+    labels: Labels | None = None,
     shuffled: bool = True,
 ) -> Verification:
-    """Loads a file, runs it with and without the delegate, and compares.
+    """Loads a file, runs it in every setting, and compares.
 
     Args:
         file: The bytes of a TFLite file.
-        reference: Inputs and what Keras makes of them.
-        tolerance: Largest difference, as a share of the largest output.
+        expectations: What Keras makes of the inputs, and what else there is to compare
+            the answers with: all of them have the same inputs.
         labels: Labels of the samples, for the accuracy.
         shuffled: Whether to compare on shuffled inputs as well.
 
     Returns:
-        The differences, with `problem` set if the file cannot be handed out.
+        The differences to the first expectation, with `problem` set if the file cannot
+        be handed out.
     """
-    differences: list[Difference] = []
-    share_right = None
-    for delegate, resolver in _RESOLVERS.items():
+    keras = expectations[0]
+    found: tuple[Difference, ...] = ()
+    right = None
+    for setting in SETTINGS:
+        indices = _indices(keras.reference, setting, shuffled)
+        batches = [keras.reference.batches[i] for i in indices]
         try:
-            answers = _run(file, reference.batches, resolver)
+            answers = _run(file, batches, setting)
         # The runtime reports an unusable file by RuntimeError, ValueError or
         # TypeError, depending on where it notices.
         except Exception as error:
             reason = " ".join(str(error).split())
-            return Verification(
-                tuple(differences), f"does not run with {delegate}: {reason}"
-            )
-        for is_shuffled in (False, True) if shuffled else (False,):
+            return Verification(found, f"does not run with {setting}: {reason}")
+        for expectation in expectations:
             pairs = [
-                (batch, answer)
-                for batch, answer in zip(reference.batches, answers, strict=True)
-                if batch.shuffled == is_shuffled
+                (expectation.reference.batches[i], answer)
+                for i, answer in zip(indices, answers, strict=True)
             ]
-            for name in pairs[0][0].outputs if pairs else ():
-                found = _compare(name, delegate, pairs)
-                if not found.relative <= tolerance:  # NaN is wrong as well
-                    inputs = "shuffled inputs" if is_shuffled else "the samples"
-                    return Verification(
-                        tuple(differences),
-                        f"computes something else on {inputs} with {delegate}: "
-                        f"output {name!r} is off by {found.largest:.3g}, "
-                        f"{found.relative:.2g} of its largest value",
-                    )
-                if not is_shuffled:
-                    differences.append(found)
-        if labels is not None and share_right is None:
-            share_right = accuracy(labels, reference, answers)
-    return Verification(tuple(differences), accuracy=share_right, tolerance=tolerance)
+            differences, problem = _differences(pairs, expectation, setting)
+            if problem is not None:
+                return Verification(found + differences, problem)
+            if expectation is keras and not setting.brief:
+                found += differences
+        if labels is not None and right is None:
+            right = labels.right(batches, answers)
+    return Verification(found, right=right, tolerance=keras.tolerance)
 
 
 def answers_of(file: bytes, reference: Reference) -> Reference:
     """Returns the reference with a file's answers instead of Keras's."""
-    answers = _run(file, reference.batches, OpResolverType.AUTO)
+    answers = _run(file, reference.batches, SETTINGS[0])
     batches = tuple(
         dataclasses.replace(batch, outputs=answer)
         for batch, answer in zip(reference.batches, answers, strict=True)
@@ -128,34 +173,68 @@ def answers_of(file: bytes, reference: Reference) -> Reference:
     return dataclasses.replace(reference, batches=batches)
 
 
-def open_interpreter(
-    file: bytes, resolver: OpResolverType = OpResolverType.AUTO
-) -> Interpreter:
-    """Returns a single-threaded interpreter of a file."""
+def open_interpreter(file: bytes, setting: Setting = SETTINGS[0]) -> Interpreter:
+    """Returns an interpreter of a file, by default with a single thread."""
     return Interpreter(
-        model_content=file, num_threads=1, experimental_op_resolver_type=resolver
+        model_content=file,
+        num_threads=setting.threads,
+        experimental_op_resolver_type=_RESOLVERS[setting.delegate],
     )
 
 
+def _indices(reference: Reference, setting: Setting, shuffled: bool) -> Sequence[int]:
+    """Returns which batches to run, in this order."""
+    if setting.brief:
+        return reference.few
+    every = enumerate(reference.batches)
+    return [i for i, batch in every if shuffled or not batch.shuffled]
+
+
 def _run(
-    file: bytes, batches: Iterable[Batch], resolver: OpResolverType
+    file: bytes, batches: Iterable[Batch], setting: Setting
 ) -> list[dict[str, np.ndarray]]:
-    run = open_interpreter(file, resolver).get_signature_runner()
+    run = open_interpreter(file, setting).get_signature_runner()
     return [run(**batch.inputs) for batch in batches]
 
 
+def _differences(
+    pairs: Sequence[tuple[Batch, dict[str, np.ndarray]]],
+    expectation: Expectation,
+    setting: Setting,
+) -> tuple[tuple[Difference, ...], str | None]:
+    """Returns the differences on the samples, and what is wrong with them."""
+    differences: tuple[Difference, ...] = ()
+    for is_shuffled in (False, True):
+        alike = [pair for pair in pairs if pair[0].shuffled == is_shuffled]
+        for name in alike[0][0].outputs if alike else ():
+            scale = expectation.reference.scale(name, is_shuffled)
+            found = _compare(name, setting.delegate, scale, alike)
+            if not found.relative <= expectation.tolerance:  # NaN is wrong as well
+                inputs = "shuffled inputs" if is_shuffled else "the samples"
+                return differences, (
+                    f"{expectation.of}computes something else on {inputs} with "
+                    f"{setting}: output {name!r} is off by {found.largest:.3g}, "
+                    f"{found.relative:.2g} of its largest value"
+                )
+            if not is_shuffled:
+                differences += (found,)
+    return differences, None
+
+
 def _compare(
-    name: str, delegate: str, pairs: list[tuple[Batch, dict[str, np.ndarray]]]
+    name: str,
+    delegate: str,
+    scale: float,
+    pairs: Sequence[tuple[Batch, dict[str, np.ndarray]]],
 ) -> Difference:
     """Compares one output over all batches, each with the file's answer."""
-    distances, largest_entries, scale = [], [], 0.0
+    distances, largest_entries = [], []
     for batch, answer in pairs:
         expected, found = batch.outputs[name], answer[name]
         if expected.shape != found.shape:
             return Difference(name, delegate, np.nan, np.nan, scale, None)
         # Integers and booleans too: as float64 they are compared exactly.
         wide, found_wide = expected.astype(np.float64), found.astype(np.float64)
-        scale = max(scale, np.abs(wide[np.isfinite(wide)]).max(initial=0.0))
         with np.errstate(invalid="ignore"):  # equal infinities agree
             distance = np.where(wide == found_wide, 0.0, np.abs(wide - found_wide))
         distances.append(distance.ravel())
@@ -169,63 +248,6 @@ def _compare(
         delegate=delegate,
         largest=float(distance.max(initial=0.0)),
         mean=float(distance.mean()) if distance.size else 0.0,
-        scale=float(scale),
+        scale=scale,
         agreement=None if agreement is None else float(agreement),
     )
-
-
-def check_labels(labels: ArrayLike, reference: Reference) -> np.ndarray:
-    """Checks that labels fit the model's output.
-
-    Args:
-        labels: Integers, one for each sample (for each position, for a map).
-        reference: What the model computes.
-
-    Returns:
-        The labels as an array.
-
-    Raises:
-        ValueError: If they don't fit, or the model has several outputs.
-    """
-    checked = np.asarray(labels)
-    outputs = reference.batches[0].outputs
-    if len(outputs) != 1:
-        raise ValueError(
-            "`labels` need a model with one output. Received: a model with "
-            f"{sorted(outputs)}"
-        )
-    [output] = outputs.values()
-    shape = (reference.samples, *output.shape[1:-1])
-    classes = output.shape[-1] if output.ndim > 1 else 1
-    if checked.dtype.kind not in "iu" or checked.shape != shape or classes < 2:
-        raise ValueError(
-            f"`labels` must be integers of shape {shape}, indices on the last axis of "
-            f"an output of two or more classes. Received: labels of dtype "
-            f"{checked.dtype} and shape {checked.shape}, an output of {classes} classes"
-        )
-    return checked
-
-
-def accuracy(
-    labels: np.ndarray, reference: Reference, answers: Iterable[Mapping[str, Any]]
-) -> float:
-    """Returns the share of labels that are the index of the largest entry.
-
-    That is the largest on the last axis of the output.
-
-    Args:
-        labels: What `check_labels` returned.
-        reference: The batches that were answered.
-        answers: Outputs by name, one mapping for each batch.
-
-    Returns:
-        A number between 0 and 1.
-    """
-    right = []
-    for batch, answer in zip(reference.batches, answers, strict=True):
-        if batch.first is not None:
-            [output] = answer.values()
-            part = labels[batch.first : batch.first + batch.size]
-            found = np.asarray(output).argmax(axis=-1)[: len(part)]
-            right.append((found == part).ravel())
-    return float(np.concatenate(right).mean())

@@ -52,10 +52,15 @@ class Writer:
         return bytes(flatbuffer_utils.convert_object_to_bytearray(self.model))
 
 
-def dense_file(kernels, biases):
-    """A chain of dense layers with ReLU; kernels of shape (outputs, inputs)."""
+def dense_file(kernels, biases, split=1):
+    """A chain of dense layers with ReLU; kernels of shape (outputs, inputs).
+
+    With `split`, the first one reads samples of two axes, which it flattens.
+    """
     writer = Writer()
-    last = source = writer.tensor("input", (-1, kernels[0].shape[1]))
+    inputs = kernels[0].shape[1]
+    shape = (inputs,) if split == 1 else (split, inputs // split)
+    last = source = writer.tensor("input", (-1, *shape))
     for i, (kernel, bias) in enumerate(zip(kernels, biases, strict=True)):
         weights = writer.tensor(f"kernel{i}", kernel.shape, kernel)
         shift = writer.tensor(f"bias{i}", bias.shape, bias)

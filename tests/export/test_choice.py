@@ -14,6 +14,8 @@ from scl_keras.export.candidates import Candidate, Trial, candidates
 from scl_keras.export.outcome import choose
 from scl_keras.export.precisions import PRECISIONS
 
+FLOAT32 = [c.name for c in candidates("float32")]
+
 
 def trials(**bytes_of):
     return [
@@ -98,7 +100,12 @@ def test_every_candidate_is_in_the_report(exported):
     assert by_name["float16"].bytes < 0.7 * by_name["dense"].bytes
     assert by_name["int8"].bytes < by_name["float16"].bytes
     scores = {
-        a.candidate: a.bytes / a.latency_ratio for a in report.attempts if a.correct
+        a.candidate: a.bytes / a.latency_ratio
+        for a in report.attempts
+        if a.correct
+        and (
+            a.accuracy_drop <= 0.005 or not a.candidate.startswith(("float16", "int8"))
+        )
     }
     assert min(scores, key=scores.get) == report.candidate
 

@@ -1,6 +1,7 @@
 """Every encoding of ours, on hundreds of random files: none computes something else."""
 
 import functools
+import itertools
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ RESOLVERS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGAT
 ZEROS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 1.0)
 
 
-def run(file, x, resolver):
+def run(file, x, resolver, threads=1):
     """Runs the bytes of a file, apart from the code under test."""
     interpreter = Interpreter(
-        model_content=file, experimental_op_resolver_type=resolver, num_threads=1
+        model_content=file, experimental_op_resolver_type=resolver, num_threads=threads
     )
     position = interpreter.get_input_details()[0]["index"]
     interpreter.resize_tensor_input(position, x.shape)
@@ -49,9 +50,9 @@ def assert_answers(file, x, answer, kernels, biases):
     expected = answer(kernels, biases, x)
     terms = answer([np.abs(k) for k in kernels], [np.abs(b) for b in biases], np.abs(x))
     largest = 3e-6 * terms.max()
-    for resolver in RESOLVERS:
+    for resolver, threads in itertools.product(RESOLVERS, (1, 2, 4)):
         for batch in (x[:1], x):
-            found = run(file, batch, resolver)
+            found = run(file, batch, resolver, threads)
             assert np.abs(found - expected[: len(batch)]).max() <= largest
 
 
@@ -126,6 +127,25 @@ def test_convolutions(encoding, depthwise, channels, filters, window, zeros, see
     step = np.abs(kernel).max(axis=(0, *axis) if depthwise else axis, keepdims=True)
     step = np.where(step, step, 1) / 127
     assert_answers(encoded, x, answer, [np.round(kernel / step) * step], [bias])
+
+
+@pytest.mark.parametrize("encoding", ["rows", "blocks", "mixed"])
+@pytest.mark.parametrize(("inputs", "split"), [(40, 4), (40, 20), (42, 7), (45, 3)])
+def test_a_layer_that_flattens_what_it_reads(encoding, inputs, split):
+    """Threads that share a batch took the last axis for all of a sample."""
+    rng = np.random.default_rng(0)
+    kernels = [sparse_kernel(rng, (200, inputs), 0.95, 4)]
+    biases = [rng.normal(size=200).astype(np.float32)]
+    file = dense_file(kernels, biases, split)
+    encoded = ENCODINGS[encoding](file)
+    form = {"rows": "csr"}.get(encoding, "block 1x4")
+    assert {w.encoding for w in read_weights(encoded)} == {form}
+    x = rng.normal(size=(8, split, inputs // split)).astype(np.float32)
+
+    def answer(kernels, biases, x):
+        return dense_answer(kernels, biases, x.reshape(len(x), -1))
+
+    assert_answers(encoded, x, answer, kernels, biases)
 
 
 def test_encodings_do_what_they_are_named_for():

@@ -1,6 +1,7 @@
 """What `export_tflite` refuses, and that it leaves `path` alone."""
 
 import os
+import resource
 
 import keras
 import numpy as np
@@ -200,6 +201,80 @@ def test_a_recurrent_layer_converts_when_it_is_unrolled(tmp_path):
         export_tflite(model(False), path, samples=x)
     assert not list(tmp_path.iterdir())
     assert export_tflite(model(True), path, samples=x, latency_seconds=0).candidate
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_recurrent_layer_converts_with_a_fixed_batch(tmp_path, size):
+    def model(batch):
+        inputs = keras.Input(batch_shape=(batch, 3, 4))
+        return keras.Model(inputs, keras.layers.GRU(8)(inputs))
+
+    path, x = tmp_path / "model.tflite", samples(3, 4, count=4)
+    with pytest.raises(
+        ExportError, match=r"or when.*fixed: `keras.Input\(batch_shape="
+    ):
+        export_tflite(model(None), path, samples=x)
+    assert export_tflite(model(size), path, samples=x, latency_seconds=0).candidate
+
+
+class Forgetful(keras.layers.Layer):
+    """Can't be made from its configuration, which lacks an argument."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+        self.dense = keras.layers.Dense(6)
+
+    def call(self, inputs):
+        return self.factor * self.dense(inputs)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_layer_that_cannot_be_made_from_its_config(tmp_path, masked):
+    inputs = keras.Input((8,))
+    model = keras.Model(inputs, keras.layers.Dense(3)(Forgetful(2.0)(inputs)))
+    if masked:
+        model = sparsify(model, verbose=0)
+    path = tmp_path / "model.tflite"
+    report = export_tflite(model, path, samples=samples(8), latency_seconds=0)
+    assert report.largest_difference < 1e-4
+
+
+def test_a_full_temporary_folder(tmp_path):
+    """The converter isn't blamed for it."""
+    inputs = keras.Input((400,))
+    model = keras.Model(inputs, keras.layers.Dense(400)(inputs))
+    path, x = tmp_path / "model.tflite", samples(400, count=2)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))  # bytes of a file
+    try:
+        with pytest.raises(ExportError, match="temporary folder.*TMPDIR") as caught:
+            export_tflite(model, path, samples=x)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "converter cannot" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+class Untraceable(keras.layers.Layer):
+    """Computes outside of TensorFlow, which can't be saved."""
+
+    def call(self, inputs):
+        return keras.ops.convert_to_tensor(keras.ops.convert_to_numpy(inputs) * 2)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+
+def test_a_model_that_cannot_be_saved(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, Untraceable()(inputs))
+    with pytest.raises(ExportError, match="cannot save this model") as caught:
+        export_tflite(model, tmp_path / "model.tflite", samples=samples(4))
+    assert "temporary folder" not in str(caught.value)
 
 
 def test_wrong_encoder_beside_a_right_one(tmp_path, monkeypatch):

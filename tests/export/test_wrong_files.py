@@ -1,5 +1,7 @@
 """No wrong file gets out: the known bad cases, and random models from end to end."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from scl_keras.export import ExportError, export_tflite
 from scl_keras.export import tflite as tflite_module
 from scl_keras.export.candidates import CONVERTER_SPARSE, Candidate
 from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.flat_model import BUILTIN, FlatModel
 from scl_keras.export.precisions import PRECISIONS
 from scl_keras.export.reference import build_reference
 
@@ -25,9 +28,11 @@ TOLERANCES = {"float32": 1e-5, "float16": 2e-3, "int8": 0.1}
 def worst_error(file, x, expected):
     """Largest error as a share of the largest output: over runtimes and batch sizes."""
     worst = 0.0
-    for resolver in RESOLVERS:
+    for resolver, threads in itertools.product(RESOLVERS, (1, 2, 4)):
         run = Interpreter(
-            model_content=file, experimental_op_resolver_type=resolver, num_threads=1
+            model_content=file,
+            experimental_op_resolver_type=resolver,
+            num_threads=threads,
         ).get_signature_runner()
         [name] = run.get_input_details()
         for batch in (x[:1], x):
@@ -59,6 +64,67 @@ def test_the_converters_own_bad_files(tmp_path, monkeypatch, name, inputs, zeros
     assert is_bad(file, x, np.asarray(model(x)), TOLERANCES[precision.dtype])
     monkeypatch.setattr(tflite_module, "candidates", lambda dtype: [bad])
     with pytest.raises(ExportError, match="wrong|does not run|something else"):
+        export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)
+    assert not list(tmp_path.iterdir())
+
+
+def flattened(hidden=300):
+    """A dense layer over an image, 5 % of whose blocks are on."""
+    model = Sequential(
+        [
+            keras.Input((28, 28)),
+            layers.Flatten(),
+            layers.Dense(hidden, "relu"),
+            layers.Dense(10),
+        ]
+    )
+    kernel, rng = model.layers[1].kernel, np.random.default_rng(0)
+    blocks = rng.random((28 * 28 // 4, hidden)) < 0.05
+    kernel.assign(kernel * np.repeat(blocks, 4, axis=0))
+    return model
+
+
+def test_a_flattened_image_in_several_threads(tmp_path):
+    model, x = flattened(), samples(28, 28, count=8)
+    path = tmp_path / "m.tflite"
+    report = export_tflite(
+        model, path, samples=x, optimize_for="latency", latency_seconds=0.1
+    )
+    assert next(a for a in report.attempts if a.candidate == "blocks").correct
+    assert worst_error(path.read_bytes(), x, np.asarray(model(x))) < 1e-5
+
+
+def without_reshape(file):
+    """The same file, whose dense layers read what a RESHAPE in front of them reads."""
+    flat = FlatModel(file)
+    for graph, operator in flat.operators():
+        if flat.kind(operator) == BUILTIN.RESHAPE:
+            for reader in flat.readers(graph, operator.outputs[0]):
+                reader.inputs = np.array([operator.inputs[0], *reader.inputs[1:]])
+    return flat.to_bytes()
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_file_that_is_wrong_in_several_threads_only(tmp_path, monkeypatch, count):
+    model, x = flattened(), samples(28, 28, count=count)
+
+    class Bad(Candidate):
+        def make(self, files):
+            return without_reshape(super().make(files))
+
+    bad = Bad(PRECISIONS[0], "blocks")
+    with ConvertedFiles(build_reference(model, x)) as files:
+        file = bad.make(files)
+    eight = samples(28, 28, count=8)
+    expected = np.asarray(model(eight))
+    one = Interpreter(model_content=file, num_threads=1).get_signature_runner()
+    [name] = one.get_input_details()
+    np.testing.assert_allclose(
+        one(**{name: eight})["output_0"], expected, atol=1e-5 * np.abs(expected).max()
+    )
+    assert worst_error(file, eight, expected) > 0.1
+    monkeypatch.setattr(tflite_module, "candidates", lambda dtype: [bad])
+    with pytest.raises(ExportError, match="something else on the samples.*threads"):
         export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)
     assert not list(tmp_path.iterdir())
 
