@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scl_keras.export.latency import Latency
 from scl_keras.export.verification import Difference
 from scl_keras.export.weights import TensorEncoding
+from scl_keras.timing import Speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Attempt:
             candidate over again.
         outcome: A sentence on what came of it, and why it was not chosen.
         gzip_bytes: Size of its file after gzip.
-        latency_ratio: How many times as fast as the plain converter's file it is.
+        speed: How many times as fast as the plain converter's file it is, with an
+            interval.
         largest_difference: Largest absolute difference to Keras, over all outputs, with
             and without the delegate.
         mean_difference: The largest mean absolute difference of an output.
@@ -38,11 +40,16 @@ class Attempt:
     correct: bool | None
     outcome: str
     gzip_bytes: int | None = None
-    latency_ratio: float | None = None
+    speed: Speed | None = None
     largest_difference: float | None = None
     mean_difference: float | None = None
     accuracy: float | None = None
     chosen: bool = False
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Dense over its latency: above 1 it is faster, if `speed` shows it."""
+        return None if self.speed is None else self.speed.ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,7 +212,7 @@ def _size_lines(report: ExportReport) -> list[str]:
         if found is not None:
             lines.append(
                 f"  {f'ms (batch {found.batch_size})':<18} {found.written_ms:>12.4f}  "
-                f"dense {found.dense_ms:.4f}, {found.ratio:.2f}x as fast"
+                f"dense {found.dense_ms:.4f}, {found.speed}"
             )
     if report.accuracy is not None:
         lines.append(
@@ -262,17 +269,24 @@ def _attempt_row(attempt: Attempt) -> tuple[str, ...]:
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    speed = cell(attempt.latency_ratio, ".2f")
     return (
         attempt.candidate,
         cell(attempt.bytes, ","),
         cell(attempt.gzip_bytes, ","),
-        speed if speed == "-" else f"{speed}x",
+        _speed_cell(attempt.speed),
         cell(attempt.largest_difference, ".1e"),
         cell(attempt.mean_difference, ".1e"),
         cell(attempt.accuracy, ".2%"),
         attempt.outcome,
     )
+
+
+def _speed_cell(speed: Speed | None) -> str:
+    if speed is None:
+        return "-"
+    if speed.is_decided:
+        return f"{speed.ratio:.2f}x"
+    return "same" if speed.is_close else "unclear"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:

@@ -71,10 +71,12 @@ def export_tflite(
             inputs a list in the model's order or a dict by name. Some tens are
             plenty; all of them are run. For int8 they must be representative: a
             few hundred.
-        optimize_for: "size": the fewest bytes, and the shortest time of those within
-            1 % of it. "latency": the shortest time of one inference, and the fewest
+        optimize_for: "size": the fewest bytes, or the shortest time of those within
+            1 % of it. "latency": the shortest time of one inference, or the fewest
             bytes of those within 3 % of it. "balanced": the smallest product of bytes
-            and time, so that half the bytes are worth as much as half the time.
+            and time, so that half the bytes are worth as much as half the time. Times
+            come with an interval; where they show no difference, the fewest bytes
+            decide.
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
             ones are tried, too, since a sparse float32 file may well be smaller
             and faster than a dense one of int8.
