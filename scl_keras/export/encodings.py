@@ -52,6 +52,10 @@ _ROWS_DENSITY, _BLOCKS_DENSITY = 0.15, 0.5
 # such layer takes longer than to compute it.
 _SMALL = 4096
 
+# Dense layers with less than this share of the weights have an even smaller share of
+# the time, for convolutions use theirs often: no routine makes such a network faster.
+_SHARE = 0.05
+
 # Non-zeros a block holds on average, from which on blocks are faster than rows.
 _FULL_BLOCK = 1.3
 
@@ -172,6 +176,9 @@ def _worthwhile(flat: FlatModel, choose_form: _ChooseForm) -> list[Kernel]:
     pays = [_may_pay(k.values, choose_form(k.values)) for k in able]
     small = [k.values.size <= _SMALL for k in able]
     large_ones = any(p and not s for p, s in zip(pays, small, strict=True))
+    gained = sum(k.values.size for k, p in zip(able, pays, strict=True) if p)
+    if gained < _SHARE * sum(k.values.size for k in flat.kernels()):
+        return []
     return [
         kernel
         for kernel, p, s in zip(able, pays, small, strict=True)

@@ -209,7 +209,7 @@ class Outcome:
             bytes=None if trial.file is None else len(trial.file),
             correct=trial.correct if trial.needed else None,
             outcome=self._sentence(trial),
-            gzip_bytes=None if trial.file is None else _gzip_bytes(trial.file),
+            gzip_bytes=_gzip_bytes(trial.made) if trial.correct else None,
             speed=speed,
             largest_difference=max((d.largest for d in differences), default=None),
             mean_difference=max((d.mean for d in differences), default=None),

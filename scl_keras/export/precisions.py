@@ -113,9 +113,11 @@ class Precision:
         encodings: Names of the encodings that load with it (see `ENCODINGS`).
         tolerance: Largest difference to Keras that its rounding may make, as a share of
             the largest output.
-        rewrite: Turns the converter's file into one of this precision; None where it is
-            one already.
-        converter_sparse: Whether the converter's own sparse encoding is tried, too.
+        rewrite: Turns a float32 file into one of this precision; None where the
+            converter makes it.
+        converter_sparse: Whether the converter's own sparse encoding is tried, too. Of
+            float16 it is never smaller than "csr", and the default delegate loads none
+            of int8.
         shuffled: Whether it must be right on shuffled samples as well. Calibrated
             activations need not be: shuffled samples leave the calibrated range.
         exact: Whether it computes in float32, so that two files with the same weights
@@ -128,7 +130,7 @@ class Precision:
     encodings: tuple[str, ...]
     tolerance: float
     rewrite: Callable[[bytes], bytes] | None = None
-    converter_sparse: bool = True
+    converter_sparse: bool = False
     shuffled: bool = True
     exact: bool = True
 
@@ -144,6 +146,7 @@ PRECISIONS = (
         configure=_keep_float32,
         encodings=("dense", "csr", "rows", "blocks", "mixed"),
         tolerance=1e-4,
+        converter_sparse=True,
     ),
     Precision(
         name="float16",
@@ -176,7 +179,6 @@ PRECISIONS = (
         encodings=("dense", "csr"),
         tolerance=0.1,
         rewrite=store_as_int8,
-        converter_sparse=False,
     ),
 )
 

@@ -22,10 +22,10 @@ class Attempt:
     Attributes:
         candidate: Its name.
         bytes: Size of its file.
-        correct: Whether the file may be handed out; None if it would be another
-            candidate over again.
+        correct: Whether the file may be handed out; None if it can't be better than
+            another candidate's, and was not run.
         outcome: A sentence on what came of it, and why it was not chosen.
-        gzip_bytes: Size of its file after gzip.
+        gzip_bytes: Size of its file after gzip, if it is correct.
         speed: How many times as fast as the plain converter's file it is, with an
             interval.
         largest_difference: Largest absolute difference to Keras, over all outputs, with

@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
 from scl_keras import backend
 from scl_keras.export.candidates import Trials, candidates
@@ -32,12 +33,14 @@ def export_tflite(
     labels: ArrayLike | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
+    verbose: int = 1,
 ) -> ExportReport:
     """Writes a model as the best TFLite file that computes the same.
 
     What is smallest or fastest can't be told beforehand, and some files that
     converters write are silently wrong or do not load. So every file that may be worth
-    it is made, and named in the report:
+    it is made, and named in the report. A file is left out if another one, which is
+    right, has the same encoding of fewer weights, or unpacks to the same weights:
 
     - "dense": the plain converter's file.
     - "sparse": the converter's own encoding of zeros
@@ -70,7 +73,8 @@ def export_tflite(
         samples: Real inputs with a leading batch axis: an array, or for several
             inputs a list in the model's order or a dict by name. Some tens are
             plenty; all of them are run. For int8 they must be representative: a
-            few hundred.
+            few hundred. Where the model leaves sizes open, dead units are found at
+            their sizes.
         optimize_for: "size": the fewest bytes, or the shortest time of those within
             1 % of it. "latency": the shortest time of one inference, or the fewest
             bytes of those within 3 % of it. "balanced": the smallest product of bytes
@@ -92,6 +96,7 @@ def export_tflite(
             weights are found by decoding the file, however small they are.
         latency_seconds: How long to time the files, all together; 0 for not
             at all, and bytes decide.
+        verbose: 1 for a progress bar, 0 for none.
 
     Returns:
         The sizes, encodings, differences and times, and what was tried. `print` it,
@@ -122,16 +127,28 @@ def export_tflite(
             "`optimize_for='latency'` needs measured times: let `latency_seconds` be "
             "positive. Received: latency_seconds=0"
         )
-    reference = build_reference(model, samples)
-    if labels is not None:
-        labels = check_labels(labels, reference)
-    with without_masks(model), ConvertedFiles(reference) as files:
-        plain = _convert(files)
-        trials = Trials(files, reference, tolerance, labels).run(candidates(dtype))
-    outcome = Outcome(
-        plain, trials, reference, labels, optimize_for, dtype, latency_seconds
-    )
-    report = outcome.report(path)
+    tried = candidates(dtype)
+    with tqdm(
+        desc="export", total=len(tried) + 3, disable=not verbose, leave=False
+    ) as bar:
+
+        def done(step: str) -> None:
+            bar.set_postfix_str(step, refresh=False)
+            bar.update()
+
+        reference = build_reference(model, samples)
+        if labels is not None:
+            labels = check_labels(labels, reference)
+        done("answers of Keras")
+        with without_masks(model), ConvertedFiles(reference) as files:
+            plain = _convert(files)
+            done("conversion")
+            trials = Trials(files, reference, tolerance, labels).run(tried, done)
+        outcome = Outcome(
+            plain, trials, reference, labels, optimize_for, dtype, latency_seconds
+        )
+        report = outcome.report(path)
+        done("times")
     _write(path, outcome.chosen.made)
     return report
 

@@ -128,14 +128,19 @@ def test_every_candidate_is_in_the_report(exported):
             assert attempt.largest_difference >= attempt.mean_difference >= 0
             assert attempt.accuracy > 0.5
         elif attempt.correct is False:
+            assert attempt.gzip_bytes is None
             assert "correct" not in attempt.outcome
     by_name = {a.candidate: a for a in report.attempts}
     assert by_name["dense"].accuracy == report.accuracy == 0.75
     # A coarser precision is farther off.
-    differences = [by_name[n].largest_difference for n in ("dense", "float16", "int8")]
+    names = ["dense", "float16 compact csr", "int8 compact"]
+    differences = [by_name[n].largest_difference for n in names]
     assert differences == sorted(differences) and differences[0] < differences[1]
-    assert by_name["float16"].bytes < 0.7 * by_name["dense"].bytes
-    assert by_name["int8"].bytes < by_name["float16"].bytes
+    # Unpacked when it is loaded, "csr" computes as the dense file does.
+    half, bytes_of_int8 = by_name["float16 compact"], by_name["int8 compact"].bytes
+    assert "'float16 compact csr' is as fast" in half.outcome
+    assert half.correct is None and by_name["float16"].correct is None
+    assert bytes_of_int8 < half.bytes < 0.7 * by_name["dense"].bytes
     # None is better for sure.
     chosen = report.chosen
     for a in report.attempts:
@@ -181,6 +186,9 @@ def test_dead_units_are_removed(tmp_path):
     report = export_tflite(model, tmp_path / "m.tflite", samples=x, optimize_for="size")
     assert report.candidate == "compact"
     assert {t.shape for t in report.tensors} == {(20, 40), (10, 20)}
+    # Nothing else can win, and so isn't run.
+    tried = {a.candidate for a in report.attempts if a.correct is not None}
+    assert tried == {"dense", "compact", "sparse"}
     assert report.bytes_written < 0.5 * report.bytes_dense
 
 
