@@ -38,6 +38,7 @@ from scl_keras.export.sparse_format import (
     pad_to_blocks,
     row_layout,
 )
+from scl_keras.export.tables import convert_rows, tables
 
 # What a second tensor, its sparsity record and the DENSIFY take in a file.
 _DENSIFY_BYTES = 320
@@ -71,11 +72,11 @@ _ChooseForm = Callable[[np.ndarray], Form]
 
 
 def encode_csr(file: bytes) -> bytes:
-    """Encodes every kernel as CSR that becomes smaller by it.
+    """Encodes every kernel and table of embeddings as CSR that becomes smaller by it.
 
     Args:
         file: The bytes of a TFLite file. Kernels may be float32, or of any type that
-            is converted to float32 when the file is loaded.
+            is converted to float32 when the file is loaded. Tables may be int8 as well.
 
     Returns:
         The bytes of the file with encoded kernels. It computes the same.
@@ -136,7 +137,8 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 def _densify_at_load(flat: FlatModel) -> None:
     """Replaces constants by a sparse one and its DENSIFY, where that is smaller."""
-    for kernel in flat.kernels():
+    convert_rows(flat)
+    for kernel in [*flat.kernels(), *tables(flat)]:
         dense = kernel.tensor
         values = kernel.values
         layout = best_layout(values)

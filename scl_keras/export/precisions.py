@@ -19,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from scl_keras.export.flat_model import BUILTIN, FlatModel, Kernel
 from scl_keras.export.reference import Reference
+from scl_keras.export.tables import store_tables_as_int8
 
 DTYPES = ("float32", "float16", "int8")  # from fine to coarse
 
@@ -57,7 +58,8 @@ def store_as_int8(file: bytes) -> bytes:
     """Rounds every float32 kernel to int8, symmetric, with one scale for each feature.
 
     `w ≈ scale · q` with `scale = max |w| / 127` over the feature, so that each weight
-    is off by half a scale at most, and zeros stay zeros.
+    is off by half a scale at most, and zeros stay zeros. A table of embeddings has one
+    scale.
 
     Args:
         file: The bytes of a TFLite file.
@@ -69,6 +71,7 @@ def store_as_int8(file: bytes) -> bytes:
     for kernel in flat.kernels():
         if kernel.tensor.type == schema.TensorType.FLOAT32:
             _store_kernel_as_int8(flat, kernel, _feature_axis(flat, kernel))
+    store_tables_as_int8(flat)
     return flat.to_bytes()
 
 
@@ -159,7 +162,7 @@ PRECISIONS = (
         name="int8",
         dtype="int8",
         configure=_quantize,
-        encodings=("dense",),
+        encodings=("dense", "csr"),  # of tables of embeddings only
         tolerance=0.15,
         shuffled=False,
         exact=False,
@@ -168,7 +171,7 @@ PRECISIONS = (
         name="int8 dynamic",
         dtype="int8",
         configure=_quantize_weights,
-        encodings=("dense",),
+        encodings=("dense", "csr"),  # of tables of embeddings only
         tolerance=0.15,
         exact=False,
     ),

@@ -117,6 +117,13 @@ class ExportReport:
         return self._largest("no delegate")
 
     @property
+    def dominant(self) -> TensorEncoding | None:
+        """What takes the most bytes of the file; None if all kernels take less."""
+        largest = max(self.tensors, key=lambda tensor: tensor.bytes, default=None)
+        others = self.bytes_written - sum(tensor.bytes for tensor in self.tensors)
+        return None if largest is None or largest.bytes < others else largest
+
+    @property
     def latency_ratio(self) -> float | None:
         """Dense over written latency: above 1 the written file is faster."""
         return None if self.latency is None else self.latency.ratio
@@ -208,6 +215,7 @@ def _size_lines(report: ExportReport) -> list[str]:
         f"  {'bytes after gzip':<18} {report.gzip_written:>12,}  "
         f"dense {report.gzip_dense:,}",
     ]
+    lines.append(f"  {'most of the bytes':<18} {_most_of_the_bytes(report)}")
     for found in (report.latency, report.batch_latency):
         if found is not None:
             lines.append(
@@ -220,6 +228,18 @@ def _size_lines(report: ExportReport) -> list[str]:
             f"Keras {report.accuracy:.2%}"
         )
     return lines
+
+
+def _most_of_the_bytes(report: ExportReport) -> str:
+    found, total = report.dominant, report.bytes_written
+    if found is None:
+        rest = total - sum(tensor.bytes for tensor in report.tensors)
+        return f"{rest:>12,}  no kernel, but operators, biases and names"
+    name, shape = found.name.rpartition(";")[2], "x".join(map(str, found.shape))
+    return (
+        f"{found.bytes:>12,}  {name}, {shape}, {found.encoding}: "
+        f"{found.bytes / total:.0%} of the file"
+    )
 
 
 def _difference_lines(report: ExportReport) -> list[str]:
