@@ -69,11 +69,10 @@ def run():
     print(report)
     report.plot().savefig(folder / "export.png", dpi=100)
     experiment.write_results(folder / "export.json", report.as_dict())
-    speed = report.latency_ratio
-    faster = "" if speed is None else f", {speed:.2f}x as fast"
+    speed = "" if report.latency is None else f", {report.latency.speed}"
     print(
         f"{FLAGS.model or 'smoke'}: {report.bytes_dense:,} -> "
-        f"{report.bytes_written:,} bytes{faster}. Saved in {folder}/"
+        f"{report.bytes_written:,} bytes{speed}. Saved in {folder}/"
     )
 
 

@@ -160,10 +160,10 @@ reports["sparse"].plot().savefig(OUT / "export.png", dpi=80)
 # ## 7. Side by side
 
 # %%
-print(f"| network | accuracy | bytes | as fast as its plain file |\n{'|---' * 4}|")
+print(f"| network | accuracy | bytes | beside its plain file |\n{'|---' * 4}|")
 for name, value in {"dense": dense_accuracy, "sparse": accuracy}.items():
     report = reports[name]
-    speed = f"{report.latency_ratio:.2f}x"
+    speed = report.latency.speed
     print(f"| {name} | {value:.2%} | {report.bytes_written:,} | {speed} |")
 
 # %% [markdown]

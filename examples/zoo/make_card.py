@@ -104,7 +104,7 @@ def make_entry(run, folder):
             )
     data = load_dataset(options["dataset"], data_dir=FLAGS.data_dir)
     model = keras.saving.load_model(paths[".keras"], compile=False)
-    dense_bytes, ratio = zoo_entry.against_dense(model, paths[".tflite"], seconds=2)
+    dense_bytes, speed = zoo_entry.against_dense(model, paths[".tflite"], seconds=2)
     card = {
         "name": name,
         "dataset": options["dataset"],
@@ -119,7 +119,7 @@ def make_entry(run, folder):
         **zoo_entry.connections(model),
         "candidate": results["export"]["candidate"],
         "dense_bytes": dense_bytes,
-        "latency_ratio": ratio,
+        "latency_ratio": speed.ratio,
         "files": zoo_entry.file_figures(paths),
     }
     write_json(folder / f"{name}.json", card)

@@ -85,7 +85,7 @@ def times(name, card):
     model = zoo.load(name, FLAGS.folder)
     path = zoo.path_of(name, ".tflite", FLAGS.folder)
     _, found = zoo_entry.against_dense(model, path, FLAGS.seconds)
-    return f"; {found:.2f}x as fast as dense (its card: {card['latency_ratio']:.2f}x)"
+    return f"; beside dense {found} (its card: {card['latency_ratio']:.2f}x)"
 
 
 if __name__ == "__main__":

@@ -97,14 +97,14 @@ def against_dense(model, path, seconds):
 
     Returns:
         Bytes of the plain converter's file, and how many times as fast as it the other
-        one is.
+        one is: a `scl_keras.timing.Speed`.
     """
     sample = np.random.default_rng(0).random((1, *model.input_shape[1:]), "float32")
     reference = build_reference(model, sample)
     with ConvertedFiles(reference) as converted:
         files = {"dense": converted.plain, "written": path.read_bytes()}
-    median = measure_latencies(files, reference.batches[0].inputs, seconds)
-    return len(files["dense"]), median["dense"] / median["written"]
+    timings = measure_latencies(files, reference.batches[0].inputs, seconds)
+    return len(files["dense"]), timings.speed("written", "dense")
 
 
 def verify(name, folder=None, data=None):

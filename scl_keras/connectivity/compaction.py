@@ -18,7 +18,11 @@ from scl_keras.graph.inputs import input_like
 from scl_keras.graph.walking import is_graph
 
 
-def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.Model:
+def compact(
+    model: keras.Model,
+    input_shapes: Sequence | None = None,
+    keep_open: bool = False,
+) -> keras.Model:
     """Removes dead units, filters and channels, so that dense arrays get smaller.
 
     A unit is removed if no path leads from it to an output, or none from an input to it
@@ -41,6 +45,9 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
             zeros in its kernels. It isn't touched.
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open; the result then takes these sizes only.
+        keep_open: Whether the result leaves open what the model does, instead. What is
+            dead at these sizes need not be so at others (a kernel as wide as the input
+            and its padding): compare the two there.
 
     Returns:
         A functional stock Keras model that computes the same up to rounding, with the
@@ -64,14 +71,14 @@ def compact(model: keras.Model, input_shapes: Sequence | None = None) -> keras.M
         )
     with stripped(model) as stock:
         plan = CompactionPlan(ConnectionGraph(stock, input_shapes))
-        return _Builder(stock, plan).build()
+        return _Builder(stock, plan, keep_open).build()
 
 
 class _Builder:
     """Builds the smaller model of new layers, since those of the old stay its own."""
 
-    def __init__(self, stock, plan):
-        self.stock, self.plan = stock, plan
+    def __init__(self, stock, plan, keep_open):
+        self.stock, self.plan, self.keep_open = stock, plan, keep_open
         self._layers, self._tensors = {}, {}
         self._names = {x.name for x in stock.inputs}
 
@@ -79,7 +86,7 @@ class _Builder:
         trace = self.plan.trace
         inputs = []
         for own, x in zip(self.stock.inputs, trace.inputs, strict=True):
-            shape = (own.shape[0], *x.shape[1:])
+            shape = own.shape if self.keep_open else (own.shape[0], *x.shape[1:])
             inputs.append(input_like(own, shape))
             self._tensors[id(x)] = inputs[-1]
         for call in self._whole_calls():

@@ -1,7 +1,6 @@
 """What compaction did to a model: parameters, multiply-accumulates, time."""
 
 import dataclasses
-import time
 
 import keras
 import numpy as np
@@ -12,8 +11,7 @@ from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
 from scl_keras.graph.states import from_initial_states
-
-_MIN_ROUNDS = 5
+from scl_keras.timing import Speed, take_turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +27,7 @@ class CompactionReport:
         ms_before: Median milliseconds of one call of the model without masks, as a
             compiled function.
         ms_after: The same of the compacted model.
+        speed: How many times as fast the compacted model is, with an interval.
         batch_size: Number of samples of such a call.
         difference: Largest difference between the outputs of the two for random inputs,
             as a share of the largest output.
@@ -47,13 +46,14 @@ class CompactionReport:
     macs_after: int | None
     ms_before: float
     ms_after: float
+    speed: Speed
     batch_size: int
     difference: float
 
     @property
     def speedup(self) -> float:
-        """Time before over time after: above 1 the compacted model is faster."""
-        return self.ms_before / self.ms_after
+        """Time before over time after: above 1 it is faster, if `speed` shows it."""
+        return self.speed.ratio
 
     def as_dict(self) -> dict:
         """All figures as JSON-able data."""
@@ -66,7 +66,7 @@ class CompactionReport:
             f"Parameters: {self.parameters_before:,} -> {self.parameters_after:,}\n"
             f"Multiply-accumulates: {before} -> {after}\n"
             f"Milliseconds, batch {self.batch_size}: {self.ms_before:.3f} -> "
-            f"{self.ms_after:.3f} ({self.speedup:.2f}x as fast)\n"
+            f"{self.ms_after:.3f}, {self.speed}\n"
             f"Largest difference: {self.difference:.1e} of the largest output"
         )
 
@@ -80,7 +80,8 @@ def compaction_report(
 ) -> CompactionReport:
     """Compares a model with its compacted version, and times both.
 
-    They take turns, so that whatever else the machine does meets both alike.
+    They take turns, so that whatever else the machine does meets both alike. The report
+    calls one of them faster only if the times show it.
 
     Args:
         model: The model that was compacted, masked or not.
@@ -138,12 +139,13 @@ def _compare(pair, batch_size, seconds):
         for net in pair
     ]
     a, b = (keras.tree.flatten(function(inputs)) for function in functions)
-    ms_before, ms_after = _milliseconds(functions, inputs, seconds)
+    timings = take_turns(_calls(functions, inputs), seconds)
     return CompactionReport(
         *(net.count_params() for net in pair),
         *(_macs(net) for net in pair),
-        ms_before,
-        ms_after,
+        timings.ms("before"),
+        timings.ms("after"),
+        timings.speed("after", "before"),
         batch_size,
         max(map(_difference, a, b)),
     )
@@ -174,13 +176,12 @@ def _difference(a, b):
     return float(np.max(np.abs(a - b)) / (np.max(np.abs(a)) or 1))
 
 
-def _milliseconds(functions, inputs, seconds):
-    times = [[] for _ in functions]
-    stop = time.perf_counter() + seconds
-    while len(times[0]) < _MIN_ROUNDS or time.perf_counter() < stop:
-        for function, list_of_times in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            for y in keras.tree.flatten(function(inputs)):
-                ops.convert_to_numpy(y)
-            list_of_times.append(time.perf_counter() - start)
-    return [1000 * float(np.median(x)) for x in times]
+def _calls(functions, inputs):
+    """Calls of the functions "before" and "after" that wait for what they compute."""
+
+    def call(function):
+        for y in keras.tree.flatten(function(inputs)):
+            ops.convert_to_numpy(y)
+
+    before, after = functions
+    return {"before": lambda: call(before), "after": lambda: call(after)}

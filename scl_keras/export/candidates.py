@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -103,7 +103,8 @@ class Trial:
         weights: What the file holds, as far as it could be read.
         verification: What a run of it has shown; None if it was not run.
         problem: Why the file can't be handed out; None for a correct one.
-        needed: False for another candidate's file over again, which is no fault.
+        needed: False for a file that can't be better than another candidate's, which
+            is no fault.
         drop: What it loses of the accuracy of Keras; None without labels.
     """
 
@@ -176,9 +177,53 @@ class Trials:
         self._tolerance, self._labels = tolerance, labels
         self._names: dict[bytes, str] = {}  # of the files so far
 
-    def run(self, candidates: Iterable[Candidate]) -> list[Trial]:
-        """Returns one trial for each candidate, correct or not."""
-        return [self._try(candidate) for candidate in candidates]
+    def run(
+        self, candidates: Sequence[Candidate], done: Callable[[str], object]
+    ) -> list[Trial]:
+        """Tries candidates, but for those that can't be the best any more.
+
+        Args:
+            candidates: What to try.
+            done: Called with the name of each that is finished.
+
+        Returns:
+            One trial for each candidate in their order, correct or not.
+        """
+        trials: dict[Candidate, Trial] = {}
+        for candidate in sorted(candidates, key=_rank):
+            trials[candidate] = self._beaten(candidate, trials) or self._try(candidate)
+            done(candidate.name)
+        return [trials[candidate] for candidate in candidates]
+
+    def _beaten(
+        self, candidate: Candidate, trials: Mapping[Candidate, Trial]
+    ) -> Trial | None:
+        """Returns the trial of a file that can't win; None for others.
+
+        The same encoding of fewer weights is smaller and not slower, and what is
+        unpacked when the file is loaded computes as the dense file does.
+        """
+        if candidate.plain or candidate.encoding == CONVERTER_SPARSE:
+            return None
+        if not candidate.compacted:
+            twin = trials.get(dataclasses.replace(candidate, compacted=True))
+            compacted = any(
+                t.correct and c.compacted and c.precision is candidate.precision
+                for c, t in trials.items()
+            )
+            # A twin with a file that wasn't needed wouldn't be here, either.
+            redundant = twin and twin.file and not twin.needed and compacted
+            if twin and (twin.correct or redundant):
+                reason = "not tried: without dead units it would be smaller"
+                return Trial(candidate, problem=reason, needed=False)
+        if not candidate.encoded:
+            twin = trials.get(dataclasses.replace(candidate, encoding="csr"))
+            if twin and twin.correct:
+                file = self._dense_file(candidate)
+                if len(twin.made) < len(file):
+                    reason = f"not tried: {twin.name!r} is as fast and smaller"
+                    return Trial(candidate, file, problem=reason, needed=False)
+        return None
 
     def _try(self, candidate: Candidate) -> Trial:
         try:
@@ -192,8 +237,8 @@ class Trials:
         except Exception as error:
             problem = f"could not be made: {_first_line(error)}"
             return Trial(candidate, problem=problem)
-        same = self._names.setdefault(file, candidate.name)
-        if same != candidate.name:
+        same = self._names.get(file)
+        if same is not None:
             problem = f"the same file as {same!r}"
             return Trial(candidate, file, problem=problem, needed=False)
         return self._check(candidate, file)
@@ -210,6 +255,7 @@ class Trials:
         if candidate.encoded and all(w.encoding == "dense" for w in weights):
             reason = "no kernel is sparse enough for it"
             return Trial(candidate, file, weights, problem=reason, needed=False)
+        self._names[file] = candidate.name
         file = add_metadata(file, _facts(candidate, weights))
         problem = self._wrong_weights(candidate, weights)
         verification = None
@@ -253,6 +299,11 @@ class Trials:
             of = "differs from its dense file: "
             expectations.append(Expectation(answered, FLOAT32.tolerance, of))
         return verify(file, expectations, self._labels, precision.shuffled)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, bool, bool]:
+    """The plain file first, and what may beat others before them."""
+    return not candidate.plain, not candidate.compacted, not candidate.encoded
 
 
 def _facts(candidate: Candidate, weights: Sequence[Weights]) -> dict[str, str | int]:

@@ -15,9 +15,10 @@ import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
-from scl_keras.connectivity import compact
 from scl_keras.conversion.strip import can_be_stripped, stripped
+from scl_keras.export.chatter import without_chatter
 from scl_keras.export.flat_model import BUILTIN, FlatModel
+from scl_keras.export.open_sizes import agree_at_other_sizes, compacted_model
 from scl_keras.export.precisions import FLOAT32, Precision
 from scl_keras.export.reference import Reference, named_function
 from scl_keras.graph.states import from_initial_states
@@ -96,11 +97,12 @@ class ConvertedFiles:
         """
         key = precision, compacted
         if key not in self._dense_files:
-            is_plain = precision is FLOAT32 and not compacted
-            file = self.plain if is_plain else self._convert(precision, compacted)
-            file = tidy(file)
             if precision.rewrite:
-                file = precision.rewrite(file)
+                file = precision.rewrite(self.dense(FLOAT32, compacted))
+            elif precision is FLOAT32 and not compacted:
+                file = tidy(self.plain)
+            else:
+                file = tidy(self._convert(precision, compacted))
             self._dense_files[key] = file
         return self._dense_files[key]
 
@@ -122,7 +124,7 @@ class ConvertedFiles:
         )
         precision.configure(converter, self._reference)
         converter.optimizations = [*converter.optimizations, *optimizations]
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_chatter():
             # Calibration uses what TensorFlow itself declares deprecated, and warns of
             # input ranges that it then finds out.
             warnings.simplefilter("ignore")
@@ -145,13 +147,15 @@ class ConvertedFiles:
     def _compact_model(self) -> keras.Model | Exception:
         """The model without its dead units, or why there is none: asked for often."""
         try:
-            model = compact(self._reference.model)
+            model = compacted_model(self._reference)
         # A layer that can't be made smaller may raise anything; the whole model
         # is exported then.
         except Exception as error:
             return error
         if model.count_params() >= self._reference.model.count_params():
             return NotNeeded("no unit or channel is dead")
+        if not agree_at_other_sizes(self._reference, model):
+            return NotNeeded("what is dead depends on the sizes that are open")
         return model
 
     def _save(self, name: str, model: keras.Model) -> str:

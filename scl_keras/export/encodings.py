@@ -39,6 +39,7 @@ from scl_keras.export.sparse_format import (
     pad_to_blocks,
     row_layout,
 )
+from scl_keras.export.tables import convert_rows, tables
 
 # What a second tensor, its sparsity record and the DENSIFY take in a file.
 _DENSIFY_BYTES = 320
@@ -52,6 +53,10 @@ _ROWS_DENSITY, _BLOCKS_DENSITY = 0.15, 0.5
 # Kernels this small are made sparse if a large one is: to start the delegate for one
 # such layer takes longer than to compute it.
 _SMALL = 4096
+
+# Dense layers with less than this share of the weights have an even smaller share of
+# the time, for convolutions use theirs often: no routine makes such a network faster.
+_SHARE = 0.05
 
 # Non-zeros a block holds on average, from which on blocks are faster than rows.
 _FULL_BLOCK = 1.3
@@ -68,11 +73,11 @@ _ChooseForm = Callable[[np.ndarray], Form]
 
 
 def encode_csr(file: bytes) -> bytes:
-    """Encodes every kernel as CSR that becomes smaller by it.
+    """Encodes every kernel and table of embeddings as CSR that becomes smaller by it.
 
     Args:
         file: The bytes of a TFLite file. Kernels may be float32, or of any type that
-            is converted to float32 when the file is loaded.
+            is converted to float32 when the file is loaded. Tables may be int8 as well.
 
     Returns:
         The bytes of the file with encoded kernels. It computes the same.
@@ -133,7 +138,8 @@ ENCODINGS: dict[str, Callable[[bytes], bytes]] = {
 
 def _densify_at_load(flat: FlatModel) -> None:
     """Replaces constants by a sparse one and its DENSIFY, where that is smaller."""
-    for kernel in flat.kernels():
+    convert_rows(flat)
+    for kernel in [*flat.kernels(), *tables(flat)]:
         dense = kernel.tensor
         values = kernel.values
         layout = best_layout(values)
@@ -173,6 +179,9 @@ def _worthwhile(flat: FlatModel, choose_form: _ChooseForm) -> list[Kernel]:
     pays = [_may_pay(k.values, choose_form(k.values)) for k in able]
     small = [k.values.size <= _SMALL for k in able]
     large_ones = any(p and not s for p, s in zip(pays, small, strict=True))
+    gained = sum(k.values.size for k, p in zip(able, pays, strict=True) if p)
+    if gained < _SHARE * sum(k.values.size for k in flat.kernels()):
+        return []
     return [
         kernel
         for kernel, p, s in zip(able, pays, small, strict=True)

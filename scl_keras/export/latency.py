@@ -3,45 +3,49 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from scl_keras.export.verification import open_interpreter
+from scl_keras.timing import Speed, Timings, take_turns
 
-# A round lasts long enough that reading the clock does not count.
-_ROUND_SECONDS = 0.002
-_MIN_ROUNDS = 5
+# Where an interpreter's memory lies makes it faster or slower by some percent for as
+# long as it lives: each file gets new ones.
+_INTERPRETERS = 4
+_MIN_ROUNDS = 3  # with each of them
 
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """Median time of one inference: one thread, default delegate.
+    """Time of one inference: one thread, default delegate.
+
+    It is the time that the thread computes. What other programs take isn't counted.
 
     Attributes:
-        dense_ms: Milliseconds with the plain converter's file.
-        written_ms: Milliseconds with the file that was written.
+        dense_ms: Median milliseconds with the plain converter's file.
+        written_ms: Median milliseconds with the file that was written.
+        speed: How many times as fast as the plain file it is, with an interval.
         batch_size: Samples of one inference.
     """
 
     dense_ms: float
     written_ms: float
+    speed: Speed
     batch_size: int = 1
 
     @property
     def ratio(self) -> float:
         """Dense over written: above 1 the written file is faster."""
-        return self.dense_ms / self.written_ms
+        return self.speed.ratio
 
 
 def measure_latencies(
     files: Mapping[str, bytes], inputs: Mapping[str, np.ndarray], seconds: float
-) -> dict[str, float]:
+) -> Timings:
     """Times files against each other.
-
-    They take turns in one process, round by round, so that whatever else the
-    machine does meets all alike; the medians leave out what hits one round.
 
     Args:
         files: The bytes of each file, by name.
@@ -49,20 +53,16 @@ def measure_latencies(
         seconds: How long to measure, all files together.
 
     Returns:
-        The median milliseconds of one inference, by name.
+        The times of one inference, by name.
     """
-    runs = {name: _prepare(file, inputs) for name, file in files.items()}
-    calls = {
-        name: max(1, int(_ROUND_SECONDS / max(_seconds(run, 1), 1e-9)))
-        for name, run in runs.items()
-    }
-    rounds: dict[str, list[float]] = {name: [] for name in runs}
-    stop, done = time.perf_counter() + seconds, 0
-    while done < _MIN_ROUNDS or time.perf_counter() < stop:
-        for name, run in runs.items():
-            rounds[name].append(_seconds(run, calls[name]))
-        done += 1
-    return {name: 1000 * float(np.median(times)) for name, times in rounds.items()}
+    parts = []
+    for _ in range(_INTERPRETERS):
+        runs = {name: _prepare(file, inputs) for name, file in files.items()}
+        # Not what passes: the interpreter computes in this thread, and a busy machine
+        # interrupts it for longer than it takes.
+        part = take_turns(runs, seconds / _INTERPRETERS, time.thread_time, _MIN_ROUNDS)
+        parts.append(part)
+    return functools.reduce(Timings.and_then, parts)
 
 
 def _prepare(file: bytes, inputs: Mapping[str, np.ndarray]) -> Callable[[], None]:
@@ -77,10 +77,3 @@ def _prepare(file: bytes, inputs: Mapping[str, np.ndarray]) -> Callable[[], None
     for _ in range(3):
         interpreter.invoke()
     return interpreter.invoke
-
-
-def _seconds(run: Callable[[], None], calls: int) -> float:
-    start = time.perf_counter()
-    for _ in range(calls):
-        run()
-    return (time.perf_counter() - start) / calls

@@ -6,20 +6,20 @@ import dataclasses
 import functools
 import gzip
 import pathlib
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+from collections.abc import Sequence
 
 from scl_keras.export.accuracy import Labels
 from scl_keras.export.candidates import CONVERTER_SPARSE, Trial
 from scl_keras.export.latency import Latency, measure_latencies
 from scl_keras.export.reference import Batch, Reference
 from scl_keras.export.report import Attempt, ExportReport
-from scl_keras.export.weights import Weights, read_weights
+from scl_keras.export.speed_notes import speed_notes
+from scl_keras.export.weights import read_weights
+from scl_keras.timing import Timings
 
 GOALS = ("balanced", "size", "latency")
 
-# Times this close together are the same: what is left is noise.
+# Times this close together are as good as the same.
 _SAME_TIME = 1.03
 
 # Bytes this close together are worth less than time.
@@ -27,29 +27,27 @@ _SAME_SIZE = 1.01
 
 _BATCH_SHARE = 0.1  # of the time to measure, for the larger batch
 
-# Below this, a file is not faster in any sense that counts.
-_FASTER = 1.1
-
-_SPARSE = 0.5  # share of zeros from which on a kernel counts as sparse
-
 
 class ExportError(RuntimeError):
     """No file could be made that computes what the model computes."""
 
 
 def choose(
-    trials: Sequence[Trial], optimize_for: str, milliseconds: Mapping[str, float]
+    trials: Sequence[Trial], optimize_for: str, timings: Timings | None
 ) -> Trial:
     """Returns the best of the files that may be handed out.
 
+    Where times don't show a difference (see `Speed`), the fewest bytes decide.
+
     Args:
         trials: What was tried.
-        optimize_for: "size": the fewest bytes, and the shortest time of those within
-            1 % of it. "latency": the shortest time, and the fewest bytes of those
-            within 3 % of it. "balanced": the smallest product of bytes and time, so
-            that half the bytes are worth as much as half the time.
-        milliseconds: Time of one inference by name. If it is empty, that is not
-            measured, bytes count: the first of those within 1 % of the fewest is taken.
+        optimize_for: "size": the fewest bytes, or the shortest time of those within
+            1 % of it. "latency": the shortest time, or the fewest bytes of those within
+            3 % of it. "balanced": the smallest product of bytes and time, so that half
+            the bytes are worth as much as half the time.
+        timings: Times of the correct files by name. If it is None, they were not
+            measured, and bytes count: the first of those within 1 % of the fewest is
+            taken.
 
     Returns:
         The chosen trial, of equal ones the first.
@@ -64,15 +62,42 @@ def choose(
             "No TFLite file computes what the Keras model computes; nothing was "
             f"written. Tried:\n{reasons}"
         )
-    if optimize_for == "balanced" and milliseconds:
-        return min(eligible, key=lambda t: len(t.made) * milliseconds[t.name])
-    if optimize_for == "latency" and milliseconds:
-        enough = _SAME_TIME * min(milliseconds[t.name] for t in eligible)
-        fast = [t for t in eligible if milliseconds[t.name] <= enough]
-        return min(fast, key=lambda t: len(t.made))
-    enough = _SAME_SIZE * min(len(t.made) for t in eligible)
-    small = [t for t in eligible if len(t.made) <= enough]
-    return min(small, key=lambda t: milliseconds.get(t.name, 0))
+    smallest = min(eligible, key=_size)
+    if timings is None:
+        return next(t for t in eligible if _size(t) <= _SAME_SIZE * _size(smallest))
+    if optimize_for == "size":
+        return _fastest_of_small(eligible, smallest, timings)
+    share = 0 if optimize_for == "latency" else 1
+    enough = _SAME_TIME if optimize_for == "latency" else 1.0
+
+    def cost(trial: Trial) -> float:
+        return _size(trial) ** share * timings.ms(trial.name)
+
+    best = min(eligible, key=cost)
+    # How much cheaper than the best one a file might be, by the end of its interval.
+    as_good = [
+        trial
+        for trial in eligible
+        if (_size(trial) / _size(best)) ** share
+        <= enough * timings.speed(trial.name, best.name).high
+    ]
+    return min(as_good, key=_size)
+
+
+def _size(trial: Trial) -> int:
+    return len(trial.made)
+
+
+def _fastest_of_small(
+    correct: Sequence[Trial], smallest: Trial, timings: Timings
+) -> Trial:
+    speeds = {
+        trial.name: timings.speed(trial.name, smallest.name)
+        for trial in correct
+        if _size(trial) <= _SAME_SIZE * _size(smallest)
+    }
+    faster = [t for t in correct if t.name in speeds and speeds[t.name].is_faster]
+    return max(faster, key=lambda t: speeds[t.name].ratio, default=smallest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +123,8 @@ class Outcome:
     seconds: float
 
     @functools.cached_property
-    def times(self) -> dict[str, float]:
-        """Milliseconds of the correct files by name; empty if not measured."""
+    def timings(self) -> Timings | None:
+        """Times of the correct files by name; None if not measured."""
         return self._time(self.trials, self.reference.batches[0], self.seconds)
 
     @functools.cached_property
@@ -109,7 +134,7 @@ class Outcome:
         Raises:
             ExportError: If no file is correct.
         """
-        return choose(self.trials, self.optimize_for, self.times)
+        return choose(self.trials, self.optimize_for, self.timings)
 
     def report(self, path: pathlib.Path) -> ExportReport:
         """Returns all figures, for a file at `path`."""
@@ -118,7 +143,6 @@ class Outcome:
         unpacked = sum(kernel.values.nbytes for kernel in plain_weights)
         bitmap = sum(kernel.bitmap_bytes for kernel in plain_weights)
         batch_latency = self._batch_latency()
-        ratios = {name: self.times["dense"] / ms for name, ms in self.times.items()}
         return ExportReport(
             path=str(path),
             candidate=chosen.name,
@@ -131,27 +155,26 @@ class Outcome:
             tensors=tuple(kernel.figures() for kernel in chosen.weights),
             differences=chosen.verified.differences,
             tolerance=chosen.verified.tolerance,
-            latency=self._latency(self.times, self.reference.batches[0].size),
+            latency=self._latency(self.timings, self.reference.batches[0].size),
             batch_latency=batch_latency,
             accuracy=None if self.labels is None else self.labels.accuracy,
             max_accuracy_drop=None if self.labels is None else self.labels.max_drop,
-            attempts=tuple(self._attempt(trial, ratios) for trial in self.trials),
+            attempts=tuple(self._attempt(trial) for trial in self.trials),
             notes=(
                 *self.reference.notes,
                 *_converter_notes(self.trials),
                 *_dtype_notes(chosen, self.dtype),
                 *self._accuracy_notes(),
-                *_speed_notes(chosen, plain_weights, ratios),
-                *_batch_notes(batch_latency),
+                *speed_notes(chosen.name, plain_weights, self.timings, batch_latency),
             ),
         )
 
     def _time(
         self, trials: Sequence[Trial], batch: Batch, seconds: float
-    ) -> dict[str, float]:
+    ) -> Timings | None:
         files = {trial.name: trial.made for trial in trials if trial.correct}
         if not seconds or "dense" not in files:
-            return {}
+            return None
         return measure_latencies(files, batch.inputs, seconds)
 
     def _batch_latency(self) -> Latency | None:
@@ -160,24 +183,28 @@ class Outcome:
         if largest.size == self.reference.batches[0].size:
             return None
         pair = [self.trials[0], self.chosen]
-        times = self._time(pair, largest, _BATCH_SHARE * self.seconds)
-        return self._latency(times, largest.size)
+        timings = self._time(pair, largest, _BATCH_SHARE * self.seconds)
+        return self._latency(timings, largest.size)
 
-    def _latency(self, times: Mapping[str, float], batch_size: int) -> Latency | None:
-        if not times:
+    def _latency(self, timings: Timings | None, batch_size: int) -> Latency | None:
+        if timings is None:
             return None
-        return Latency(times["dense"], times[self.chosen.name], batch_size)
+        name = self.chosen.name
+        speed = timings.speed(name, "dense")
+        return Latency(timings.ms("dense"), timings.ms(name), speed, batch_size)
 
-    def _attempt(self, trial: Trial, ratios: Mapping[str, float]) -> Attempt:
-        found = trial.verification
+    def _attempt(self, trial: Trial) -> Attempt:
+        found, speed = trial.verification, None
+        if self.timings is not None and trial.correct:
+            speed = self.timings.speed(trial.name, "dense")
         differences = found.differences if found is not None else ()
         return Attempt(
             candidate=trial.name,
             bytes=None if trial.file is None else len(trial.file),
             correct=trial.correct if trial.needed else None,
-            outcome=self._sentence(trial, ratios),
-            gzip_bytes=None if trial.file is None else _gzip_bytes(trial.file),
-            latency_ratio=ratios.get(trial.name),
+            outcome=self._sentence(trial),
+            gzip_bytes=_gzip_bytes(trial.made) if trial.correct else None,
+            speed=speed,
             largest_difference=max((d.largest for d in differences), default=None),
             mean_difference=max((d.mean for d in differences), default=None),
             accuracy=None if found is None else found.accuracy,
@@ -189,7 +216,7 @@ class Outcome:
     def _accuracy_notes(self) -> list[str]:
         """Returns whether labels changed the choice."""
         unlabeled = [dataclasses.replace(trial, drop=None) for trial in self.trials]
-        best = choose(unlabeled, self.optimize_for, self.times)
+        best = choose(unlabeled, self.optimize_for, self.timings)
         [refused] = [trial for trial in self.trials if trial.name == best.name]
         if not refused.loses_too_much or refused.drop is None:
             return []
@@ -198,7 +225,7 @@ class Outcome:
             note += " So few samples can't tell that from chance: more of them can."
         return [note]
 
-    def _sentence(self, trial: Trial, ratios: Mapping[str, float]) -> str:
+    def _sentence(self, trial: Trial) -> str:
         if trial.problem is not None:
             return trial.problem
         if trial is self.chosen:
@@ -207,10 +234,12 @@ class Outcome:
             return f"computes the same up to rounding, but {trial.drop}"
         share = len(trial.made) / len(self.chosen.made)
         sentence = f"correct, {share:.2f} times the bytes"
-        if ratios:
-            time = ratios[self.chosen.name] / ratios[trial.name]
-            sentence += f" and {time:.2f} times the time"
-        return sentence
+        if self.timings is None:
+            return sentence
+        speed = self.timings.speed(trial.name, self.chosen.name)
+        if not speed.is_decided:
+            return f"{sentence}, no difference in time shown"
+        return f"{sentence} and {1 / speed.ratio:.2f} times the time"
 
 
 def _gzip_bytes(file: bytes) -> int:
@@ -239,47 +268,3 @@ def _dtype_notes(chosen: Trial, dtype: str) -> list[str]:
     if found == dtype:
         return []
     return [f"{dtype} was allowed, but a file of {found} is the best."]
-
-
-def _speed_notes(
-    chosen: Trial, weights: Sequence[Weights], ratios: Mapping[str, float]
-) -> list[str]:
-    if not ratios:
-        return ["Latency was not measured, so bytes decided."]
-    fastest = max(ratios, key=lambda name: ratios[name])
-    if ratios[fastest] < _FASTER:
-        return [
-            "Nothing tried is faster than the plain file with this runtime. "
-            + _why_not_faster(weights)
-        ]
-    if ratios[chosen.name] < ratios[fastest] / _FASTER:
-        return [
-            f"{fastest!r} would be faster ({ratios[fastest]:.2f}x): "
-            "optimize_for='latency' takes the fastest."
-        ]
-    return []
-
-
-def _why_not_faster(weights: Sequence[Weights]) -> str:
-    sparse = [w for w in weights if w.sparsity > _SPARSE]
-    if not sparse:
-        return "Few of its weights are zero."
-    if all(w.values.ndim > 2 for w in sparse):
-        return (
-            "Its zeros are in convolutions, for which x86 has no sparse kernel: they "
-            "are unpacked when the file is loaded. Whole channels of zeros would help."
-        )
-    cut = int(np.sum([w.values.size - w.nonzero for w in sparse]))
-    return (
-        f"Its {cut:,} zeros are too few or too scattered for the sparse kernels, which "
-        "take longer for a weight than the dense one."
-    )
-
-
-def _batch_notes(latency: Latency | None) -> list[str]:
-    if latency is None or latency.ratio >= 1 / _FASTER:
-        return []
-    return [
-        f"It is for one sample at a time: a batch of {latency.batch_size} takes "
-        f"{1 / latency.ratio:.1f} times as long as with the plain file."
-    ]

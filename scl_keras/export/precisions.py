@@ -19,6 +19,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from scl_keras.export.flat_model import BUILTIN, FlatModel, Kernel
 from scl_keras.export.reference import Reference
+from scl_keras.export.tables import store_tables_as_int8
 
 DTYPES = ("float32", "float16", "int8")  # from fine to coarse
 
@@ -57,7 +58,8 @@ def store_as_int8(file: bytes) -> bytes:
     """Rounds every float32 kernel to int8, symmetric, with one scale for each feature.
 
     `w ≈ scale · q` with `scale = max |w| / 127` over the feature, so that each weight
-    is off by half a scale at most, and zeros stay zeros.
+    is off by half a scale at most, and zeros stay zeros. A table of embeddings has one
+    scale.
 
     Args:
         file: The bytes of a TFLite file.
@@ -69,6 +71,7 @@ def store_as_int8(file: bytes) -> bytes:
     for kernel in flat.kernels():
         if kernel.tensor.type == schema.TensorType.FLOAT32:
             _store_kernel_as_int8(flat, kernel, _feature_axis(flat, kernel))
+    store_tables_as_int8(flat)
     return flat.to_bytes()
 
 
@@ -113,9 +116,11 @@ class Precision:
         encodings: Names of the encodings that load with it (see `ENCODINGS`).
         tolerance: Largest difference to Keras that its rounding may make, as a share of
             the largest output.
-        rewrite: Turns the converter's file into one of this precision; None where it is
-            one already.
-        converter_sparse: Whether the converter's own sparse encoding is tried, too.
+        rewrite: Turns a float32 file into one of this precision; None where the
+            converter makes it.
+        converter_sparse: Whether the converter's own sparse encoding is tried, too. Of
+            float16 it is never smaller than "csr", and the default delegate loads none
+            of int8.
         shuffled: Whether it must be right on shuffled samples as well. Calibrated
             activations need not be: shuffled samples leave the calibrated range.
         exact: Whether it computes in float32, so that two files with the same weights
@@ -128,7 +133,7 @@ class Precision:
     encodings: tuple[str, ...]
     tolerance: float
     rewrite: Callable[[bytes], bytes] | None = None
-    converter_sparse: bool = True
+    converter_sparse: bool = False
     shuffled: bool = True
     exact: bool = True
 
@@ -144,6 +149,7 @@ PRECISIONS = (
         configure=_keep_float32,
         encodings=("dense", "csr", "rows", "blocks", "mixed"),
         tolerance=1e-4,
+        converter_sparse=True,
     ),
     Precision(
         name="float16",
@@ -156,7 +162,7 @@ PRECISIONS = (
         name="int8",
         dtype="int8",
         configure=_quantize,
-        encodings=("dense",),
+        encodings=("dense", "csr"),  # of tables of embeddings only
         tolerance=0.15,
         shuffled=False,
         exact=False,
@@ -165,7 +171,7 @@ PRECISIONS = (
         name="int8 dynamic",
         dtype="int8",
         configure=_quantize_weights,
-        encodings=("dense",),
+        encodings=("dense", "csr"),  # of tables of embeddings only
         tolerance=0.15,
         exact=False,
     ),
@@ -176,7 +182,6 @@ PRECISIONS = (
         encodings=("dense", "csr"),
         tolerance=0.1,
         rewrite=store_as_int8,
-        converter_sparse=False,
     ),
 )
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from scl_keras.export.latency import Latency
 from scl_keras.export.verification import Difference
 from scl_keras.export.weights import TensorEncoding
+from scl_keras.timing import Speed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,11 +22,12 @@ class Attempt:
     Attributes:
         candidate: Its name.
         bytes: Size of its file.
-        correct: Whether its file computes what Keras computes; None if it would be
-            another candidate over again.
+        correct: Whether its file computes what Keras computes; None if it can't be
+            better than another candidate's, and was not run.
         outcome: A sentence on what came of it, and why it was not chosen.
-        gzip_bytes: Size of its file after gzip.
-        latency_ratio: How many times as fast as the plain converter's file it is.
+        gzip_bytes: Size of its file after gzip, if it is correct.
+        speed: How many times as fast as the plain converter's file it is, with an
+            interval.
         largest_difference: Largest absolute difference to Keras, over all outputs, with
             and without the delegate.
         mean_difference: The largest mean absolute difference of an output.
@@ -40,13 +42,18 @@ class Attempt:
     correct: bool | None
     outcome: str
     gzip_bytes: int | None = None
-    latency_ratio: float | None = None
+    speed: Speed | None = None
     largest_difference: float | None = None
     mean_difference: float | None = None
     accuracy: float | None = None
     accuracy_drop: float | None = None
     accuracy_drop_error: float | None = None
     chosen: bool = False
+
+    @property
+    def latency_ratio(self) -> float | None:
+        """Dense over its latency: above 1 it is faster, if `speed` shows it."""
+        return None if self.speed is None else self.speed.ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +121,13 @@ class ExportReport:
     def largest_difference_without_delegate(self) -> float:
         """Largest absolute difference to Keras without a delegate."""
         return self._largest("no delegate")
+
+    @property
+    def dominant(self) -> TensorEncoding | None:
+        """What takes the most bytes of the file; None if all kernels take less."""
+        largest = max(self.tensors, key=lambda tensor: tensor.bytes, default=None)
+        others = self.bytes_written - sum(tensor.bytes for tensor in self.tensors)
+        return None if largest is None or largest.bytes < others else largest
 
     @property
     def latency_ratio(self) -> float | None:
@@ -207,11 +221,12 @@ def _size_lines(report: ExportReport) -> list[str]:
         f"  {'bytes after gzip':<18} {report.gzip_written:>12,}  "
         f"dense {report.gzip_dense:,}",
     ]
+    lines.append(f"  {'most of the bytes':<18} {_most_of_the_bytes(report)}")
     for found in (report.latency, report.batch_latency):
         if found is not None:
             lines.append(
                 f"  {f'ms (batch {found.batch_size})':<18} {found.written_ms:>12.4f}  "
-                f"dense {found.dense_ms:.4f}, {found.ratio:.2f}x as fast"
+                f"dense {found.dense_ms:.4f}, {found.speed}"
             )
     if report.accuracy is not None:
         lines.append(
@@ -219,6 +234,18 @@ def _size_lines(report: ExportReport) -> list[str]:
             f"Keras {report.accuracy:.2%}"
         )
     return lines
+
+
+def _most_of_the_bytes(report: ExportReport) -> str:
+    found, total = report.dominant, report.bytes_written
+    if found is None:
+        rest = total - sum(tensor.bytes for tensor in report.tensors)
+        return f"{rest:>12,}  no kernel, but operators, biases and names"
+    name, shape = found.name.rpartition(";")[2], "x".join(map(str, found.shape))
+    return (
+        f"{found.bytes:>12,}  {name}, {shape}, {found.encoding}: "
+        f"{found.bytes / total:.0%} of the file"
+    )
 
 
 def _difference_lines(report: ExportReport) -> list[str]:
@@ -268,17 +295,24 @@ def _attempt_row(attempt: Attempt) -> tuple[str, ...]:
     def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
-    speed = cell(attempt.latency_ratio, ".2f")
     return (
         attempt.candidate,
         cell(attempt.bytes, ","),
         cell(attempt.gzip_bytes, ","),
-        speed if speed == "-" else f"{speed}x",
+        _speed_cell(attempt.speed),
         cell(attempt.largest_difference, ".1e"),
         cell(attempt.mean_difference, ".1e"),
         cell(attempt.accuracy, ".2%"),
         attempt.outcome,
     )
+
+
+def _speed_cell(speed: Speed | None) -> str:
+    if speed is None:
+        return "-"
+    if speed.is_decided:
+        return f"{speed.ratio:.2f}x"
+    return "same" if speed.is_close else "unclear"
 
 
 def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:

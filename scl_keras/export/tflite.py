@@ -9,6 +9,7 @@ import uuid
 
 import keras
 from numpy.typing import ArrayLike
+from tqdm import tqdm
 
 from scl_keras import backend, checks
 from scl_keras.export.accuracy import check_max_drop, read_labels
@@ -37,12 +38,14 @@ def export_tflite(
     max_accuracy_drop: float | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
+    verbose: int = 1,
 ) -> ExportReport:
     """Writes a model as the best TFLite file that computes the same.
 
     What is smallest or fastest can't be told beforehand, and some files that
     converters write are silently wrong or do not load. So every file that may be worth
-    it is made, and named in the report:
+    it is made, and named in the report. A file is left out if another one, which is
+    right, has the same encoding of fewer weights, or unpacks to the same weights:
 
     - "dense": the plain converter's file.
     - "sparse": the converter's own encoding of zeros
@@ -82,11 +85,14 @@ def export_tflite(
             inputs arrays nested as the model nests them, a list in its order or a dict
             by name. An optional input that is None is left out of the file. Some tens
             are plenty; all of them are run. For int8 they must be representative: a
-            few hundred.
-        optimize_for: "size": the fewest bytes, and the shortest time of those within
-            1 % of it. "latency": the shortest time of one inference, and the fewest
+            few hundred. Where the model leaves sizes open, dead units are found at
+            their sizes.
+        optimize_for: "size": the fewest bytes, or the shortest time of those within
+            1 % of it. "latency": the shortest time of one inference, or the fewest
             bytes of those within 3 % of it. "balanced": the smallest product of bytes
-            and time, so that half the bytes are worth as much as half the time.
+            and time, so that half the bytes are worth as much as half the time. Times
+            come with an interval; where they show no difference, the fewest bytes
+            decide.
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
             ones are tried, too, since a sparse float32 file may well be smaller
             and faster than a dense one of int8.
@@ -107,6 +113,7 @@ def export_tflite(
             weights are found by decoding the file, however small they are.
         latency_seconds: How long to time the files, all together; 0 for not
             at all, and bytes decide.
+        verbose: 1 for a progress bar, 0 for none.
 
     Returns:
         The sizes, encodings, differences and times, and what was tried. `print` it,
@@ -140,23 +147,35 @@ def export_tflite(
             "positive. Received: latency_seconds=0"
         )
     max_accuracy_drop = check_max_drop(max_accuracy_drop, labels is not None)
-    with (in_float32 := InFloat32(model)):
-        reference = build_reference(in_float32.model, samples)
-    reference = in_float32.compared(reference, tolerance)
-    checked = None
-    if labels is not None:
-        checked = read_labels(labels, reference, max_accuracy_drop)
-    with (
-        in_float32,
-        without_masks(in_float32.model),
-        ConvertedFiles(reference) as files,
-    ):
-        plain = _convert(files)
-        trials = Trials(files, reference, tolerance, checked).run(candidates(dtype))
-    outcome = Outcome(
-        plain, trials, reference, checked, optimize_for, dtype, latency_seconds
-    )
-    report = outcome.report(path)
+    tried = candidates(dtype)
+    with tqdm(
+        desc="export", total=len(tried) + 3, disable=not verbose, leave=False
+    ) as bar:
+
+        def done(step: str) -> None:
+            bar.set_postfix_str(step, refresh=False)
+            bar.update()
+
+        with (in_float32 := InFloat32(model)):
+            reference = build_reference(in_float32.model, samples)
+        reference = in_float32.compared(reference, tolerance)
+        checked = None
+        if labels is not None:
+            checked = read_labels(labels, reference, max_accuracy_drop)
+        done("answers of Keras")
+        with (
+            in_float32,
+            without_masks(in_float32.model),
+            ConvertedFiles(reference) as files,
+        ):
+            plain = _convert(files)
+            done("conversion")
+            trials = Trials(files, reference, tolerance, checked).run(tried, done)
+        outcome = Outcome(
+            plain, trials, reference, checked, optimize_for, dtype, latency_seconds
+        )
+        report = outcome.report(path)
+        done("times")
     _write(path, outcome.chosen.made)
     return report
 
