@@ -13,8 +13,8 @@ from scl_keras._version import __version__
 from scl_keras.callbacks import (
     AfterTarget,
     FreezeMasks,
-    MaskLogger,
     SafeBackup,
+    TargetAccuracy,
     TargetSparsity,
 )
 from scl_keras.connectivity import compact, effective_masks
@@ -36,12 +36,12 @@ __all__ = [
     "Channel",
     "FreezeMasks",
     "GradualPruning",
-    "MaskLogger",
     "MaskedConv2D",
     "MaskedDense",
     "SCLModel",
     "SafeBackup",
     "SwitcherModel",
+    "TargetAccuracy",
     "TargetSparsity",
     "__version__",
     "check_target",
@@ -79,7 +79,12 @@ _MODULES = (
 _LATER = {"export_tflite": "export"}
 # Names that belong to subpackages, and can be had from here, too.
 _ELSEWHERE = {
-    "callbacks": ("ConnectionCostScheduler", "EffectiveSparsityLogger", "ramp"),
+    "callbacks": (
+        "ConnectionCostScheduler",
+        "EffectiveSparsityLogger",
+        "MaskLogger",
+        "ramp",
+    ),
     "connectivity": (
         "CompactionReport",
         "ConnectionGraph",
