@@ -252,6 +252,13 @@ class TargetAccuracy(keras.callbacks.Callback):
     def on_train_end(self, logs: Logs = None) -> None:
         """Leaves the sparsest state that held, and says if there is none."""
         backend.synchronize(self.model)
+        self.leave_best()
+
+    def leave_best(self) -> None:
+        """Gives the model the sparsest state that held, or else the dense one.
+
+        For a `fit` that an exception has ended: Keras doesn't call `on_train_end` then.
+        """
         if self._begin is None:
             return
         self._descent.freeze(True)
