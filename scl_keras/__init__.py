@@ -2,8 +2,8 @@
 
 What most programs need is here. The rest is in the subpackages: `architectures`,
 `callbacks`, `connectivity`, `conversion`, `datasets`, `export`, `layers`, `masks`,
-`plotting`, `pruning`, `report`, `switcher`, `targets`, `training` and `zoo`. Only the
-names that they and this package list in `__all__` are public.
+`pipeline`, `plotting`, `pruning`, `report`, `switcher`, `targets`, `training` and
+`zoo`. Only the names that they and this package list in `__all__` are public.
 """
 
 import importlib
@@ -18,9 +18,10 @@ from scl_keras.callbacks import (
     TargetSparsity,
 )
 from scl_keras.connectivity import compact, effective_masks
-from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
+from scl_keras.conversion import sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
 from scl_keras.masks import Block, Channel, find_masks, thaw_masks
+from scl_keras.pipeline import compress
 from scl_keras.pruning import GradualPruning, prune
 from scl_keras.report import summary
 from scl_keras.switcher import SwitcherModel
@@ -46,10 +47,10 @@ __all__ = [
     "__version__",
     "check_target",
     "compact",
+    "compress",
     "effective_masks",
     "export_tflite",
     "find_masks",
-    "fix_masks",
     "prune",
     "sparsify",
     "strip_masks",
@@ -67,6 +68,7 @@ _MODULES = (
     "export",
     "layers",
     "masks",
+    "pipeline",
     "plotting",
     "pruning",
     "report",
@@ -93,7 +95,7 @@ _ELSEWHERE = {
         "register_rule",
         "stand_in",
     ),
-    "conversion": ("unmasked_layers",),
+    "conversion": ("fix_masks", "unmasked_layers"),
     "export": ("ExportError", "ExportReport", "read_metadata"),
     "layers": ("MaskedKernel", "MaskedLayer"),
     "masks": (
@@ -106,6 +108,7 @@ _ELSEWHERE = {
         "Softplus",
         "freeze_masks",
     ),
+    "pipeline": ("Compressed",),
     "pruning": (
         "ConstantSparsity",
         "DisconnectedError",
@@ -120,6 +123,7 @@ _ELSEWHERE = {
     "training": (
         "Distiller",
         "GradientNormalization",
+        "OutputDistillation",
         "SCLOptimizer",
         "SCLSequential",
     ),

@@ -1,6 +1,4 @@
-r"""`python -m scl_keras compress model.keras --data=arrays.npz --max_drop=0.01 \
-    --out=small/`: `scl_keras.compress` from the command line.
-"""
+"""`scl_keras.compress` from the command line: `python -m scl_keras compress --help`."""
 
 import argparse
 import pathlib

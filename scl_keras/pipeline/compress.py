@@ -155,7 +155,7 @@ def _fit(model, training, validation, epochs, monitor, callback, folder, verbose
         callbacks.append(SafeBackup(folder / "training"))
     try:
         model.fit(
-            **training.arguments(),
+            **training.training(),
             **validation.validation(),
             epochs=epochs,
             callbacks=callbacks,

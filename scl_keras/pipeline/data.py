@@ -42,8 +42,14 @@ class Data:
         if not self.steps:
             raise ValueError(f"`{name}` is empty: it has no batch.")
 
+    def training(self) -> dict[str, Any]:
+        """What `fit` is called with to train on these data."""
+        # What shuffles by itself has Keras warn where it is told to.
+        by_itself = not self.is_arrays and not _is_py_dataset(self._data)
+        return self.arguments() | ({"shuffle": False} if by_itself else {})
+
     def arguments(self) -> dict[str, Any]:
-        """What `fit` and `evaluate` are called with."""
+        """What `evaluate` is called with."""
         if not self.is_arrays:
             return {"x": self._data}
         names = ("x", "y", "sample_weight")
@@ -85,7 +91,7 @@ class Data:
                 yield keras.tree.map_structure(
                     lambda a, i=start: a[i : i + size], tuple(self._data)
                 )
-        elif isinstance(self._data, keras.utils.PyDataset):
+        elif _is_py_dataset(self._data):
             yield from (self._data[i] for i in range(len(self._data)))
         else:
             yield from self._data
@@ -105,3 +111,7 @@ def _length(structure):
 
 def _as_array(leaf):
     return np.asarray(keras.ops.convert_to_numpy(leaf))
+
+
+def _is_py_dataset(data):
+    return isinstance(data, keras.utils.PyDataset)
