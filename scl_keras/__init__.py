@@ -21,7 +21,6 @@ from scl_keras.connectivity import compact, effective_masks
 from scl_keras.conversion import sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
 from scl_keras.masks import Block, Channel, find_masks, thaw_masks
-from scl_keras.pipeline import compress
 from scl_keras.pruning import GradualPruning, prune
 from scl_keras.report import summary
 from scl_keras.switcher import SwitcherModel
@@ -30,6 +29,7 @@ from scl_keras.training import SCLModel
 
 if TYPE_CHECKING:
     from scl_keras.export import export_tflite
+    from scl_keras.pipeline import compress
 
 __all__ = [
     "AfterTarget",
@@ -78,7 +78,7 @@ _MODULES = (
     "zoo",
 )
 # What imports TensorFlow or matplotlib is only imported where it is used.
-_LATER = {"export_tflite": "export"}
+_LATER = {"compress": "pipeline", "export_tflite": "export"}
 # Names that belong to subpackages, and can be had from here, too.
 _ELSEWHERE = {
     "callbacks": (

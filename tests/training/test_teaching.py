@@ -34,7 +34,7 @@ def test_logits_by_the_formula(pair, temperature):
 def test_logits_as_keras_does(pair):
     # By its name, as it is by default, Keras 3.15 takes the divergence of the logits
     # themselves.
-    stock = keras.distillation.LogitsDistillation(keras.losses.KLDivergence())
+    stock = keras.distillation.LogitsDistillation(loss=keras.losses.KLDivergence())
     expected = float(stock.compute_loss(*pair))
     assert loss("logits", *pair) == pytest.approx(expected, rel=1e-3)
 
