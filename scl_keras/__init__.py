@@ -2,8 +2,8 @@
 
 What most programs need is here. The rest is in the subpackages: `architectures`,
 `callbacks`, `connectivity`, `conversion`, `datasets`, `export`, `layers`, `masks`,
-`plotting`, `pruning`, `report`, `switcher`, `targets`, `training` and `zoo`. Only the
-names that they and this package list in `__all__` are public.
+`pipeline`, `plotting`, `pruning`, `report`, `switcher`, `targets`, `training` and
+`zoo`. Only the names that they and this package list in `__all__` are public.
 """
 
 import importlib
@@ -13,12 +13,12 @@ from scl_keras._version import __version__
 from scl_keras.callbacks import (
     AfterTarget,
     FreezeMasks,
-    MaskLogger,
     SafeBackup,
+    TargetAccuracy,
     TargetSparsity,
 )
 from scl_keras.connectivity import compact, effective_masks
-from scl_keras.conversion import fix_masks, sparsify, strip_masks, stripped
+from scl_keras.conversion import sparsify, strip_masks, stripped
 from scl_keras.layers import MaskedConv2D, MaskedDense
 from scl_keras.masks import Block, Channel, find_masks, thaw_masks
 from scl_keras.pruning import GradualPruning, prune
@@ -29,6 +29,7 @@ from scl_keras.training import SCLModel
 
 if TYPE_CHECKING:
     from scl_keras.export import export_tflite
+    from scl_keras.pipeline import compress
 
 __all__ = [
     "AfterTarget",
@@ -36,20 +37,20 @@ __all__ = [
     "Channel",
     "FreezeMasks",
     "GradualPruning",
-    "MaskLogger",
     "MaskedConv2D",
     "MaskedDense",
     "SCLModel",
     "SafeBackup",
     "SwitcherModel",
+    "TargetAccuracy",
     "TargetSparsity",
     "__version__",
     "check_target",
     "compact",
+    "compress",
     "effective_masks",
     "export_tflite",
     "find_masks",
-    "fix_masks",
     "prune",
     "sparsify",
     "strip_masks",
@@ -67,6 +68,7 @@ _MODULES = (
     "export",
     "layers",
     "masks",
+    "pipeline",
     "plotting",
     "pruning",
     "report",
@@ -76,10 +78,15 @@ _MODULES = (
     "zoo",
 )
 # What imports TensorFlow or matplotlib is only imported where it is used.
-_LATER = {"export_tflite": "export"}
+_LATER = {"compress": "pipeline", "export_tflite": "export"}
 # Names that belong to subpackages, and can be had from here, too.
 _ELSEWHERE = {
-    "callbacks": ("ConnectionCostScheduler", "EffectiveSparsityLogger", "ramp"),
+    "callbacks": (
+        "ConnectionCostScheduler",
+        "EffectiveSparsityLogger",
+        "MaskLogger",
+        "ramp",
+    ),
     "connectivity": (
         "CompactionReport",
         "ConnectionGraph",
@@ -88,7 +95,7 @@ _ELSEWHERE = {
         "register_rule",
         "stand_in",
     ),
-    "conversion": ("unmasked_layers",),
+    "conversion": ("fix_masks", "unmasked_layers"),
     "export": ("ExportError", "ExportReport", "read_metadata"),
     "layers": ("MaskedKernel", "MaskedLayer"),
     "masks": (
@@ -102,6 +109,7 @@ _ELSEWHERE = {
         "Softplus",
         "freeze_masks",
     ),
+    "pipeline": ("Compressed",),
     "pruning": (
         "ConstantSparsity",
         "DisconnectedError",
@@ -116,6 +124,7 @@ _ELSEWHERE = {
     "training": (
         "Distiller",
         "GradientNormalization",
+        "OutputDistillation",
         "SCLOptimizer",
         "SCLSequential",
     ),

@@ -33,13 +33,18 @@ variables_vjp = _module.variables_vjp
 vjp = _module.vjp
 
 
+def can_export():
+    """Whether TFLite files can be written here: a bool."""
+    return _NAME == "tensorflow"
+
+
 def check_can_export():
     """Refuses what only TensorFlow can do.
 
     Raises:
         RuntimeError: On another backend.
     """
-    if _NAME != "tensorflow":
+    if not can_export():
         raise RuntimeError(
             "TFLite export needs the TensorFlow backend. Save the model, "
             "`model.save('model.keras')`, and export the file in a process of its own: "

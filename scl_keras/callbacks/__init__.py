@@ -6,6 +6,7 @@ from scl_keras.callbacks.effective_sparsity_logger import EffectiveSparsityLogge
 from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.callbacks.mask_logger import MaskLogger
 from scl_keras.callbacks.safe_backup import SafeBackup
+from scl_keras.callbacks.target_accuracy import TargetAccuracy
 from scl_keras.callbacks.target_sparsity import TargetSparsity
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "FreezeMasks",
     "MaskLogger",
     "SafeBackup",
+    "TargetAccuracy",
     "TargetSparsity",
     "ramp",
 ]

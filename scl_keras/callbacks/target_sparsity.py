@@ -1,7 +1,8 @@
 """Reaching a sparsity that the user names, by steering the connection cost."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -323,7 +324,11 @@ class TargetSparsity(keras.callbacks.Callback):
         """Warns if the model isn't left with the target."""
         self._warn_if_missed()
 
-    def before_fit(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    def before_fit(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        arguments: Mapping[str, Any],
+    ) -> None:
         """Knows the other callbacks, to warn of what they would save."""
         self._others = callbacks
 

@@ -1,7 +1,7 @@
 """Pruning during `fit`."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -93,7 +93,11 @@ class GradualPruning(keras.callbacks.Callback):
         # From which step on the sparsity is the last one.
         self._end = end if end >= 0 and schedule(begin) != schedule(end) else begin
 
-    def before_fit(self, callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    def before_fit(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        arguments: Mapping[str, Any],
+    ) -> None:
         """Knows the other callbacks, to warn of what they would save."""
         self._others = callbacks
 

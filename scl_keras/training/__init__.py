@@ -4,10 +4,12 @@ from scl_keras.training.distiller import Distiller
 from scl_keras.training.model import SCLModel, SCLSequential
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
+from scl_keras.training.teaching import OutputDistillation
 
 __all__ = [
     "Distiller",
     "GradientNormalization",
+    "OutputDistillation",
     "SCLModel",
     "SCLOptimizer",
     "SCLSequential",

@@ -9,6 +9,7 @@ from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.model import SCLModel
 from scl_keras.training.optimizer import SCLOptimizer
+from scl_keras.training.teaching import OutputDistillation
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -28,7 +29,9 @@ class Distiller(SCLModel, keras.distillation.Distiller):
             `trainable=False` afterwards.
         student: The model with masks.
         distillation_losses: As for the stock class. By default
-            `keras.distillation.LogitsDistillation()`: both networks return logits.
+            `OutputDistillation("logits")`: both networks return logits. (By default
+            Keras's `LogitsDistillation` compares logits as if they were probabilities,
+            in Keras 3.12 to 3.15; `loss=keras.losses.KLDivergence()` is right.)
         distillation_loss_weights: As for the stock class.
         student_loss_weight: Float in [0, 1], the weight of the loss that `compile` is
             given; that of the distillation losses is the rest.
@@ -69,7 +72,7 @@ class Distiller(SCLModel, keras.distillation.Distiller):
             lambda x: 0 <= x <= 1,
         )
         if distillation_losses is None:
-            distillation_losses = keras.distillation.LogitsDistillation()
+            distillation_losses = OutputDistillation("logits")
         super().__init__(
             teacher=teacher,
             student=student,

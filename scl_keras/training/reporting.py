@@ -92,8 +92,9 @@ class ShortLines(keras.callbacks.Callback):
 def fit_with_hooks(fit, args, kwargs):
     """Calls `fit` with short progress lines, and tells callbacks of its begin and end.
 
-    Callbacks may have two more methods: `before_fit(callbacks)` is given all those of
-    the user in a list, and `after_fit()` comes when all `on_train_end` have been.
+    Callbacks may have two more methods: `before_fit(callbacks, arguments)` is given all
+    those of the user in a list and the arguments of `fit` by name, and `after_fit()`
+    comes when all `on_train_end` have been.
 
     Args:
         fit: The `fit` of a Keras model, or of a class of the user's.
@@ -120,7 +121,7 @@ def fit_with_hooks(fit, args, kwargs):
             kwargs = {**kwargs, "callbacks": [*callbacks, *added]}
     for callback in callbacks:
         if hasattr(callback, "before_fit"):
-            callback.before_fit(callbacks)
+            callback.before_fit(callbacks, kwargs)
     result = fit(*args, **kwargs)
     for callback in callbacks:
         if hasattr(callback, "after_fit"):

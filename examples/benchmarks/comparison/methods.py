@@ -51,6 +51,7 @@ METHODS = {
         "SCL, distilled from the dense network",
         scl.distilled_scl,
         protocol="finetuned",
+        edition=2,  # another loss to distill by
     ),
     "scl_feature": Method(
         "SCL, normalized by feature", scl.scl_by_feature, usual=False

@@ -1,0 +1,110 @@
+"""What a model is measured against: a metric of the dense model."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+# Of Keras's metrics, by how their names end: as `ModelCheckpoint` and others guess.
+_TO_MAXIMIZE = ("accuracy", "acc", "auc", "precision", "recall", "iou", "score")
+_OF_EXAMPLES = ("accuracy", "acc")
+MODES = ("auto", "max", "min")
+
+
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A metric and its value before anything was cut.
+
+    Attributes:
+        monitor: Name of the metric in the logs.
+        value: Its value.
+        sign: 1 if it is to be large, -1 if it is to be small.
+        samples: Number of samples that it is measured on, or None if that isn't known.
+    """
+
+    monitor: str
+    value: float
+    sign: int
+    samples: int | None = None
+
+    def drop(self, logs: Mapping[str, Any]) -> float:
+        """How much worse than this the metric in the logs is; NaN as it is."""
+        if self.monitor not in logs:
+            raise ValueError(
+                f"`TargetAccuracy` monitors {self.monitor!r}, which is not among the "
+                "logs. Compile the metric, and give `fit` data to validate on. "
+                f"Received: logs of {', '.join(sorted(logs))}"
+            )
+        return self.sign * (self.value - float(logs[self.monitor]))
+
+    def standard_error(self, drop: float) -> float:
+        """That of a drop of an accuracy, at the least: `sqrt(d / n)`; else 0.
+
+        Where `n` samples tell the accuracies of both networks, the drop is the number
+        of those that only the first one gets right, less those that only the second
+        does, over `n`: a sum of at least `n · d` of them.
+        """
+        is_share = self.monitor.endswith(_OF_EXAMPLES)
+        return math.sqrt(drop / self.samples) if is_share and self.samples else 0.0
+
+
+def sign_of(monitor: str, mode: str) -> int:
+    """1 if a metric is to be large, -1 if it is to be small."""
+    if mode == "auto":
+        return 1 if monitor.endswith(_TO_MAXIMIZE) else -1
+    return 1 if mode == "max" else -1
+
+
+def measure(model: keras.Model, monitor: str, arguments: Mapping[str, Any]) -> float:
+    """The metric of a model on what `fit` will validate on.
+
+    Args:
+        model: The compiled model.
+        monitor: Name of the metric in the logs of `fit`.
+        arguments: Those of `fit`.
+
+    Raises:
+        ValueError: If there are no such data, or the model has no such metric.
+    """
+    data = arguments.get("validation_data")
+    if data is None or not monitor.startswith("val_"):
+        raise ValueError(
+            "`TargetAccuracy` measures the dense model on `validation_data`, and `fit` "
+            "was given none (of `validation_split` only Keras knows which they are). "
+            "Give them, or the metric of the dense model as `baseline=`. "
+            f"Received: monitor={monitor!r}"
+        )
+    options = {
+        "batch_size": arguments.get("validation_batch_size")
+        or arguments.get("batch_size"),
+        "steps": arguments.get("validation_steps"),
+    }
+    if isinstance(data, (tuple, list)):
+        data = dict(zip(("x", "y", "sample_weight"), data, strict=False))
+    else:
+        data, options["batch_size"] = {"x": data}, None
+    found = model.evaluate(**data, **options, verbose=0, return_dict=True)
+    return float(
+        Baseline(monitor, 0.0, -1).drop({f"val_{k}": v for k, v in found.items()})
+    )
+
+
+def samples_of(arguments: Mapping[str, Any]) -> int | None:
+    """How many samples `fit` validates on, or None if that can't be counted."""
+    data, steps = arguments.get("validation_data"), arguments.get("validation_steps")
+    if data is None:
+        return None
+    if isinstance(data, (tuple, list)):
+        return len(keras.tree.flatten(data[0])[0])
+    if hasattr(data, "__next__"):  # what is read here would be gone
+        return None
+    if hasattr(data, "__getitem__"):
+        batches = (data[i] for i in range(len(data)))
+    else:
+        batches = iter(data)
+    first = (keras.tree.flatten(batch)[0] for batch in itertools.islice(batches, steps))
+    return sum(int(np.shape(leaf)[0]) for leaf in first)

@@ -1,0 +1,81 @@
+"""How far to compress next, by what the last epochs lost: `TargetAccuracy`'s rule."""
+
+import dataclasses
+import math
+
+_MOST = math.log(1000)
+_SLOWEST, _FASTEST = math.log(1.25), math.log(4)  # growth of an epoch
+_PATIENCE = 2  # epochs for a network to recover in
+_FAR = 3  # times what may be lost: what no epoch brings back
+_LEAST_ROOM = 0.1
+
+
+@dataclasses.dataclass
+class CompressionSearch:
+    """Finds the largest compression at which a network loses no more than it may.
+
+    After each epoch it looks at the loss `d` (the drop of a metric from its baseline)
+    at the logarithm `x` of the compression. While `d <= a`, with `a` what may be lost
+    at present, `x` grows in the next epoch by
+
+    `v · clip((a - d) / a, 0.1, 1)`
+
+    with a speed `v` at which 1,000x would be reached in two thirds of the epochs. Where
+    `d > a` it stays for up to two epochs, in which the network may recover; then `v` is
+    halved. If it doesn't recover, or is far off, the search goes back to the last state
+    that held, and from there half of the way.
+
+    Attributes:
+        epochs: Number of epochs to search in.
+        speed: `v`; by default as said, and 1.25x to 4x an epoch.
+        held: The largest `x` that held, None before the first.
+        lost: The smallest `x` that was given up.
+        failures: Looks in a row that didn't hold.
+    """
+
+    epochs: int
+    speed: float = 0.0
+    held: float | None = None
+    lost: float = math.inf
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.speed:
+            speed = 1.5 * _MOST / max(self.epochs, 1)
+            self.speed = min(max(speed, _SLOWEST), _FASTEST)
+
+    def look(self, x: float, drop: float, may_lose: float) -> tuple[float, bool]:
+        """Decides on the next epoch.
+
+        Args:
+            x: Logarithm of the compression at present.
+            drop: What the metric has lost at it; NaN if it is NaN.
+            may_lose: What may be lost at present, a float >= 0.
+
+        Returns:
+            The logarithm of the compression to be reached in the next epoch, and
+            whether to go back to the last state that held before.
+        """
+        if drop <= may_lose:
+            return self._go_on(x, drop, may_lose), False
+        self.failures += 1
+        is_far = not drop <= _FAR * may_lose
+        if self.held is not None and (self.failures > _PATIENCE or is_far):
+            return self.give_up(x), True
+        return x, False
+
+    def give_up(self, x: float) -> float:
+        """Gives a compression up; returns where to go from the last that held."""
+        self.failures, self.lost = 0, min(self.lost, x)
+        return self._half_way()
+
+    def _go_on(self, x, drop, may_lose):
+        if self.failures:  # it has recovered
+            self.speed, self.failures = self.speed / 2, 0
+        self.held = x
+        room = (may_lose - drop) / may_lose if may_lose else 0.0
+        growth = self.speed * min(max(room, _LEAST_ROOM), 1)
+        return min(x + growth, self._half_way())
+
+    def _half_way(self):
+        return self.held + (self.lost - self.held) / 2

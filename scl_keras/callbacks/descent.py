@@ -1,0 +1,70 @@
+"""The masks of a model on their way down, and the price that leads them."""
+
+import keras
+
+from scl_keras.callbacks.closing import close_the_gap
+from scl_keras.callbacks.steering import Steering, SteeringState
+from scl_keras.masks.start import start_from_magnitudes
+
+
+class Descent:
+    """What callbacks that steer the number of connections do with masks and price.
+
+    Args:
+        model: The model that `fit` trains.
+        optimizer: Its `SCLOptimizer`.
+        budget: The `Budget` of what is counted.
+    """
+
+    def __init__(self, model, optimizer, budget):
+        self.model, self.optimizer, self.budget = model, optimizer, budget
+        self.steering = None
+
+    def start(self, start):
+        """Has a way begin: where masks start, at which rate and price."""
+        optimizer = self.optimizer
+        SteeringState(0, 0, 0, 0, 0).write(optimizer.steering)
+        if start is not None and optimizer.masks_have_starts:
+            start_from_magnitudes(self.budget.masks)
+        optimizer.set_mask_rate(0.0)
+
+    def rest(self):
+        """Has masks stay where they are until `steer`."""
+        self.optimizer.connection_cost.assign(-1.0)
+
+    def steer(self, planned, begin, steps):
+        """Begins to steer at step `begin` of a way of `steps`, see `Steering`."""
+        optimizer = self.optimizer
+        if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
+            optimizer.connection_cost.assign(0.0)  # masks needn't rest any more
+        self.steering = Steering(
+            optimizer,
+            lambda count: self.budget.distance(self.heights(), count),
+            planned,
+            begin,
+            steps,
+        )
+
+    def heights(self):
+        """How far mask variables are above zero, see `Budget.heights`."""
+        optimizer = self.optimizer
+        optimizer.build(self.model.trainable_variables)  # if no step has done it yet
+        prices = [optimizer.price_of(mask) for mask in self.budget.masks]
+        return self.budget.heights(prices)
+
+    def meet(self):
+        """Cuts or restores the connections nearest to zero until the target is met."""
+        close_the_gap(self.budget, self.heights())
+
+    def freeze(self, frozen):
+        """Freezes the masks, or thaws them."""
+        for mask in self.budget.masks:
+            mask.frozen.assign(frozen)
+        if frozen:
+            self.optimizer.set_mask_rate(0.0)  # for masks that are thawed later
+
+    @property
+    def is_frozen(self):
+        """Whether all masks are frozen."""
+        flags = [mask.frozen for mask in self.budget.masks]
+        return all(bool(keras.ops.convert_to_numpy(flag)) for flag in flags)

@@ -1,0 +1,76 @@
+"""States of a model in which a metric held: to go back to."""
+
+import dataclasses
+import math
+
+import keras
+import numpy as np
+
+_APART = math.log(1.1)
+
+
+@dataclasses.dataclass
+class HeldState:
+    """The weights and masks of a model after an epoch.
+
+    Attributes:
+        weights: The arrays of `get_weights`.
+        log_compression: Logarithm of its compression.
+        drop: What the metric had lost.
+    """
+
+    weights: list[np.ndarray]
+    log_compression: float
+    drop: float
+
+    @classmethod
+    def of(cls, model: keras.Model, log_compression: float, drop: float) -> "HeldState":
+        """The state of a model as it is now."""
+        return cls(model.get_weights(), log_compression, drop)
+
+    def restore(self, model: keras.Model) -> None:
+        """Gives a model these weights and masks."""
+        model.set_weights(self.weights)
+
+
+class HeldStates:
+    """The sparsest states that held, less than 10 % apart the one that lost least.
+
+    Args:
+        at_most: How many to keep. Each is a copy of all weights in the memory of the
+            host.
+    """
+
+    def __init__(self, at_most: int = 4) -> None:
+        self._at_most = at_most
+        self.states: list[HeldState] = []
+
+    def keep(self, state: HeldState) -> None:
+        """Keeps a state, or the one beside it that lost less."""
+        near = [
+            other
+            for other in self.states
+            if abs(other.log_compression - state.log_compression) < _APART
+        ]
+        if any(other.drop < state.drop for other in near):
+            return
+        kept = [other for other in self.states if all(other is not s for s in near)]
+        kept.append(state)
+        kept.sort(key=lambda s: s.log_compression)
+        self.states = kept[-self._at_most :]
+
+    def sparsest(
+        self, may_lose: float = math.inf, below: float = math.inf
+    ) -> HeldState | None:
+        """The sparsest state, or None.
+
+        Args:
+            may_lose: What it may have lost.
+            below: The logarithm of a compression that it must be below.
+        """
+        found = [
+            state
+            for state in self.states
+            if state.drop <= may_lose and state.log_compression < below
+        ]
+        return found[-1] if found else None

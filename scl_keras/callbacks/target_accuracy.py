@@ -1,0 +1,277 @@
+"""The sparsest network that is still as good as the user wants."""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from scl_keras import backend
+from scl_keras.callbacks.after_target import warn_of_best_only
+from scl_keras.callbacks.baseline import MODES, Baseline, measure, samples_of, sign_of
+from scl_keras.callbacks.budget import Budget
+from scl_keras.callbacks.compression_search import CompressionSearch
+from scl_keras.callbacks.descent import Descent
+from scl_keras.callbacks.held_states import HeldState, HeldStates
+from scl_keras.graph.multiply_accumulates import record_positions
+from scl_keras.training.distiller import network_of
+from scl_keras.training.last_rate import last_rate
+from scl_keras.training.model import scl_optimizer_of
+from scl_keras.types import Logs
+
+_LEAST_EPOCHS = 3
+
+
+class TargetAccuracy(keras.callbacks.Callback):
+    """Finds the sparsest network whose validated metric stays within a bound.
+
+    Give it a trained network, and say what you can spare. In the first epoch masks rest
+    and the metric tells what the learning rate alone costs. Then connections are cut
+    for as long as the metric holds (`CompressionSearch`); where it doesn't, the network
+    gets time to recover, or the last state that held comes back. In the last quarter of
+    the epochs masks are frozen, and weights are fine-tuned. If the metric doesn't hold
+    in the end, a less sparse state does that was measured to hold before. If there is
+    none, the dense weights come back, with a warning.
+
+    While the search goes on, what may be lost is more than the bound by
+
+    `d_1 · (r - r_end) / r_1`
+
+    where `d_1` is what the first epoch lost, at the learning rate `r_1`, `r` is the
+    learning rate at present and `r_end` that at the end of the schedule: a network
+    gets that back when the rate falls. So compile with a rate that falls to nothing,
+    as `CosineDecay` does. With a constant one nothing is added.
+
+    Validation data are a sample. Where the metric is an accuracy of `n` samples that
+    can be counted, the bound is tightened by half of the standard error of the drop,
+    `sqrt(max_drop / n)`. And as the best of many looks flatters, measure what you
+    report on test data.
+
+    Args:
+        max_drop: What may be lost, a positive float in units of the metric: 0.01 is
+            one point of accuracy. Of a metric that is to be small, what it may rise by.
+        monitor: Name of the metric in the logs of `fit`.
+        mode: `"max"` or `"min"`, whether the metric is to be large or small; `"auto"`
+            to tell by its name.
+        baseline: The metric of the dense model. By default that of the model when `fit`
+            begins, on the `validation_data` of `fit`.
+        margin: By how many standard errors the bound is tightened, at least 0.
+        verbose: 1 to print what is decided after each epoch, 0 not to.
+
+    Attributes:
+        history: List with a dict for each epoch: `epoch`, `compression`, `drop` and
+            `may_lose`.
+        met: After `fit`: whether the model meets the bound.
+
+    Raises:
+        ValueError: If an argument is something else; at the start of `fit`, if it has
+            less than three epochs, no validation data and no `baseline`, or if the
+            model has no masks that learn; later, if the metric isn't in the logs.
+
+    Example:
+
+    ```python
+    steps = 15 * -(-len(x) // 32)
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, steps)
+    model.compile(keras.optimizers.Adam(rate), "mse", metrics=["mae"])
+    target = TargetAccuracy(max_drop=0.1, monitor="val_mae")
+    model.fit(x, y, epochs=15, validation_data=(x, y), callbacks=[target])
+    ```
+    """
+
+    def __init__(
+        self,
+        max_drop: float = 0.01,
+        monitor: str = "val_accuracy",
+        mode: str = "auto",
+        baseline: float | None = None,
+        margin: float = 0.5,
+        verbose: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < max_drop < math.inf:
+            raise ValueError(
+                "`max_drop` must be a finite number > 0, in units of the metric: 0.01 "
+                f"is one point of accuracy. Received: max_drop={max_drop!r}"
+            )
+        if mode not in MODES:
+            raise ValueError(f"`mode` must be one of {MODES}. Received: mode={mode!r}")
+        if not 0 <= margin < math.inf:
+            raise ValueError(
+                f"`margin` must be a finite number >= 0. Received: margin={margin!r}"
+            )
+        self.max_drop, self.monitor, self.mode = float(max_drop), monitor, mode
+        self.baseline, self.margin, self.verbose = baseline, margin, verbose
+        self.history: list[dict[str, float]] = []
+        self.met = False
+        self._arguments: Mapping[str, Any] = {}
+        self._others: Sequence[keras.callbacks.Callback] = ()
+
+    def before_fit(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        """Knows the other callbacks, and what `fit` validates on."""
+        self._others, self._arguments = callbacks, arguments
+
+    def on_train_begin(self, logs: Logs = None) -> None:
+        """Measures the model as it is."""
+        optimizer = scl_optimizer_of(self)
+        network = network_of(self.model)
+        if optimizer.cost == "macs":
+            record_positions(network)
+        budget = Budget(network, optimizer.cost, "masks", density=1.0)
+        self._descent = Descent(self.model, optimizer, budget)
+        value = self.baseline
+        if value is None:
+            value = measure(self.model, self.monitor, self._arguments)
+        sign = sign_of(self.monitor, self.mode)
+        samples = samples_of(self._arguments)
+        self._baseline = Baseline(self.monitor, float(value), sign, samples)
+        error = self._baseline.standard_error(self.max_drop)
+        self._bound = max(self.max_drop - self.margin * error, 0.0)
+        self._dense = HeldState.of(self.model, self._place(), 0.0)
+        self._states = HeldStates()
+        self._begin: int | None = None
+        self.history, self.met = [], False
+        warn_of_best_only(self._others)
+
+    def _place(self):
+        budget = self._descent.budget
+        return math.log(budget.size / max(budget.kept(), 1))
+
+    def _make_plan(self, epoch):
+        left = self.params["epochs"] - epoch
+        if left < _LEAST_EPOCHS:
+            raise ValueError(
+                "`TargetAccuracy` needs an epoch to look at the learning rate, one to "
+                f"cut and one to fine-tune, so at least {_LEAST_EPOCHS}, better 12 or "
+                f"more. Received: {left} epochs"
+            )
+        self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 4))
+        self._search = CompressionSearch(self._end - self._begin)
+        self._next = self._place() + self._search.speed
+        self._steps = self.params.get("steps")
+        self._descent.rest()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
+        """Has masks rest, or go on from where they are to where the search wants."""
+        backend.synchronize(self.model)
+        if self._begin is None:
+            self._make_plan(epoch)
+        self._epoch, self._seen = epoch, 0
+        if not self._is_searching():
+            return
+        descent = self._descent
+        if descent.steering is None:
+            descent.start("magnitudes")
+            descent.freeze(False)
+            steps = (self._end - self._begin) * self._steps
+            descent.steer(self._planned, 0, steps)
+        self._from = self._place()
+        descent.steering.begin_epoch()
+
+    def _is_searching(self):
+        return self._begin <= self._epoch < self._end
+
+    def _planned(self, share):
+        """The number to be kept at a share of the search: on the way of this epoch."""
+        epochs = share * (self._end - self._begin) - (self._epoch - self._begin)
+        place = self._from + min(max(epochs, 0), 1) * (self._next - self._from)
+        budget = self._descent.budget
+        return max(round(budget.size * math.exp(-place)), 1)
+
+    def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
+        """Moves the connection cost, every few steps."""
+        self._seen = batch + 1
+        if not self._is_searching():
+            return
+        done = (self._epoch - self._begin) * self._steps
+        done += min(self._seen, self._steps)
+        if self._descent.steering.is_due(done):
+            backend.synchronize(self.model)
+            self._descent.steering.look(done)
+
+    def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
+        """Looks at the metric, and decides on the next epoch."""
+        backend.synchronize(self.model)
+        self._steps = self._steps or self._seen
+        place, drop = self._place(), self._baseline.drop(logs or {})
+        may_lose = self._may_lose(drop)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "compression": math.exp(place),
+                "drop": drop,
+                "may_lose": may_lose,
+            }
+        )
+        if self._epoch >= self._begin:
+            if drop <= may_lose:
+                self._states.keep(HeldState.of(self.model, place, drop))
+            decide = self._search_on if self._is_searching() else self._tune_on
+            decide(place, drop, may_lose)
+        if self.verbose:
+            self._print()
+
+    def _may_lose(self, drop):
+        optimizer = self._descent.optimizer
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        if self._epoch < self._begin:
+            self._first = max(drop, 0.0) / rate if rate > 0 else 0.0
+        last = last_rate(optimizer, self._steps * self.params["epochs"])
+        return self._bound + self._first * max(rate - last, 0.0)
+
+    def _search_on(self, place, drop, may_lose):
+        self._next, goes_back = self._search.look(place, drop, may_lose)
+        is_last = self._epoch == self._end - 1
+        if goes_back or (is_last and drop > may_lose):
+            self._go_back(place)
+        if is_last:
+            self._descent.freeze(True)
+
+    def _tune_on(self, place, drop, may_lose):
+        if drop > may_lose and self._epoch < self.params["epochs"] - 1:
+            self._go_back(place)
+
+    def _go_back(self, place):
+        state = self._states.sparsest(below=place)
+        if state is not None:
+            state.restore(self.model)
+
+    def _print(self):
+        look = self.history[-1]
+        print(
+            f"\nEpoch {look['epoch'] + 1}: {look['compression']:.3g}x compressed, "
+            f"{self.monitor} lost {look['drop']:.4g} and may lose "
+            f"{look['may_lose']:.4g}; going on from {math.exp(self._place()):.3g}x"
+        )
+
+    def on_train_end(self, logs: Logs = None) -> None:
+        """Leaves the sparsest state that held, and says if there is none."""
+        backend.synchronize(self.model)
+        self.leave_best()
+
+    def leave_best(self) -> None:
+        """Gives the model the sparsest state that held, or else the dense one.
+
+        For a `fit` that an exception has ended: Keras doesn't call `on_train_end` then.
+        """
+        if self._begin is None:
+            return
+        self._descent.freeze(True)
+        state = self._states.sparsest(self._bound)
+        self.met = state is not None
+        (state or self._dense).restore(self.model)
+        if not self.met and self.history:
+            least = min(self.history[1:] or self.history, key=lambda x: x["drop"])
+            warnings.warn(
+                f"`TargetAccuracy` found no sparse network within the bound and left "
+                f"the dense one: the best, {least['compression']:.3g}x compressed, "
+                f"lost {least['drop']:.4g} of {self.monitor}, and {self._bound:.4g} "
+                "may be lost. Train for more epochs, with a learning rate that falls "
+                "to nothing at their end, or allow for more.",
+                stacklevel=2,
+            )

@@ -1,0 +1,174 @@
+"""One call from a trained model to the file for the phone."""
+
+import os
+import pathlib
+import warnings
+from typing import Any
+
+import keras
+
+from scl_keras import backend
+from scl_keras.callbacks import SafeBackup, TargetAccuracy
+from scl_keras.callbacks.baseline import sign_of
+from scl_keras.connectivity import compact
+from scl_keras.conversion import strip_masks
+from scl_keras.pipeline.data import Data
+from scl_keras.pipeline.dense import (
+    check_is_compiled,
+    check_is_trained,
+    first_metric,
+    labels_of,
+    measured,
+)
+from scl_keras.pipeline.goal import Goal
+from scl_keras.pipeline.progress import Progress
+from scl_keras.pipeline.result import Compressed
+from scl_keras.pipeline.training import (
+    compile_like,
+    default_epochs,
+    student_of,
+    trainable_kept,
+)
+from scl_keras.pipeline.writing import write
+from scl_keras.report import summary
+
+SAMPLES = 512
+
+
+def compress(
+    model: keras.Model,
+    train_data: Any,
+    validation_data: Any,
+    *,
+    max_drop: float | None = None,
+    sparsity: float | None = None,
+    compression: float | None = None,
+    epochs: int | None = None,
+    monitor: str | None = None,
+    mode: str = "auto",
+    distill: bool = True,
+    granularity: Any = "connection",
+    dtype: str = "int8",
+    optimize_for: str = "size",
+    learning_rate: float | None = None,
+    batch_size: int = 32,
+    out: str | os.PathLike[str] | None = None,
+    verbose: int = 1,
+) -> Compressed:
+    """Makes of a trained model the smallest one that is as good as asked for.
+
+    It measures the model, puts masks into a copy, has it learn which connections it can
+    do without (the dense model is its teacher), finds the sparsity, and fine-tunes.
+    With `out` it writes the smallest TFLite file, of the precisions that lose no more
+    than may be lost, after it has run that file and compared it with Keras.
+
+    The copy is trained as the model was compiled: with its loss, its metrics and its
+    optimizer, whose rate falls to zero by a cosine. The model stays as it is.
+
+    Interrupted by Ctrl-C, it goes on to the file with the best that it has. A process
+    that was killed goes on where it was when it is called with the same `out` again.
+
+    Args:
+        model: A trained, compiled Keras model.
+        train_data: A tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a
+            `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch `DataLoader`.
+        validation_data: Likewise: what the metric is measured on.
+        max_drop: What may be lost of the metric, see `TargetAccuracy`.
+        sparsity: Instead: the share of connections to cut, a float in [0, 1).
+        compression: Instead: number of connections over number kept, at least 1.
+        epochs: Of the training. By default 15, or as many as make 1,500 steps, but no
+            more than 100.
+        monitor: The metric, by its name in the logs of `fit`. By default the first that
+            the model is compiled with, on validation data, or `"val_loss"`.
+        mode: `"max"`, `"min"` or `"auto"`, see `TargetAccuracy`.
+        distill: Whether the dense model is the teacher.
+        granularity: What a mask switches, as for `sparsify`.
+        dtype: The coarsest precision of the file, as for `export_tflite`.
+        optimize_for: What the file is chosen by, as for `export_tflite`.
+        learning_rate: At first. By default that which the optimizer began with.
+        batch_size: Samples a batch, where data are arrays.
+        out: Folder for what is written, made if it isn't there; None to write nothing.
+        verbose: 1 for a progress bar and the report, 0 for neither.
+
+    Returns:
+        What came of it, a `Compressed`.
+
+    Raises:
+        ValueError: If an argument doesn't fit, or if the model isn't compiled, doesn't
+            take the data, or is no better than a constant answer.
+
+    Example:
+
+    ```python
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(x, y, epochs=5)
+    result = compress(model, (x, y), (x, y), max_drop=0.1, epochs=4)
+    print(result)
+    ```
+    """
+    goal = Goal.of(max_drop=max_drop, sparsity=sparsity, compression=compression)
+    check_is_compiled(model)
+    training = Data(train_data, batch_size, "train_data")
+    validation = Data(validation_data, batch_size, "validation_data")
+    before = measured(model, validation)
+    monitor = monitor or f"val_{first_metric(before)}"
+    labels = labels_of(validation)
+    check_is_trained(model, monitor, before, labels)
+    epochs = epochs or default_epochs(training.steps)
+    callback = goal.callback(monitor, mode, before[monitor.removeprefix("val_")])
+    folder = None if out is None else pathlib.Path(out)
+    with trainable_kept(model):
+        student, trained = student_of(model, distill, granularity)
+        compile_like(model, trained, learning_rate, epochs * training.steps)
+        _fit(trained, training, validation, epochs, monitor, callback, folder, verbose)
+    table = summary(student, print_fn=None)
+    strip_masks(student)
+    compile_like(model, student, learning_rate, 1)
+    result = Compressed(
+        model=student,
+        compact=compact(student),
+        monitor=monitor,
+        larger_is_better=sign_of(monitor, mode) > 0,
+        before=before,
+        after=measured(student, validation),
+        connections=table,
+        looks=tuple(getattr(callback, "history", ())),
+        met=getattr(callback, "met", True),
+    )
+    if folder is not None:
+        samples, _ = validation.first(SAMPLES)
+        known = None if labels is None else labels[:SAMPLES]
+        left = None if max_drop is None else max(max_drop - result.drop, 0.0)
+        result = write(result, folder, samples, known, left, optimize_for, dtype)
+    if verbose:
+        print(result)
+    return result
+
+
+def _fit(model, training, validation, epochs, monitor, callback, folder, verbose):
+    """Trains, in a folder so that it can go on there; Ctrl-C ends it well."""
+    callbacks = [callback]
+    if verbose:
+        progress = Progress(training.steps, monitor)
+        callbacks.append(progress)
+    if folder is not None:
+        callbacks.append(SafeBackup(folder / "training"))
+    try:
+        model.fit(
+            **training.training(),
+            **validation.validation(),
+            epochs=epochs,
+            callbacks=callbacks,
+            verbose=0,
+        )
+    except KeyboardInterrupt:
+        backend.synchronize(model)
+        if isinstance(callback, TargetAccuracy):
+            callback.leave_best()
+        warnings.warn(
+            "The training was interrupted: what follows is of the best that it had.",
+            stacklevel=3,
+        )
+    finally:
+        if verbose:
+            progress.close()

@@ -1,0 +1,86 @@
+"""The dense model as it comes: whether it can be compressed, and how good it is."""
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from scl_keras.pipeline.data import Data
+
+
+def check_is_compiled(model: keras.Model) -> None:
+    """Refuses a model without a loss."""
+    if not getattr(model, "compiled", False) or model.loss is None:
+        raise ValueError(
+            f"Model '{model.name}' has no loss to be trained with. Compile it as it "
+            "was trained: `model.compile(optimizer, loss, metrics=[...])`."
+        )
+
+
+def measured(model: keras.Model, data: Data) -> dict[str, float]:
+    """Loss and metrics of a model.
+
+    Raises:
+        ValueError: If it doesn't take the data.
+    """
+    try:
+        found = model.evaluate(**data.arguments(), verbose=0, return_dict=True)
+    except Exception as error:  # whatever layers and backends raise
+        raise ValueError(
+            f"Model '{model.name}' can't be evaluated on `{data.name}`. Received: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return {name: float(value) for name, value in found.items()}
+
+
+def first_metric(metrics: Mapping[str, float]) -> str:
+    """The first metric that is no loss, or the loss."""
+    names = [n for n in metrics if n != "loss" and not n.endswith("_loss")]
+    return names[0] if names else "loss"
+
+
+def labels_of(data: Data) -> np.ndarray | None:
+    """Class indices of the data, `(samples,)`; None if they are something else."""
+    found = []
+    for _, y in data.batches():
+        if not isinstance(y, np.ndarray):
+            return None
+        if y.ndim == 2 and y.shape[1] > 1:
+            if not (np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all()):
+                return None
+            y = y.argmax(axis=1)
+        elif y.size != len(y):
+            return None
+        found.append(y.reshape(-1))
+    labels = np.concatenate(found)
+    is_whole = np.issubdtype(labels.dtype, np.integer) or np.all(labels % 1 == 0)
+    return labels.astype("int64") if is_whole and labels.min() >= 0 else None
+
+
+def check_is_trained(
+    model: keras.Model,
+    monitor: str,
+    metrics: Mapping[str, float],
+    labels: np.ndarray | None,
+) -> None:
+    """Refuses a metric that isn't there, and a model no better than a constant."""
+    name = monitor.removeprefix("val_")
+    if name not in metrics:
+        raise ValueError(
+            f"Model '{model.name}' isn't compiled with the metric to monitor. It has "
+            f"{', '.join(f'val_{n}' for n in metrics)}. Received: monitor={monitor!r}"
+        )
+    if not np.isfinite(metrics[name]):
+        raise ValueError(
+            f"Of model '{model.name}', {name} is {metrics[name]} on the validation "
+            "data: there is nothing to keep. Look at the model and the data."
+        )
+    if labels is None or not name.endswith(("accuracy", "acc")):
+        return
+    constant = np.bincount(labels).max() / len(labels)
+    if metrics[name] <= constant:
+        raise ValueError(
+            f"Model '{model.name}' doesn't look trained: its {name} is "
+            f"{metrics[name]:.4g}, and always to answer with the most frequent class "
+            f"gives {constant:.4g}. Train it first, or load its weights."
+        )

@@ -1,0 +1,279 @@
+"""The sparsest network within a bound."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import scl_keras
+from scl_keras import SCLModel, TargetAccuracy, find_masks, sparsify
+from scl_keras.callbacks.baseline import Baseline, samples_of, sign_of
+from scl_keras.callbacks.held_states import HeldState, HeldStates
+from scl_keras.datasets import load_dataset
+
+EPOCHS = 12
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_dataset("digits")
+    return data.x_train, data.y_train, (data.x_test, data.y_test)
+
+
+def compiled(model, steps, rate=3e-3):
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(schedule), loss, metrics=["accuracy"])
+    return model
+
+
+@pytest.fixture(scope="module")
+def trained(digits):
+    """A dense network, and its accuracy on the validation data."""
+    x, y, validation = digits
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input(x.shape[1:]),
+            layers.Flatten(),
+            layers.Dense(64, activation="relu"),
+            layers.BatchNormalization(),
+            layers.Dense(10),
+        ]
+    )
+    compiled(model, 15 * 23).fit(x, y, 64, epochs=15, verbose=0)
+    return model, model.evaluate(*validation, verbose=0, return_dict=True)["accuracy"]
+
+
+def sparse(trained, rate=3e-3, epochs=EPOCHS):
+    return compiled(sparsify(trained[0], verbose=0, copy=True), epochs * 23, rate)
+
+
+def fit(model, digits, target, epochs=EPOCHS, **options):
+    x, y, validation = digits
+    options = {"validation_data": validation, "verbose": 0, **options}
+    return model.fit(x, y, 64, epochs=epochs, callbacks=[target], **options)
+
+
+def accuracy(model, digits):
+    return model.evaluate(*digits[2], verbose=0, return_dict=True)["accuracy"]
+
+
+def compression(model):
+    return scl_keras.summary(model, print_fn=None).compression
+
+
+@pytest.mark.parametrize("max_drop", [0.02, 0.1])
+def test_the_bound_is_met_and_much_is_cut(trained, digits, max_drop):
+    model, target = sparse(trained), TargetAccuracy(max_drop)
+    fit(model, digits, target)
+    assert target.met
+    assert accuracy(model, digits) >= trained[1] - max_drop
+    assert compression(model) > 5
+    assert all(bool(mask.frozen.value) for mask in find_masks(model))
+    states = [h["compression"] for h in target.history]
+    assert any(math.isclose(compression(model), c, rel_tol=1e-3) for c in states)
+
+
+def test_who_can_spare_more_gets_less(trained, digits):
+    found = []
+    for max_drop in (0.01, 0.2):
+        model = sparse(trained)
+        fit(model, digits, TargetAccuracy(max_drop, margin=0.0))
+        found.append(compression(model))
+    assert found[1] > 1.5 * found[0]
+
+
+def test_a_loss_that_may_rise(trained, digits):
+    model = sparse(trained)
+    target = TargetAccuracy(0.5, monitor="val_loss")
+    before = model.evaluate(*digits[2], verbose=0, return_dict=True)["loss"]
+    fit(model, digits, target)
+    after = model.evaluate(*digits[2], verbose=0, return_dict=True)["loss"]
+    assert target.met and after <= before + 0.5
+    assert compression(model) > 3
+
+
+def test_a_bound_out_of_reach_leaves_the_dense_network(trained, digits):
+    model = sparse(trained, rate=1e-6)
+    before = model.get_weights()
+    target = TargetAccuracy(0.01, baseline=1.5)
+    with pytest.warns(UserWarning, match="no sparse network within the bound"):
+        fit(model, digits, target, epochs=4)
+    assert not target.met
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert compression(model) == 1
+
+
+def test_masks_rest_in_the_first_epoch(trained, digits):
+    model, target = sparse(trained), TargetAccuracy(0.05)
+    fit(model, digits, target)
+    assert target.history[0]["compression"] == 1
+    assert target.history[1]["compression"] > 1.2
+    assert [h["epoch"] for h in target.history] == list(range(EPOCHS))
+
+
+def test_what_the_rate_costs_may_be_lost_while_it_is_high(trained, digits):
+    model, target = sparse(trained, rate=0.05), TargetAccuracy(0.05, margin=0.0)
+    fit(model, digits, target)
+    first, *others = target.history
+    lost = max(first["drop"], 0.0)
+    rate = keras.optimizers.schedules.CosineDecay(0.05, EPOCHS * 23)
+    rates = [float(rate((epoch + 1) * 23)) for epoch in range(EPOCHS)]
+    for look in others:
+        more = lost * rates[look["epoch"]] / rates[0]
+        assert look["may_lose"] == pytest.approx(0.05 + more, rel=1e-4)
+
+
+def test_a_constant_rate_gets_nothing_added(trained, digits):
+    model = sparsify(trained[0], verbose=0, copy=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"])
+    target = TargetAccuracy(0.05, margin=0.0)
+    fit(model, digits, target, epochs=4)
+    assert {look["may_lose"] for look in target.history} == {0.05}
+
+
+def test_small_validation_data_tighten_the_bound(trained, digits):
+    target = TargetAccuracy(0.05, margin=2.0)
+    fit(sparse(trained, epochs=3), digits, target, epochs=3)
+    bound = 0.05 - 2 * math.sqrt(0.05 / len(digits[2][1]))
+    assert target.history[-1]["may_lose"] == pytest.approx(bound, abs=1e-3)
+
+
+def test_early_stopping_leaves_what_held(trained, digits):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 5
+
+    x, y, validation = digits
+    model, target = sparse(trained), TargetAccuracy(0.2)
+    options = {"validation_data": validation, "verbose": 0}
+    model.fit(x, y, 64, epochs=EPOCHS, callbacks=[target, Stop()], **options)
+    assert target.met and len(target.history) == 6
+    assert accuracy(model, digits) >= trained[1] - 0.2
+
+
+def test_channels(trained, digits):
+    model = compiled(
+        sparsify(trained[0], granularity="channel", verbose=0, copy=True), 23 * EPOCHS
+    )
+    target = TargetAccuracy(0.1)
+    fit(model, digits, target)
+    assert target.met and compression(model) > 1.2
+
+
+def test_validation_data_of_any_kind_are_counted(digits):
+    import tensorflow as tf
+
+    x, y = digits[2]
+    dataset = tf.data.Dataset.from_tensor_slices((x, y)).batch(50)
+    assert samples_of({"validation_data": (x, y)}) == len(x)
+    assert samples_of({"validation_data": ({"a": x, "b": x}, y)}) == len(x)
+    assert samples_of({"validation_data": dataset}) == len(x)
+    assert samples_of({"validation_data": dataset, "validation_steps": 2}) == 100
+    assert samples_of({"validation_data": iter(dataset)}) is None
+    assert samples_of({}) is None
+
+
+def test_a_dataset_to_validate_on(trained, digits):
+    import tensorflow as tf
+
+    batches = tf.data.Dataset.from_tensor_slices(digits[2]).batch(100)
+    model, target = sparse(trained, epochs=4), TargetAccuracy(0.1)
+    fit(model, digits, target, epochs=4, validation_data=batches)
+    assert target.history[1]["drop"] < 0.5
+
+
+def test_data_of_unknown_length(trained, digits):
+    import tensorflow as tf
+
+    x, y, validation = digits
+    data = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
+    data = data.filter(lambda a, b: True)
+    model, target = sparse(trained), TargetAccuracy(0.1)
+    model.fit(
+        data, epochs=EPOCHS, verbose=0, validation_data=validation, callbacks=[target]
+    )
+    assert target.met and compression(model) > 3
+
+
+def test_the_standard_error_is_that_of_the_binomial(rng):
+    samples, drop = 500, 0.04
+    lost = rng.random((4000, samples)) < drop  # right before, wrong now
+    assert Baseline("val_acc", 0.9, 1, samples).standard_error(drop) == pytest.approx(
+        lost.mean(axis=1).std(), rel=0.05
+    )
+    assert Baseline("val_loss", 0.9, -1, samples).standard_error(drop) == 0
+    assert Baseline("val_acc", 0.9, 1, None).standard_error(drop) == 0
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "sign"),
+    [
+        ("val_accuracy", "auto", 1),
+        ("val_sparse_categorical_accuracy", "auto", 1),
+        ("val_head_auc", "auto", 1),
+        ("val_loss", "auto", -1),
+        ("val_mae", "auto", -1),
+        ("val_loss", "max", 1),
+        ("val_accuracy", "min", -1),
+    ],
+)
+def test_which_way_is_better(monitor, mode, sign):
+    assert sign_of(monitor, mode) == sign
+
+
+def test_of_states_near_each_other_the_better_one_is_kept():
+    states = HeldStates(at_most=2)
+    for place, drop in ((1.0, 0.3), (1.02, 0.1), (1.01, 0.2), (2.0, 0.5), (3.0, 0.9)):
+        states.keep(HeldState([], place, drop))
+    assert [s.log_compression for s in states.states] == [2.0, 3.0]
+    assert states.sparsest().log_compression == 3.0
+    assert states.sparsest(may_lose=0.6).log_compression == 2.0
+    assert states.sparsest(below=3.0).log_compression == 2.0
+    assert states.sparsest(may_lose=0.1) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"max_drop": 0}, "must be a finite number > 0"),
+        ({"max_drop": -0.1}, "must be a finite number > 0"),
+        ({"max_drop": math.nan}, "must be a finite number > 0"),
+        ({"max_drop": math.inf}, "must be a finite number > 0"),
+        ({"mode": "up"}, "must be one of"),
+        ({"margin": -1}, "must be a finite number >= 0"),
+    ],
+)
+def test_bad_arguments(options, match):
+    with pytest.raises(ValueError, match=match):
+        TargetAccuracy(**options)
+
+
+def test_bad_trainings(trained, digits):
+    x, y, _ = digits
+    model = sparse(trained)
+    with pytest.raises(ValueError, match="`fit` was given none"):
+        model.fit(x, y, epochs=5, verbose=0, callbacks=[TargetAccuracy()])
+    with pytest.raises(ValueError, match="at least 3"):
+        fit(model, digits, TargetAccuracy(), epochs=2)
+    with pytest.raises(ValueError, match="monitors 'val_auc', which is not among"):
+        fit(model, digits, TargetAccuracy(monitor="val_auc"))
+    with pytest.raises(ValueError, match="monitors 'val_auc', which is not among"):
+        fit(model, digits, TargetAccuracy(monitor="val_auc", baseline=0.5))
+
+
+def test_a_model_of_ones_own_class(trained, digits):
+    class Own(SCLModel):
+        def train_step(self, *args):
+            return super().train_step(*args)
+
+    inner = sparsify(trained[0], verbose=0, copy=True)
+    model = compiled(Own(inner.inputs, inner.outputs), 23 * EPOCHS)
+    target = TargetAccuracy(0.1)
+    fit(model, digits, target)
+    assert target.met and compression(model) > 3

@@ -1,0 +1,286 @@
+"""One call from a trained model to the file."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from scl_keras import __main__ as command
+from scl_keras import compress, find_masks
+from scl_keras.datasets import load_dataset
+from scl_keras.pipeline.data import Data
+from scl_keras.pipeline.progress import Progress
+from scl_keras.pipeline.training import default_epochs
+
+EPOCHS = 8
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = load_dataset("digits")
+    return (data.x_train, data.y_train), (data.x_test, data.y_test)
+
+
+def dense(shape=(8, 8, 1), activation="softmax"):
+    keras.utils.set_random_seed(0)
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Flatten(),
+            layers.Dense(48, activation="relu"),
+            layers.Dense(10, activation=activation),
+        ],
+        name="small",
+    )
+
+
+@pytest.fixture(scope="module")
+def model(digits):
+    model = dense()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(*digits[0], epochs=12, verbose=0)
+    return model
+
+
+def run(path, x):
+    """The classes that a file gives, sample by sample."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    given, found = interpreter.get_input_details()[0], interpreter.get_output_details()
+    classes = []
+    for sample in x:
+        interpreter.set_tensor(given["index"], sample[None].astype(given["dtype"]))
+        interpreter.invoke()
+        classes.append(interpreter.get_tensor(found[0]["index"])[0].argmax())
+    return np.array(classes)
+
+
+def test_from_a_model_to_the_file(model, digits, tmp_path):
+    before, trainable = model.get_weights(), [x.trainable for x in model.layers]
+    accuracy = model.evaluate(*digits[1], verbose=0)[1]
+    out = tmp_path / "small"
+    result = compress(model, *digits, max_drop=0.03, epochs=EPOCHS, out=out, verbose=0)
+    assert result.met and result.drop <= 0.03
+    assert result.before["accuracy"] == pytest.approx(accuracy)
+    assert result.connections.compression > 2
+    x, y = digits[1]
+    found = np.mean(run(out / "model.tflite", x) == y)
+    assert found >= accuracy - 0.03 - 1e-6
+    assert result.export.bytes_written == (out / "model.tflite").stat().st_size
+    assert result.export.bytes_written < result.export.bytes_dense
+    loaded = keras.models.load_model(out / "model.keras")
+    assert type(loaded) is keras.Sequential
+    assert loaded.evaluate(x, y, verbose=0)[1] == pytest.approx(
+        result.after["accuracy"]
+    )
+    for name in ("model.keras", "compact.keras"):
+        answers = keras.models.load_model(out / name).predict(x, verbose=0)
+        expected = result.model.predict(x, verbose=0)
+        np.testing.assert_allclose(answers, expected, atol=1e-5)
+    report = json.loads((out / "report.json").read_text())
+    assert report["drop"] == pytest.approx(result.drop)
+    assert "connections" in (out / "report.txt").read_text()
+    assert (out / "report.png").stat().st_size > 5000
+    # The model is as it was.
+    assert [x.trainable for x in model.layers] == trainable
+    assert type(model) is keras.Sequential
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("distill", [True, False])
+def test_a_sparsity(model, digits, distill):
+    result = compress(
+        model, *digits, sparsity=0.8, epochs=4, distill=distill, verbose=0
+    )
+    table = result.connections
+    assert table.kept == round(0.2 * table.connections)
+    kernels = [w for w in result.model.get_weights() if w.ndim == 2]
+    assert sum(np.count_nonzero(k) for k in kernels) == table.kept
+    assert not find_masks_of(result.model)
+    assert result.export is None and result.looks == ()
+    assert result.after["accuracy"] > 0.8
+
+
+def find_masks_of(model):
+    try:
+        return find_masks(model)
+    except ValueError:
+        return []
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of 32."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.x, self.y = x, y
+
+    def __len__(self):
+        return -(-len(self.x) // 32)
+
+    def __getitem__(self, index):
+        part = slice(index * 32, index * 32 + 32)
+        return self.x[part], self.y[part]
+
+
+KINDS = {
+    "arrays": lambda x, y: (x, y),
+    "with weights": lambda x, y: (x, y, np.ones(len(x))),
+    "tf.data": lambda x, y: tf.data.Dataset.from_tensor_slices((x, y)).batch(32),
+    "of open length": lambda x, y: (
+        tf.data.Dataset.from_tensor_slices((x, y)).batch(32).filter(lambda a, b: True)
+    ),
+    "PyDataset": Batches,
+}
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # of open length
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_data_of_every_kind(model, digits, kind):
+    training, validation = (KINDS[kind](*pair) for pair in digits)
+    result = compress(model, training, validation, compression=5, epochs=3, verbose=0)
+    assert result.connections.compression == pytest.approx(5, rel=1e-2)
+    assert result.after["accuracy"] > 0.8
+
+
+def test_what_pytorch_loads(model, digits):
+    torch = pytest.importorskip("torch")
+    x, y = map(torch.from_numpy, digits[0])
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 32)
+    result = compress(model, loader, digits[1], compression=5, epochs=3, verbose=0)
+    assert result.connections.compression == pytest.approx(5, rel=1e-2)
+
+
+def test_an_interruption_keeps_the_best(model, digits, monkeypatch):
+    def press_ctrl_c(progress, batch, logs=None):
+        if progress.model.optimizer.iterations == 5 * progress.steps + 10:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Progress, "on_train_batch_end", press_ctrl_c)
+    with pytest.warns(UserWarning, match="interrupted"):
+        result = compress(model, *digits, max_drop=0.2, epochs=EPOCHS)
+    assert result.met and result.drop <= 0.2
+    assert result.connections.compression > 1.5
+
+
+def test_a_regression_by_its_loss(rng):
+    x = rng.normal(size=(256, 12)).astype("float32")
+    y = (x[:, :3] @ rng.normal(size=(3, 2))).astype("float32")
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.Input((12,)), layers.Dense(32, activation="relu"), layers.Dense(2)]
+    )
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(x, y, epochs=30, verbose=0)
+    result = compress(model, (x, y), (x, y), max_drop=0.05, epochs=15, verbose=0)
+    assert result.monitor == "val_loss" and not result.larger_is_better
+    assert result.met and result.drop <= 0.05
+    assert result.connections.compression > 1.5
+
+
+def own_loss(true, predicted):
+    return keras.losses.sparse_categorical_crossentropy(true, predicted)
+
+
+def own_metric(true, predicted):
+    return keras.metrics.sparse_categorical_accuracy(true, predicted)
+
+
+def test_a_loss_and_a_metric_of_ones_own(model, digits):
+    mine = dense()
+    mine.set_weights(model.get_weights())
+    mine.compile("adam", own_loss, metrics=[own_metric])
+    options = {"monitor": "val_own_metric", "mode": "max", "epochs": 4, "verbose": 0}
+    with pytest.raises(ValueError, match="Register those of your own"):
+        compress(mine, *digits, max_drop=0.2, **options)
+    with keras.saving.CustomObjectScope({"own_metric": own_metric}):
+        result = compress(mine, *digits, max_drop=0.2, **options)
+    assert result.met and result.drop <= 0.2
+
+
+def test_out_of_reach(model, digits):
+    with pytest.warns(UserWarning, match="no sparse network within the bound"):
+        result = compress(
+            model, *digits, max_drop=1e-6, epochs=3, learning_rate=1.0, verbose=0
+        )
+    assert not result.met
+    assert result.connections.compression == 1
+    assert "out of reach" in str(result)
+
+
+def test_bad_calls(model, digits):
+    training, validation = digits
+    with pytest.raises(ValueError, match="Say one thing that is wanted"):
+        compress(model, training, validation)
+    with pytest.raises(ValueError, match="Say one thing that is wanted"):
+        compress(model, training, validation, max_drop=0.1, sparsity=0.5)
+    with pytest.raises(ValueError, match="read only once"):
+        compress(model, (b for b in [training]), validation, sparsity=0.5)
+    with pytest.raises(ValueError, match="must be a pair"):
+        compress(model, training, (validation[0],), sparsity=0.5)
+    with pytest.raises(ValueError, match="is empty"):
+        compress(model, (training[0][:0], training[1][:0]), validation, sparsity=0.5)
+    wrong = validation[0][:, :4], validation[1]
+    with pytest.raises(ValueError, match="can't be evaluated on `validation_data`"):
+        compress(model, training, wrong, sparsity=0.5)
+    with pytest.raises(ValueError, match="isn't compiled with the metric"):
+        compress(model, training, validation, sparsity=0.5, monitor="val_auc")
+    with pytest.raises(ValueError, match="has no loss"):
+        compress(dense(), training, validation, sparsity=0.5)
+    new = dense()
+    new.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    new.layers[-1].kernel.assign(np.zeros((48, 10)))
+    with pytest.raises(ValueError, match="doesn't look trained"):
+        compress(new, training, validation, sparsity=0.5)
+
+
+def test_the_command(model, digits, tmp_path, capsys):
+    model.save(tmp_path / "model.keras")
+    (x, y), (x_val, y_val) = digits
+    np.savez(tmp_path / "four.npz", x_train=x, y_train=y, x_val=x_val, y_val=y_val)
+    flags = ["compress", str(tmp_path / "model.keras"), "--epochs=3"]
+    out = ["--compression=8", f"--out={tmp_path / 'out'}"]
+    command.main([*flags, f"--data={tmp_path / 'four.npz'}", *out])
+    assert "connections" in capsys.readouterr().out
+    assert (tmp_path / "out" / "model.tflite").exists()
+    with pytest.raises(SystemExit, match="No such file"):
+        command.main([*flags, f"--data={tmp_path / 'none.npz'}", *out])
+    np.savez(tmp_path / "wrong.npz", a=x)
+    with pytest.raises(SystemExit, match="must have the arrays x_train"):
+        command.main([*flags, f"--data={tmp_path / 'wrong.npz'}", *out])
+
+
+def test_two_arrays_are_parted(tmp_path):
+    x, y = np.arange(100.0), np.arange(100)
+    np.savez(tmp_path / "two.npz", x=x, y=y)
+    (x_train, y_train), (x_val, y_val) = command.read_arrays(tmp_path / "two.npz")
+    assert len(x_val) == 10
+    assert sorted([*x_train, *x_val]) == x.tolist()
+    np.testing.assert_array_equal(x_train, y_train)
+    np.testing.assert_array_equal(x_val, y_val)
+    again = command.read_arrays(tmp_path / "two.npz")
+    np.testing.assert_array_equal(again[1][0], x_val)
+
+
+def test_batches_and_samples_of_nested_data():
+    x = {"a": np.arange(10), "b": np.arange(20).reshape(10, 2)}
+    data = Data((x, np.arange(10)), 4, "train_data")
+    assert data.steps == 3
+    assert [len(y) for _, y in data.batches()] == [4, 4, 2]
+    inputs, targets = data.first(6)
+    np.testing.assert_array_equal(inputs["b"], x["b"][:6])
+    np.testing.assert_array_equal(targets, np.arange(6))
+    assert len(data.first(99)[1]) == 10
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs"), [(1, 100), (10, 100), (50, 30), (100, 15), (5000, 15)]
+)
+def test_epochs_by_default(steps, epochs):
+    assert default_epochs(steps) == epochs
