@@ -1,10 +1,11 @@
 """Write a trained model as the best TFLite file that is still right.
 
-`export_tflite` (tflite.py) lets Keras answer the samples (reference.py), tries all
-candidates (candidates.py), and puts the best at its path (outcome.py). A candidate is
-what the converter makes of the model (converter.py) in one of the precisions
-(precisions.py) and encodings (encodings.py). It is right if it holds the weights of the
-model (weights.py) and computes the same (verification.py).
+`export_tflite` (tflite.py) fits the samples to the model (samples.py, names.py), lets
+Keras answer them (reference.py), tries all candidates (candidates.py), and puts the
+best at its path (outcome.py). A candidate is what the converter makes of the model
+(converter.py) in one of the precisions (precisions.py) and encodings (encodings.py).
+It is right if it holds the weights of the model (weights.py) and computes the same
+(verification.py), and may be chosen if it gets as many labels right (accuracy.py).
 """
 
 from scl_keras.export.metadata import read_metadata as read_metadata

@@ -116,6 +116,8 @@ def _match(
     structure: Any, leaves: Sequence[Any], names: Sequence[str], samples: Samples
 ) -> list[np.ndarray | None]:
     """Returns an array for each of the model's inputs, or None."""
+    if samples is None:  # of all inputs, and not of an optional one
+        return [_as_array(samples)]
     try:
         return keras.tree.flatten(_in_form_of(structure, samples))
     except _OtherForm:
@@ -123,7 +125,7 @@ def _match(
     if isinstance(samples, Mapping):
         return _by_name(leaves, names, samples)
     if not isinstance(samples, list | tuple):
-        if len(leaves) == 1 or samples is None or isinstance(samples, str):
+        if len(leaves) == 1 or isinstance(samples, str):
             return [_as_array(samples)]
         samples = (samples,)
     if len(leaves) == 1 and _rank(samples) == len(leaves[0].shape):
