@@ -18,7 +18,7 @@ class Descent:
 
     def __init__(self, model, optimizer, budget):
         self.model, self.optimizer, self.budget = model, optimizer, budget
-        self.steering = None
+        self._steering: Steering | None = None
 
     def start(self, start):
         """Has a way begin: where masks start, at which rate and price."""
@@ -37,13 +37,25 @@ class Descent:
         optimizer = self.optimizer
         if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
             optimizer.connection_cost.assign(0.0)  # masks needn't rest any more
-        self.steering = Steering(
+        self._steering = Steering(
             optimizer,
             lambda count: self.budget.distance(self.heights(), count),
             planned,
             begin,
             steps,
         )
+
+    @property
+    def steers(self):
+        """Whether it has begun to steer."""
+        return self._steering is not None
+
+    @property
+    def steering(self) -> Steering:
+        """What moves the price, after `steer`."""
+        if self._steering is None:
+            raise ValueError("`steer` has to come first")
+        return self._steering
 
     def heights(self):
         """How far mask variables are above zero, see `Budget.heights`."""

@@ -1,12 +1,16 @@
 """States of a model in which a metric held: to go back to."""
 
 import dataclasses
+import itertools
 import math
+import re
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 _APART = math.log(1.1)
+_STATE = re.compile(r"state \d+")
 
 
 @dataclasses.dataclass
@@ -74,3 +78,22 @@ class HeldStates:
             if state.drop <= may_lose and state.log_compression < below
         ]
         return found[-1] if found else None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All states as arrays by name, for `HeldStates.of`."""
+        found = {}
+        for i, state in enumerate(self.states):
+            found[f"state {i}"] = np.array([state.log_compression, state.drop])
+            found |= {f"state {i} {j}": w for j, w in enumerate(state.weights)}
+        return found
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> "HeldStates":
+        """The states that `arrays` gave, among others."""
+        found = cls()
+        for i in range(sum(_STATE.fullmatch(name) is not None for name in arrays)):
+            names = (f"state {i} {j}" for j in itertools.count())
+            taken = itertools.takewhile(arrays.__contains__, names)
+            weights = [arrays[name] for name in taken]
+            found.states.append(HeldState(weights, *arrays[f"state {i}"].tolist()))
+        return found

@@ -5,8 +5,11 @@ import os
 import pathlib
 import shutil
 import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 
 from scl_keras import checks
 from scl_keras.callbacks.sealed_folder import epoch_of, fault_of, seal
@@ -26,8 +29,10 @@ class SafeBackup(keras.callbacks.Callback):
     over, a warning says which, and why.
 
     A resumed `fit` goes on as if it had not been interrupted, bit by bit: weights,
-    masks, the states of both optimizers and of random layers are restored. What Keras
-    does not save are the state of callbacks such as `EarlyStopping` and the order of
+    masks, the states of both optimizers and of random layers are restored, and those of
+    callbacks with `backup_state()`, a dict of arrays, and `restore_state(arrays)`, as
+    `TargetAccuracy` has them. What is not saved are the state of Keras's callbacks,
+    such as `EarlyStopping`, and the order of
     examples that `fit` shuffles itself: shuffle by epoch in a `keras.utils.PyDataset`,
     or take `shuffle=False`, if it matters. On PyTorch, give `Dropout` a seed: without
     one, Keras takes PyTorch's own generator. List it last: it saves what callbacks
@@ -61,6 +66,7 @@ class SafeBackup(keras.callbacks.Callback):
         self.backup_dir = pathlib.Path(checks.path("backup_dir", backup_dir))
         self.keep = checks.integer("keep", keep, "a whole number >= 1", least=1)
         self.delete_when_done = delete_when_done
+        self._others: Sequence[keras.callbacks.Callback] = ()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Restores the newest backup that is whole."""
@@ -79,6 +85,22 @@ class SafeBackup(keras.callbacks.Callback):
                 "start afresh. Received:\n" + "\n".join(faults)
             )
 
+    def before_fit(
+        self,
+        callbacks: Sequence[keras.callbacks.Callback],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        """Knows the other callbacks, of which some have a state to be kept."""
+        self._others = callbacks
+
+    def _with_states(self):
+        """Callbacks with a state of their own, by the names of their files."""
+        return [
+            (f"callback_{i}_{type(callback).__name__}.npz", callback)
+            for i, callback in enumerate(self._others)
+            if hasattr(callback, "backup_state")
+        ]
+
     def _warn(self, folder, faults):
         warnings.warn(
             f"`SafeBackup` goes on from {folder}, and has passed over what isn't "
@@ -92,6 +114,9 @@ class SafeBackup(keras.callbacks.Callback):
             warnings.filterwarnings("error", message="Skipping variable loading")
             try:
                 self._backup_in(folder).on_train_begin()
+                for name, callback in self._with_states():
+                    with np.load(folder / name) as arrays:
+                        callback.restore_state(dict(arrays))
             # What h5py raises, and Keras for other models' and for unbuilt ones.
             except (OSError, ValueError, KeyError, RuntimeError, UserWarning) as error:
                 raise ValueError(
@@ -107,6 +132,8 @@ class SafeBackup(keras.callbacks.Callback):
         unfinished = self.backup_dir / _UNFINISHED
         _delete(unfinished)
         self._backup_in(unfinished).on_epoch_end(epoch)
+        for name, callback in self._with_states():
+            np.savez(unfinished / name, **callback.backup_state())
         seal(unfinished)
         unfinished.rename(complete)
         # Newer ones may be left, which were passed over.

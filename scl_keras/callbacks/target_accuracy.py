@@ -1,13 +1,15 @@
 """The sparsest network that is still as good as the user wants."""
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.baseline import MODES, Baseline, measure, samples_of, sign_of
 from scl_keras.callbacks.budget import Budget
@@ -90,19 +92,18 @@ class TargetAccuracy(keras.callbacks.Callback):
         verbose: int = 0,
     ) -> None:
         super().__init__()
-        if not 0 < max_drop < math.inf:
-            raise ValueError(
-                "`max_drop` must be a finite number > 0, in units of the metric: 0.01 "
-                f"is one point of accuracy. Received: max_drop={max_drop!r}"
-            )
-        if mode not in MODES:
-            raise ValueError(f"`mode` must be one of {MODES}. Received: mode={mode!r}")
-        if not 0 <= margin < math.inf:
-            raise ValueError(
-                f"`margin` must be a finite number >= 0. Received: margin={margin!r}"
-            )
-        self.max_drop, self.monitor, self.mode = float(max_drop), monitor, mode
-        self.baseline, self.margin, self.verbose = baseline, margin, verbose
+        wanted = "a finite number > 0 in units of the metric: 0.01 is one point"
+        self.max_drop = checks.number("max_drop", max_drop, wanted, lambda x: x > 0)
+        self.margin = checks.number(
+            "margin", margin, "a finite number >= 0", lambda x: x >= 0
+        )
+        if baseline is not None:
+            baseline = checks.number("baseline", baseline, "a finite number, or None")
+        self.baseline, self.verbose = baseline, verbose
+        self.mode = checks.one_of("mode", mode, MODES)
+        if not isinstance(monitor, str):
+            raise checks.refusal("monitor", monitor, "the name of a metric")
+        self.monitor = monitor
         self.history: list[dict[str, float]] = []
         self.met = False
         self._arguments: Mapping[str, Any] = {}
@@ -134,7 +135,7 @@ class TargetAccuracy(keras.callbacks.Callback):
         self._bound = max(self.max_drop - self.margin * error, 0.0)
         self._dense = HeldState.of(self.model, self._place(), 0.0)
         self._states = HeldStates()
-        self._begin: int | None = None
+        self._has_begun = False
         self.history, self.met = [], False
         warn_of_best_only(self._others)
 
@@ -151,23 +152,26 @@ class TargetAccuracy(keras.callbacks.Callback):
                 f"more. Received: {left} epochs"
             )
         self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 4))
+        self._first = 0.0
         self._search = CompressionSearch(self._end - self._begin)
         self._next = self._place() + self._search.speed
-        self._steps = self.params.get("steps")
+        self._steps = int(self.params.get("steps") or 0)  # 0: not known yet
         self._descent.rest()
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Has masks rest, or go on from where they are to where the search wants."""
         backend.synchronize(self.model)
-        if self._begin is None:
+        if not self._has_begun:
             self._make_plan(epoch)
+            self._has_begun = True
         self._epoch, self._seen = epoch, 0
         if not self._is_searching():
             return
         descent = self._descent
-        if descent.steering is None:
+        if epoch == self._begin:
             descent.start("magnitudes")
             descent.freeze(False)
+        if not descent.steers:  # nor in a resumed run
             steps = (self._end - self._begin) * self._steps
             descent.steer(self._planned, 0, steps)
         self._from = self._place()
@@ -249,6 +253,40 @@ class TargetAccuracy(keras.callbacks.Callback):
             f"{look['may_lose']:.4g}; going on from {math.exp(self._place()):.3g}x"
         )
 
+    def backup_state(self) -> dict[str, np.ndarray]:
+        """What a resumed `fit` needs of it, for `SafeBackup`: arrays by name."""
+        search = dataclasses.asdict(self._search)
+        held = math.nan if search["held"] is None else search["held"]
+        numbers = [
+            *(self._begin, self._end, self._steps, self._first, self._next),
+            *(self._baseline.value, self._bound, search["speed"], held),
+            *(search["lost"], search["failures"]),
+        ]
+        kept = HeldStates()
+        kept.states = [self._dense, *self._states.states]
+        return {
+            "numbers": np.array(numbers),
+            "looks": np.array([list(look.values()) for look in self.history]),
+            **kept.arrays(),
+        }
+
+    def restore_state(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Goes on from what `backup_state` gave."""
+        begin, end, steps, self._first, self._next, *others = arrays["numbers"].tolist()
+        value, self._bound, speed, held, lost, failures = others
+        self._begin, self._end, self._steps = int(begin), int(end), int(steps)
+        self._baseline = dataclasses.replace(self._baseline, value=value)
+        known = None if math.isnan(held) else held
+        epochs = self._end - self._begin
+        self._search = CompressionSearch(epochs, speed, known, lost, int(failures))
+        names = ("epoch", "compression", "drop", "may_lose")
+        self.history = [
+            {**dict(zip(names, look, strict=True)), "epoch": int(look[0])}
+            for look in arrays["looks"].tolist()
+        ]
+        self._dense, *self._states.states = HeldStates.of(arrays).states
+        self._has_begun = True
+
     def on_train_end(self, logs: Logs = None) -> None:
         """Leaves the sparsest state that held, and says if there is none."""
         backend.synchronize(self.model)
@@ -259,7 +297,7 @@ class TargetAccuracy(keras.callbacks.Callback):
 
         For a `fit` that an exception has ended: Keras doesn't call `on_train_end` then.
         """
-        if self._begin is None:
+        if not self._has_begun:
             return
         self._descent.freeze(True)
         state = self._states.sparsest(self._bound)

@@ -9,14 +9,12 @@ import keras
 from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.budget import OVER, Budget
-from scl_keras.callbacks.closing import close_the_gap
+from scl_keras.callbacks.descent import Descent
 from scl_keras.callbacks.plan import Plan
-from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
-from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.distiller import network_of
 from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.model import scl_optimizer_of
@@ -143,6 +141,7 @@ class TargetSparsity(keras.callbacks.Callback):
         if of == "macs":
             record_positions(self._network)
         self._budget = Budget(self._network, of, self.over, self.density)
+        self._descent = Descent(self.model, self._optimizer, self._budget)
         names = {"macs": "macs_sparsity", "connections": "sparsity"}
         self._figure = "model_sparsity" if self.over == "model" else names[of]
         self._has_begun = False
@@ -167,14 +166,14 @@ class TargetSparsity(keras.callbacks.Callback):
     def _make_plan(self, epoch):
         """The plan that `fit` begins or goes on with: here, after restored backups."""
         budget, saved = self._budget, Plan.read(self._optimizer.plan)
-        if self._masks_are_frozen() and budget.is_met():
+        if self._descent.is_frozen and budget.is_met():
             self._plan = Plan(epoch, epoch, budget.kept(), budget.target, 0, epoch)
             return
         if saved.goes_on(self._new_plan(saved.begin), epoch):
             self._plan = saved
         else:
             self._plan = self._new_plan(epoch)
-            self._start()
+            self._descent.start(self.start)
             warn_of_best_only(self._others)
         if self._plan.begin >= self._plan.end:
             raise ValueError(
@@ -185,14 +184,6 @@ class TargetSparsity(keras.callbacks.Callback):
             )
         plan = self._plan
         self._know_steps(self.params.get("steps") or plan.steps, plan.counting)
-
-    def _start(self):
-        """Has a new target begin: where masks start, at which rate and price."""
-        optimizer = self._optimizer
-        SteeringState(0, 0, 0, 0, 0).write(optimizer.steering)
-        if self.start is not None and optimizer.masks_have_starts:
-            start_from_magnitudes(self._budget.masks)
-        optimizer.set_mask_rate(0.0)
 
     def _new_plan(self, begin):
         left = self.params["epochs"] - begin
@@ -210,24 +201,8 @@ class TargetSparsity(keras.callbacks.Callback):
         self._steps = steps
         if not steps:
             return
-        optimizer = self._optimizer
-        if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
-            optimizer.connection_cost.assign(0.0)  # masks needn't rest any more
-        self._steering = Steering(
-            optimizer,
-            lambda count: self._budget.distance(self._heights(), count),
-            self._plan.planned,
-            done,
-            (self._plan.end - self._plan.begin) * steps,
-        )
-
-    def _masks_are_frozen(self):
-        flags = [mask.frozen for mask in self._budget.masks]
-        return all(bool(keras.ops.convert_to_numpy(flag)) for flag in flags)
-
-    def _freeze(self, frozen):
-        for mask in self._budget.masks:
-            mask.frozen.assign(frozen)
+        length = (self._plan.end - self._plan.begin) * steps
+        self._descent.steer(self._plan.planned, done, length)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes the masks when the time has come, also in a resumed run."""
@@ -239,10 +214,10 @@ class TargetSparsity(keras.callbacks.Callback):
             self._has_begun = True
             self._make_plan(epoch)
         if self._steps:
-            self._steering.begin_epoch()
-        if epoch == self._plan.end and not self._masks_are_frozen():
+            self._descent.steering.begin_epoch()
+        if epoch == self._plan.end and not self._descent.is_frozen:
             self._close_the_gap()  # saved before this callback's turn, and resumed
-        self._freeze(epoch >= self._plan.end)
+        self._descent.freeze(epoch >= self._plan.end)
         if epoch < self._plan.end:
             self._plan.epoch = epoch
             self._plan.write(self._optimizer.plan)
@@ -259,9 +234,9 @@ class TargetSparsity(keras.callbacks.Callback):
             return
         done = (self._epoch - self._plan.begin) * self._steps
         done += min(self._seen, self._steps)
-        if self._steering.is_due(done):
+        if self._descent.steering.is_due(done):
             backend.synchronize(self.model)
-            self._steering.look(done)
+            self._descent.steering.look(done)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Makes the number exact at the end of epoch `by_epoch`."""
@@ -276,8 +251,7 @@ class TargetSparsity(keras.callbacks.Callback):
                 self._know_steps(plan.steps, plan.counting)
         if epoch == self._plan.end - 1:
             self._close_the_gap()
-            self._freeze(True)
-            self._optimizer.set_mask_rate(0.0)  # for masks that are thawed later
+            self._descent.freeze(True)
             self._tell()
         if logs is not None:
             self._log(logs)
@@ -349,12 +323,6 @@ class TargetSparsity(keras.callbacks.Callback):
             stacklevel=2,
         )
 
-    def _heights(self):
-        optimizer = self._optimizer
-        optimizer.build(self.model.trainable_variables)  # if no step has done it yet
-        masks = self._budget.masks
-        return self._budget.heights([optimizer.price_of(mask) for mask in masks])
-
     def _close_the_gap(self):
         """Cuts or restores the connections nearest to zero until the count is met."""
         if self._updates() <= self._plan.updates:
@@ -363,4 +331,4 @@ class TargetSparsity(keras.callbacks.Callback):
                 "updated weights or masks. Give more data or epochs, or fewer "
                 f"`gradient_accumulation_steps`. Received: {self._epoch + 1} epochs"
             )
-        close_the_gap(self._budget, self._heights())
+        self._descent.meet()

@@ -45,4 +45,6 @@ class Goal:
         """
         if self.kind == "max_drop":
             return TargetAccuracy(self.value, monitor, mode, baseline)
-        return TargetSparsity(**{self.kind: self.value})
+        if self.kind == "sparsity":
+            return TargetSparsity(self.value)
+        return TargetSparsity(compression=self.value)

@@ -103,8 +103,6 @@ def student_of(
         return student, student
     losses = keras.tree.flatten(model.loss)
     kinds = [kind_of(loss) for loss in losses]
-    kinds = kinds[0] if len(set(kinds)) == 1 else kinds
-    distiller = Distiller(
-        model, student, OutputDistillation(kinds), student_loss_weight=weight
-    )
+    teaching = OutputDistillation(kinds[0] if len(set(kinds)) == 1 else kinds)
+    distiller = Distiller(model, student, teaching, student_loss_weight=weight)
     return student, distiller

@@ -8,7 +8,7 @@ import pytest
 from keras import layers
 
 import scl_keras
-from scl_keras import SCLModel, TargetAccuracy, find_masks, sparsify
+from scl_keras import SafeBackup, SCLModel, TargetAccuracy, find_masks, sparsify
 from scl_keras.callbacks.baseline import Baseline, samples_of, sign_of
 from scl_keras.callbacks.held_states import HeldState, HeldStates
 from scl_keras.datasets import load_dataset
@@ -277,3 +277,51 @@ def test_a_model_of_ones_own_class(trained, digits):
     target = TargetAccuracy(0.1)
     fit(model, digits, target)
     assert target.met and compression(model) > 3
+
+
+class Killed(keras.callbacks.Callback):
+    """Stands for a process that is killed after an epoch's backup."""
+
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("epoch", [0, 2, 6, EPOCHS - 2])
+def test_a_resumed_search_is_the_same(trained, digits, tmp_path, epoch):
+    def search(*others):
+        keras.utils.set_random_seed(1)
+        model, target = sparse(trained), TargetAccuracy(0.05)
+        x, y, validation = digits
+        options = {"validation_data": validation, "verbose": 0, "shuffle": False}
+        callbacks = [target, *others]
+        try:
+            model.fit(x, y, 64, epochs=EPOCHS, callbacks=callbacks, **options)
+        except KeyboardInterrupt:
+            return None
+        return model.get_weights(), target
+
+    expected, whole = search()
+    search(SafeBackup(tmp_path / "backup"), Killed(epoch))
+    assert (tmp_path / "backup").exists()
+    found, resumed = search(SafeBackup(tmp_path / "backup"))
+    assert resumed.history == whole.history
+    assert resumed.met == whole.met
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_backup_of_a_training_without_it_is_refused(trained, digits, tmp_path):
+    x, y, validation = digits
+    options = {"validation_data": validation, "verbose": 0, "epochs": 4}
+    with pytest.raises(KeyboardInterrupt):
+        sparse(trained).fit(
+            x, y, callbacks=[SafeBackup(tmp_path), Killed(0)], **options
+        )
+    callbacks = [TargetAccuracy(0.1), SafeBackup(tmp_path)]
+    with pytest.raises(ValueError, match="not one of this"):
+        sparse(trained).fit(x, y, callbacks=callbacks, **options)
