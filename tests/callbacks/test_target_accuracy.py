@@ -137,6 +137,7 @@ def test_a_constant_rate_gets_nothing_added(trained, digits):
     assert {look["may_lose"] for look in target.history} == {0.05}
 
 
+@pytest.mark.filterwarnings("ignore:`TargetAccuracy` found no sparse network")
 def test_small_validation_data_tighten_the_bound(trained, digits):
     target = TargetAccuracy(0.05, margin=2.0)
     fit(sparse(trained, epochs=3), digits, target, epochs=3)
@@ -188,6 +189,7 @@ def test_a_dataset_to_validate_on(trained, digits):
     assert target.history[1]["drop"] < 0.5
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_data_of_unknown_length(trained, digits):
     import tensorflow as tf
 
@@ -195,9 +197,8 @@ def test_data_of_unknown_length(trained, digits):
     data = tf.data.Dataset.from_tensor_slices((x, y)).batch(64)
     data = data.filter(lambda a, b: True)
     model, target = sparse(trained), TargetAccuracy(0.1)
-    model.fit(
-        data, epochs=EPOCHS, verbose=0, validation_data=validation, callbacks=[target]
-    )
+    options = {"validation_data": validation, "verbose": 0, "shuffle": False}
+    model.fit(data, epochs=EPOCHS, callbacks=[target], **options)
     assert target.met and compression(model) > 3
 
 
