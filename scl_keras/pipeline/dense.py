@@ -5,11 +5,19 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from scl_keras import checks
+from scl_keras.masks.mask import find_masks
 from scl_keras.pipeline.data import Data
 
 
-def check_is_compiled(model: keras.Model) -> None:
-    """Refuses a model without a loss."""
+def check_is_dense(model: keras.Model) -> None:
+    """Refuses what isn't a compiled model without masks."""
+    checks.built_model("compress", model)
+    if find_masks(model):
+        raise ValueError(
+            f"Model '{model.name}' has masks already, and `compress` makes its own. "
+            "Take them out (`strip_masks`), or go on with `fit` and `TargetAccuracy`."
+        )
     if not getattr(model, "compiled", False) or model.loss is None:
         raise ValueError(
             f"Model '{model.name}' has no loss to be trained with. Compile it as it "

@@ -34,6 +34,13 @@ class Compressed:
         looks: `TargetAccuracy.history`; empty if a sparsity was asked for.
         met: Whether the metric is within the bound.
         export: What was written for the phone, an `ExportReport`, or None.
+
+    Example:
+
+    ```python
+    result = compress(dense_model, (x, y), (x, y), compression=4, epochs=3)
+    result.plot().savefig("compressed.png")
+    ```
     """
 
     model: keras.Model

@@ -14,7 +14,7 @@ from scl_keras.connectivity import compact
 from scl_keras.conversion import strip_masks
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.dense import (
-    check_is_compiled,
+    check_is_dense,
     check_is_trained,
     first_metric,
     labels_of,
@@ -100,14 +100,14 @@ def compress(
     Example:
 
     ```python
-    model.compile("adam", "mse", metrics=["mae"])
-    model.fit(x, y, epochs=5)
-    result = compress(model, (x, y), (x, y), max_drop=0.1, epochs=4)
-    print(result)
+    dense_model.compile("adam", "mse", metrics=["mae"])
+    dense_model.fit(x, y, epochs=5)
+    result = compress(dense_model, (x, y), (x, y), compression=4, epochs=3)
+    result.after["mae"], result.connections.compression
     ```
     """
     goal = Goal.of(max_drop=max_drop, sparsity=sparsity, compression=compression)
-    check_is_compiled(model)
+    check_is_dense(model)
     training = Data(train_data, batch_size, "train_data")
     validation = Data(validation_data, batch_size, "validation_data")
     before = measured(model, validation)

@@ -1,5 +1,7 @@
 """What a dense network teaches a sparse one, whatever its outputs mean."""
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -38,8 +40,10 @@ class OutputDistillation(keras.distillation.DistillationLoss):
     Example:
 
     ```python
-    losses = OutputDistillation("probabilities")
-    distiller = Distiller(dense_model, student, losses)
+    student = sparsify(dense_model, copy=True)
+    distiller = Distiller(dense_model, student, OutputDistillation("values"))
+    distiller.compile("adam", "mse")
+    distiller.fit(x, y)
     ```
     """
 
@@ -55,7 +59,9 @@ class OutputDistillation(keras.distillation.DistillationLoss):
             )
         self.kind, self.temperature = kind, float(temperature)
 
-    def compute_loss(self, teacher_outputs, student_outputs, **kwargs) -> Tensor:
+    def compute_loss(
+        self, teacher_outputs: Any, student_outputs: Any, **kwargs: Any
+    ) -> Tensor:
         """The mean over outputs and samples, a scalar tensor."""
         teachers = keras.tree.flatten(teacher_outputs)
         students = keras.tree.flatten(student_outputs)
@@ -95,12 +101,12 @@ class OutputDistillation(keras.distillation.DistillationLoss):
             return ops.log(clipped)
         return ops.stack([ops.log(clipped), ops.log(1 - clipped)], axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Constructor arguments, for serialization."""
         return {"kind": self.kind, "temperature": self.temperature}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The loss that `get_config` described."""
         return cls(**config)
 

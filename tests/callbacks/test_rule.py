@@ -135,7 +135,7 @@ def test_masks_start_from_magnitudes_unless_they_should_not(start):
 
 
 def test_an_unknown_start_is_refused():
-    with pytest.raises(ValueError, match="'magnitudes' or None.*start='random'"):
+    with pytest.raises(ValueError, match="'magnitudes', None.*start='random'"):
         TargetSparsity(0.5, start="random")
 
 

@@ -13,6 +13,7 @@ MODULES = (
     "scl_keras.export",
     "scl_keras.layers",
     "scl_keras.masks",
+    "scl_keras.pipeline",
     "scl_keras.pruning",
     "scl_keras.report",
     "scl_keras.report.plotting",
