@@ -124,6 +124,7 @@ def compress(
     table = summary(student, print_fn=None)
     strip_masks(student)
     compile_like(model, student, learning_rate, 1)
+    student.optimizer.build(student.trainable_variables)  # or files lack its variables
     result = Compressed(
         model=student,
         compact=compact(student),

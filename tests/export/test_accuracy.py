@@ -229,6 +229,6 @@ def test_float32_is_never_refused_and_an_error_tells_what_was_lost():
     by_name = {precision.name: precision for precision in PRECISIONS}
     exact = Trial(Candidate(by_name[""], "csr"), bytes(9), drop=lossy)
     coarse = Trial(Candidate(by_name["float16"], "csr"), bytes(5), drop=lossy)
-    assert choose([coarse, exact], "size", {}) is exact
+    assert choose([coarse, exact], "size", None) is exact
     with pytest.raises(ExportError, match=r"float16 csr: loses 50\.00%"):
-        choose([coarse], "size", {})
+        choose([coarse], "size", None)
