@@ -23,6 +23,7 @@ from scl_keras import (
     datasets,
     export,
     masks,
+    pipeline,
     plotting,
     pruning,
     switcher,
@@ -67,6 +68,12 @@ def dense():
 
 
 @functools.cache
+def compiled():
+    model = keras.models.clone_model(dense())
+    model.compile("sgd", "mse")
+    return model
+
+
 def open_model():
     inputs = keras.Input((None,))
     return keras.Model(inputs, inputs * 2)
@@ -147,6 +154,8 @@ IMAGE = {"input_shape": (16, 16, 1), "num_classes": 3}
 
 
 # What is called with each of the values on its right.
+WANTED = {name: {} for name in ("max_drop", "sparsity", "compression")}
+
 CASES = {
     # callbacks
     "TargetSparsity(sparsity)": (
@@ -170,6 +179,56 @@ CASES = {
         kw(callbacks.TargetSparsity, "start", sparsity=0.5),
         NO_NAME,
     ),
+    **{
+        f"TargetAccuracy({name})": (kw(callbacks.TargetAccuracy, name), values)
+        for name, values in {
+            "max_drop": NOT_POSITIVE,
+            "monitor": [3, None, ["accuracy"], True, len],
+            "mode": [*NO_NAME, None],
+            "baseline": NO_NUMBER,
+            "margin": NEGATIVE,
+        }.items()
+    },
+    **{
+        f"compress({name})": (
+            lambda value, name=name: pipeline.compress(
+                compiled(),
+                (X, X[:, :2]),
+                (X, X[:, :2]),
+                **{"epochs": 3, **WANTED.get(name, {"sparsity": 0.5}), name: value},
+            ),
+            values,
+        )
+        for name, values in {
+            "max_drop": [x for x in NOT_POSITIVE if x is not None],
+            "sparsity": [x for x in [*NO_SHARE, 1.0] if x is not None],
+            "compression": [x for x in [*NOT_POSITIVE, 0.9] if x is not None],
+            "epochs": optional(NO_COUNT),
+            "monitor": [3, ["accuracy"], True, len],
+            "mode": [*NO_NAME, None],
+            "granularity": [3, "block"],
+            "dtype": [*NO_NAME, None],
+            "optimize_for": [*NO_NAME, None],
+            "learning_rate": optional(NOT_POSITIVE),
+            "batch_size": NO_COUNT,
+            "out": [x for x in NO_PATH if x is not None],
+        }.items()
+    },
+    "compress": (
+        lambda model: pipeline.compress(model, (X, X), (X, X), sparsity=0.5),
+        NO_MODEL,
+    ),
+    **{
+        f"compress(data {i})": (
+            lambda data, i=i: pipeline.compress(
+                compiled(),
+                *[data if j == i else (X, X[:, :2]) for j in (0, 1)],
+                sparsity=0.5,
+            ),
+            [None, 3, "data", X, (X,), (X, X, X, X), [], iter([(X, X)]), object()],
+        )
+        for i in (0, 1)
+    },
     "AfterTarget": (callbacks.AfterTarget, NO_MODEL),
     "FreezeMasks": (callbacks.FreezeMasks, NO_INDEX),
     "ConnectionCostScheduler": (

@@ -31,6 +31,7 @@ class Data:
             )
         once = hasattr(data, "__next__")
         has_batches = hasattr(data, "__iter__") or hasattr(data, "__getitem__")
+        has_batches &= not isinstance(data, (str, bytes)) and not hasattr(data, "shape")
         if not self.is_arrays and (once or not has_batches):
             raise ValueError(
                 f"`{name}` must be a pair `(x, y)` of arrays, or give its batches as "

@@ -13,15 +13,17 @@ from scl_keras.pipeline.data import Data
 def check_is_dense(model: keras.Model) -> None:
     """Refuses what isn't a compiled model without masks."""
     checks.built_model("compress", model)
-    if find_masks(model):
-        raise ValueError(
-            f"Model '{model.name}' has masks already, and `compress` makes its own. "
-            "Take them out (`strip_masks`), or go on with `fit` and `TargetAccuracy`."
-        )
     if not getattr(model, "compiled", False) or model.loss is None:
         raise ValueError(
             f"Model '{model.name}' has no loss to be trained with. Compile it as it "
-            "was trained: `model.compile(optimizer, loss, metrics=[...])`."
+            "was trained: `model.compile(optimizer, loss, metrics=[...])`. Received: "
+            f"{model!r}"
+        )
+    if find_masks(model):
+        raise ValueError(
+            f"Model '{model.name}' has masks already, and `compress` makes its own. "
+            "Take them out (`strip_masks`), or go on with `fit` and `TargetAccuracy`. "
+            f"Received: {model!r}"
         )
 
 

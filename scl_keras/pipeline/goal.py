@@ -33,7 +33,9 @@ class Goal:
                 f"Received: {received}"
             )
         ((kind, value),) = found.items()
-        return cls(kind, value)
+        goal = cls(kind, value)
+        goal.callback("val_loss", "auto", 0.0)  # which refuses a wrong value early
+        return goal
 
     def callback(self, monitor: str, mode: str, baseline: float) -> Any:
         """The callback that reaches it.

@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from scl_keras import backend
+from scl_keras import backend, checks
 from scl_keras.callbacks import SafeBackup, TargetAccuracy
-from scl_keras.callbacks.baseline import sign_of
+from scl_keras.callbacks.baseline import MODES, sign_of
 from scl_keras.connectivity import compact
 from scl_keras.conversion import strip_masks
 from scl_keras.pipeline.data import Data
@@ -33,6 +33,9 @@ from scl_keras.pipeline.writing import write
 from scl_keras.report import summary
 
 SAMPLES = 512
+# Those of `export_tflite`, whose modules import TensorFlow.
+DTYPES = ("float32", "float16", "int8")
+GOALS = ("balanced", "size", "latency")
 
 
 def compress(
@@ -107,6 +110,22 @@ def compress(
     ```
     """
     goal = Goal.of(max_drop=max_drop, sparsity=sparsity, compression=compression)
+    checks.one_of("mode", mode, MODES)
+    checks.one_of("dtype", dtype, DTYPES)
+    checks.one_of("optimize_for", optimize_for, GOALS)
+    if monitor is not None and not isinstance(monitor, str):
+        raise checks.refusal("monitor", monitor, "the name of a metric, or None")
+    if epochs is not None:
+        wanted = "a whole number >= 1, or None"
+        epochs = checks.integer("epochs", epochs, wanted, least=1)
+    if learning_rate is not None:
+        wanted = "a number > 0, or None"
+        learning_rate = checks.number(
+            "learning_rate", learning_rate, wanted, lambda x: x > 0
+        )
+    wanted = "a whole number >= 1"
+    batch_size = checks.integer("batch_size", batch_size, wanted, least=1)
+    folder = None if out is None else pathlib.Path(checks.path("out", out))
     check_is_dense(model)
     training = Data(train_data, batch_size, "train_data")
     validation = Data(validation_data, batch_size, "validation_data")
@@ -116,7 +135,6 @@ def compress(
     check_is_trained(model, monitor, before, labels)
     epochs = epochs or default_epochs(training.steps)
     callback = goal.callback(monitor, mode, before[monitor.removeprefix("val_")])
-    folder = None if out is None else pathlib.Path(out)
     with trainable_kept(model):
         student, trained = student_of(model, distill, granularity)
         compile_like(model, trained, learning_rate, epochs * training.steps)
