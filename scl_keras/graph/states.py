@@ -3,6 +3,7 @@
 import contextlib
 
 import keras
+import numpy as np
 from keras import ops
 
 from scl_keras.graph.walking import walk_inside
@@ -17,9 +18,9 @@ def from_initial_states(model):
     """
     layers = [x for x in walk_inside(model) if getattr(x, "stateful", False)]
     states = [x for layer in layers for x in keras.tree.flatten(layer.states or [])]
-    before = [ops.copy(x) for x in states]
+    before = [np.array(ops.convert_to_numpy(x)) for x in states]
     for x in states:
-        x.assign(ops.zeros_like(x))
+        x.assign(ops.zeros(x.shape, x.dtype))
     try:
         yield
     finally:
