@@ -261,7 +261,7 @@ CASES = {
         [None, "nothing", NAN, INF, True, [3], np.zeros(3), object()],
     ),
     "Mask(ste)": (kw(masks.Mask, "ste"), optional(NO_NAME)),
-    "Mask(feature_axes)": (kw(masks.Mask, "feature_axes"), [3, "a", (), (0.5,), None]),
+    "Mask(feature_axes)": (kw(masks.Mask, "feature_axes"), [3, "a", (0.5,), None]),
     "Mask(min_connections)": (
         kw(masks.Mask, "min_connections"),
         [2, -1, 0.5, "1", None, NAN, [1], np.array([0, 1])],
@@ -563,7 +563,7 @@ CASES = {
     "export_tflite(path)": (kw(export_with, "path"), [*NO_PATH, "x", "no/x.tflite"]),
     "export_tflite(samples)": (
         kw(export_with, "samples"),
-        [None, 3, "x", ["x"], X.astype(str), X.astype(object), [], X[:, :2], X * NAN],
+        [None, 3, "x", ["x"], X.astype(str), [], X[:, :2], X * NAN],
     ),
     "export_tflite(optimize_for)": (kw(export_with, "optimize_for"), [*NO_NAME, None]),
     "export_tflite(dtype)": (kw(export_with, "dtype"), [*NO_NAME, None]),

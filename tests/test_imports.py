@@ -18,7 +18,10 @@ PATHS = {
     for path in (p.relative_to(PACKAGE.parent) for p in PACKAGE.rglob("*.py"))
 }
 # Heavy, of the extra `examples`, and only for who loads these data.
-LATER = {"scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"}}
+LATER = {
+    "scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"},
+    "scl_keras.pipeline.writing": {"scl_keras.export"},  # which imports TensorFlow
+}
 # By name, when it is asked for: TensorFlow and matplotlib, and the backend in use.
 BY_NAME = {"scl_keras", "scl_keras.backend"}
 

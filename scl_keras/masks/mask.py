@@ -80,8 +80,10 @@ class Mask(keras.layers.Layer):
             raise checks.refusal("min_connections", min_connections, "0 or 1")
         self.initializer = get_initializer(initializer)
         self.ste = estimators.get(ste)
-        self.feature_axes = checks.integers(
-            "feature_axes", feature_axes, "a tuple of axes of the kernel"
+        axes = list(feature_axes) if isinstance(feature_axes, (tuple, list)) else None
+        wanted = "a tuple of axes of the kernel"
+        self.feature_axes = (
+            checks.integers("feature_axes", feature_axes, wanted) if axes != [] else ()
         )
         self.min_connections = least
         self.granularity = granularities.get(granularity)

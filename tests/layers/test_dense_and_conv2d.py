@@ -315,7 +315,7 @@ def test_quantizing_a_masked_layer_is_refused_and_changes_nothing(rng):
     model.layers[-1].kernel_mask.assign(rng.random((4, 3)) < 0.5)
     x = rng.normal(size=(2, 4)).astype("float32")
     before = model(x).numpy()
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(ValueError, match="has masks, and Keras's quantized"):
         model.layers[-1].quantize("int8")
     np.testing.assert_array_equal(model(x), before)
 

@@ -64,7 +64,7 @@ def test_it_is_sparsified_saved_loaded_and_stripped(make, rng, tmp_path):
         map(type, stock.layers)
     )
     np.testing.assert_array_equal(stripped_model(x), stock(x))
-    assert find_masks(stripped) == []
+    assert find_masks(stripped_model) == []
 
 
 def test_each_of_two_kernels_has_its_own_mask_and_gradient(rng):

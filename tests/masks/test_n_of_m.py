@@ -119,7 +119,7 @@ def test_groups_lie_along_the_inputs_of_each_kind_of_kernel():
     [
         (lambda: NM(4, 4), "1 <= n < m. Received: n=4, m=4"),
         (lambda: NM(0, 4), "Received: n=0, m=4"),
-        (lambda: NM(2.5, 4), "`n` of an `NM` must be an integer. Received: n=2.5"),
+        (lambda: NM(2.5, 4), "`n` must be an integer. Received: n=2.5"),
         (lambda: NM(2, 4, "x"), "Received: axis='x'"),
         (lambda: built((3, 4), NM(2, 4, 2)), r"shape \(3, 4\) has no axis 2"),
         (lambda: built((3, 4), NM(2, 4), (0, 1)), "has no inputs for groups"),

@@ -94,7 +94,7 @@ def test_fix_masks_keeps_what_was_learned():
     for old, new in zip(model.layers, copy.layers, strict=True):
         if isinstance(old, MaskedLayer):
             np.testing.assert_array_equal(old.kernel, new.kernel)
-    with pytest.raises(ValueError, match="no masked layer"):
+    with pytest.raises(ValueError, match="needs a model with masked layers"):
         fix_masks(stock())
 
 
