@@ -14,6 +14,8 @@ from scl_keras.types import Shape, Tensor
 _EPSILON = 1e-12
 _OUTLIER = 4.0
 
+PER = ("network", "layer", "feature", None)
+
 
 @keras.saving.register_keras_serializable("scl_keras")
 class GradientNormalization:
@@ -65,7 +67,7 @@ class GradientNormalization:
     """
 
     def __init__(self, per: str | None = "network", memory: float = 0.999) -> None:
-        self.per = checks.one_of("per", per, ("network", "layer", "feature", None))
+        self.per = checks.one_of("per", per, PER)
         self.memory = checks.number(
             "memory", memory, "a number in [0, 1]", lambda x: 0 <= x <= 1
         )
@@ -81,8 +83,9 @@ class GradientNormalization:
             identifier = keras.saving.deserialize_keras_object(identifier)
         if isinstance(identifier, cls):
             return identifier
-        if identifier is not None and not isinstance(identifier, str):
-            wanted = "'network', 'layer', 'feature', None or a `GradientNormalization`"
+        known = identifier is None or isinstance(identifier, str)
+        if not known or identifier not in PER:
+            wanted = f"one of {PER} or a `GradientNormalization`"
             raise checks.refusal("normalization", identifier, wanted)
         return cls(identifier)
 

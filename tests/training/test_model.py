@@ -277,7 +277,7 @@ def test_keras_callbacks_keep_working(digits, tmp_path):
         ({"cost": "bytes"}, "Received: cost='bytes'"),
         ({"connection_cost": -1}, "Received: connection_cost=-1"),
         ({"connection_cost": float("nan")}, "Received: connection_cost=nan"),
-        ({"normalization": "batch"}, "Received: 'batch'"),
+        ({"normalization": "batch"}, "Received: normalization='batch'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
