@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 from matplotlib.figure import Figure
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from scl_keras.pipeline.picture import draw
+from scl_keras.rendering import as_plain_text
 from scl_keras.report import SparsitySummary
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ class Compressed:
             table.add_column(head, justify="right" if head else "left")
         for row in self.rows():
             table.add_row(*row)
-        console = Console(width=88, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(table)
-        lines = [capture.get().rstrip()]
+        lines = [as_plain_text(table, width=88)]
         if not self.met:
             lines.append("The bound was out of reach: this is the dense model.")
         if (more := self.more()) is not None:

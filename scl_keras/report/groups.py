@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.masks.granularity import NM
+from scl_keras.rendering import as_plain_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,10 +86,7 @@ class GroupCheck:
                 str(row.most_kept),
                 "yes" if row.holds else "no",
             )
-        console = Console(width=120, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(table)
-        return capture.get().rstrip()
+        return as_plain_text(table)
 
 
 def check_groups(

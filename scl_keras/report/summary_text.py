@@ -1,8 +1,9 @@
 """What is left of a network, as a table of text."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from scl_keras.rendering import as_plain_text
 
 
 def as_text(summary):
@@ -42,10 +43,7 @@ def as_text(summary):
         f"{sum(r.features for r in summary.rows):,}",
         _pair(summary.sparse_macs, summary.macs),
     )
-    console = Console(width=120, color_system=None, highlight=False)
-    with console.capture() as capture:
-        console.print(table)
-    text = f"{capture.get().rstrip()}\n{_of_all(summary)}"
+    text = f"{as_plain_text(table)}\n{_of_all(summary)}"
     if any(row.down_to_last for row in summary.rows):
         text += "\n* down to its last connection"
     if summary.unmasked:

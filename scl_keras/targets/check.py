@@ -6,7 +6,6 @@ from typing import Any
 import keras
 from keras import layers
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from scl_keras import checks
@@ -14,6 +13,7 @@ from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import check_graph
 from scl_keras.masks.granularity import Block, Connection, Granularity
+from scl_keras.rendering import as_plain_text
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 
@@ -96,10 +96,7 @@ class TargetCheck:
                 "yes" if row.gains else "no",
                 row.reason,
             )
-        console = Console(width=120, color_system=None, highlight=False)
-        with console.capture() as capture:
-            console.print(table)
-        return f"{capture.get().rstrip()}\n{self.note}"
+        return f"{as_plain_text(table)}\n{self.note}"
 
 
 def check_target(model: keras.Model, runtime: str) -> TargetCheck:
