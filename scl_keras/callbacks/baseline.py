@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
+
+from scl_keras.batches import split
 
 # Of Keras's metrics, by how their names end: as `ModelCheckpoint` and others guess.
 _TO_MAXIMIZE = ("accuracy", "acc", "auc", "precision", "recall", "iou", "score")
-_OF_EXAMPLES = ("accuracy", "acc")
 MODES = ("auto", "max", "min")
 
 
@@ -33,13 +33,7 @@ class Baseline:
 
     def drop(self, logs: Mapping[str, Any]) -> float:
         """How much worse than this the metric in the logs is; NaN as it is."""
-        if self.monitor not in logs:
-            raise ValueError(
-                f"`TargetAccuracy` monitors {self.monitor!r}, which is not among the "
-                "logs. Compile the metric, and give `fit` data to validate on. "
-                f"Received: logs of {', '.join(sorted(logs))}"
-            )
-        return self.sign * (self.value - float(logs[self.monitor]))
+        return self.sign * (self.value - _metric(logs, self.monitor))
 
     def standard_error(self, drop: float) -> float:
         """That of a drop of an accuracy, at the least: `sqrt(d / n)`; else 0.
@@ -48,8 +42,14 @@ class Baseline:
         of those that only the first one gets right, less those that only the second
         does, over `n`: a sum of at least `n · d` of them.
         """
-        is_share = self.monitor.endswith(_OF_EXAMPLES)
-        return math.sqrt(drop / self.samples) if is_share and self.samples else 0.0
+        if not (is_accuracy(self.monitor) and self.samples):
+            return 0.0
+        return math.sqrt(drop / self.samples)
+
+
+def is_accuracy(monitor: str) -> bool:
+    """Whether a metric is, by its name, a share of the samples."""
+    return monitor.endswith(("accuracy", "acc"))
 
 
 def sign_of(monitor: str, mode: str) -> int:
@@ -88,9 +88,17 @@ def measure(model: keras.Model, monitor: str, arguments: Mapping[str, Any]) -> f
     else:
         data, options["batch_size"] = {"x": data}, None
     found = model.evaluate(**data, **options, verbose=0, return_dict=True)
-    return float(
-        Baseline(monitor, 0.0, -1).drop({f"val_{k}": v for k, v in found.items()})
-    )
+    return _metric({f"val_{name}": value for name, value in found.items()}, monitor)
+
+
+def _metric(logs, monitor):
+    if monitor not in logs:
+        raise ValueError(
+            f"`TargetAccuracy` monitors {monitor!r}, which is not among the logs. "
+            "Compile the metric, and give `fit` data to validate on. "
+            f"Received: logs of {', '.join(sorted(logs))}"
+        )
+    return float(logs[monitor])
 
 
 def samples_of(arguments: Mapping[str, Any]) -> int | None:
@@ -102,9 +110,5 @@ def samples_of(arguments: Mapping[str, Any]) -> int | None:
         return len(keras.tree.flatten(data[0])[0])
     if hasattr(data, "__next__"):  # what is read here would be gone
         return None
-    if hasattr(data, "__getitem__"):
-        batches = (data[i] for i in range(len(data)))
-    else:
-        batches = iter(data)
-    first = (keras.tree.flatten(batch)[0] for batch in itertools.islice(batches, steps))
-    return sum(int(np.shape(leaf)[0]) for leaf in first)
+    batches = itertools.islice(split(data), steps)
+    return sum(len(keras.tree.flatten(batch)[0]) for batch in batches)

@@ -61,13 +61,9 @@ class CompressionSearch:
         self.failures += 1
         is_far = not drop <= _FAR * may_lose
         if self.held is not None and (self.failures > _PATIENCE or is_far):
-            return self.give_up(x), True
+            self.failures, self.lost = 0, min(self.lost, x)
+            return self._half_way(), True
         return x, False
-
-    def give_up(self, x: float) -> float:
-        """Gives a compression up; returns where to go from the last that held."""
-        self.failures, self.lost = 0, min(self.lost, x)
-        return self._half_way()
 
     def _go_on(self, x, drop, may_lose):
         if self.failures:  # it has recovered

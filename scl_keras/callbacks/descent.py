@@ -2,9 +2,11 @@
 
 import keras
 
+from scl_keras import backend
 from scl_keras.callbacks.closing import close_the_gap
 from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.masks.start import start_from_magnitudes
+from scl_keras.training.optimizer import NO_COST
 
 
 class Descent:
@@ -30,7 +32,7 @@ class Descent:
 
     def rest(self):
         """Has masks stay where they are until `steer`."""
-        self.optimizer.connection_cost.assign(-1.0)
+        self.optimizer.connection_cost.assign(NO_COST)
 
     def steer(self, planned, begin, steps):
         """Begins to steer at step `begin` of a way of `steps`, see `Steering`."""
@@ -50,12 +52,15 @@ class Descent:
         """Whether it has begun to steer."""
         return self._steering is not None
 
-    @property
-    def steering(self) -> Steering:
-        """What moves the price, after `steer`."""
-        if self._steering is None:
-            raise ValueError("`steer` has to come first")
-        return self._steering
+    def begin_epoch(self):
+        """Has the first step of an epoch looked at, after `steer`."""
+        self._steering.begin_epoch()
+
+    def look(self, done):
+        """Moves the price after `done` steps, if it is time to, after `steer`."""
+        if self._steering.is_due(done):
+            backend.synchronize(self.model)
+            self._steering.look(done)
 
     def heights(self):
         """How far mask variables are above zero, see `Budget.heights`."""

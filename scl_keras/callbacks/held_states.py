@@ -1,16 +1,13 @@
 """States of a model in which a metric held: to go back to."""
 
 import dataclasses
-import itertools
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
 
 _APART = math.log(1.1)
-_STATE = re.compile(r"state \d+")
 
 
 @dataclasses.dataclass
@@ -79,21 +76,23 @@ class HeldStates:
         ]
         return found[-1] if found else None
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """All states as arrays by name, for `HeldStates.of`."""
-        found = {}
-        for i, state in enumerate(self.states):
-            found[f"state {i}"] = np.array([state.log_compression, state.drop])
-            found |= {f"state {i} {j}": w for j, w in enumerate(state.weights)}
-        return found
 
-    @classmethod
-    def of(cls, arrays: Mapping[str, np.ndarray]) -> "HeldStates":
-        """The states that `arrays` gave, among others."""
-        found = cls()
-        for i in range(sum(_STATE.fullmatch(name) is not None for name in arrays)):
-            names = (f"state {i} {j}" for j in itertools.count())
-            taken = itertools.takewhile(arrays.__contains__, names)
-            weights = [arrays[name] for name in taken]
-            found.states.append(HeldState(weights, *arrays[f"state {i}"].tolist()))
-        return found
+def to_arrays(states: Sequence[HeldState]) -> dict[str, np.ndarray]:
+    """States as arrays by name, for `from_arrays`."""
+    places = [[state.log_compression, state.drop] for state in states]
+    weights = {
+        f"state {i} weight {j}": array
+        for i, state in enumerate(states)
+        for j, array in enumerate(state.weights)
+    }
+    return {"states": np.array(places), **weights}
+
+
+def from_arrays(arrays: Mapping[str, np.ndarray]) -> list[HeldState]:
+    """The states that `to_arrays` gave, among other arrays."""
+    places = arrays["states"].tolist()
+    count = sum(name.startswith("state 0 weight ") for name in arrays)
+    return [
+        HeldState([arrays[f"state {i} weight {j}"] for j in range(count)], *place)
+        for i, place in enumerate(places)
+    ]

@@ -5,20 +5,19 @@ import os
 import pathlib
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from scl_keras import checks
+from scl_keras.callbacks.fit_listener import FitListener
 from scl_keras.callbacks.sealed_folder import epoch_of, fault_of, seal
 from scl_keras.types import Logs
 
 _UNFINISHED = "unfinished"
 
 
-class SafeBackup(keras.callbacks.Callback):
+class SafeBackup(FitListener):
     """`keras.callbacks.BackupAndRestore` that a kill at any moment can't harm.
 
     Keras's own writes weights and epoch one after the other over the previous ones: a
@@ -66,7 +65,6 @@ class SafeBackup(keras.callbacks.Callback):
         self.backup_dir = pathlib.Path(checks.path("backup_dir", backup_dir))
         self.keep = checks.integer("keep", keep, "a whole number >= 1", least=1)
         self.delete_when_done = delete_when_done
-        self._others: Sequence[keras.callbacks.Callback] = ()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Restores the newest backup that is whole."""
@@ -84,14 +82,6 @@ class SafeBackup(keras.callbacks.Callback):
                 f"No backup in {self.backup_dir} can be restored. Remove the folder to "
                 "start afresh. Received:\n" + "\n".join(faults)
             )
-
-    def before_fit(
-        self,
-        callbacks: Sequence[keras.callbacks.Callback],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        """Knows the other callbacks, of which some have a state to be kept."""
-        self._others = callbacks
 
     def _with_states(self):
         """Callbacks with a state of their own, by the names of their files."""

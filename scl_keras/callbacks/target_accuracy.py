@@ -3,19 +3,31 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import keras
 import numpy as np
 
 from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
-from scl_keras.callbacks.baseline import MODES, Baseline, measure, samples_of, sign_of
+from scl_keras.callbacks.baseline import (
+    MODES,
+    Baseline,
+    is_accuracy,
+    measure,
+    samples_of,
+    sign_of,
+)
 from scl_keras.callbacks.budget import Budget
 from scl_keras.callbacks.compression_search import CompressionSearch
 from scl_keras.callbacks.descent import Descent
-from scl_keras.callbacks.held_states import HeldState, HeldStates
+from scl_keras.callbacks.fit_listener import FitListener
+from scl_keras.callbacks.held_states import (
+    HeldState,
+    HeldStates,
+    from_arrays,
+    to_arrays,
+)
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.training.distiller import network_of
 from scl_keras.training.last_rate import last_rate
@@ -23,9 +35,10 @@ from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3
+_LOOK = ("epoch", "compression", "drop", "may_lose")
 
 
-class TargetAccuracy(keras.callbacks.Callback):
+class TargetAccuracy(FitListener):
     """Finds the sparsest network whose validated metric stays within a bound.
 
     Give it a trained network, and say what you can spare. In the first epoch masks rest
@@ -106,16 +119,6 @@ class TargetAccuracy(keras.callbacks.Callback):
         self.monitor = monitor
         self.history: list[dict[str, float]] = []
         self.met = False
-        self._arguments: Mapping[str, Any] = {}
-        self._others: Sequence[keras.callbacks.Callback] = ()
-
-    def before_fit(
-        self,
-        callbacks: Sequence[keras.callbacks.Callback],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        """Knows the other callbacks, and what `fit` validates on."""
-        self._others, self._arguments = callbacks, arguments
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Measures the model as it is."""
@@ -129,7 +132,8 @@ class TargetAccuracy(keras.callbacks.Callback):
         if value is None:
             value = measure(self.model, self.monitor, self._arguments)
         sign = sign_of(self.monitor, self.mode)
-        samples = samples_of(self._arguments)
+        counts = self.margin > 0 and is_accuracy(self.monitor)
+        samples = samples_of(self._arguments) if counts else None
         self._baseline = Baseline(self.monitor, float(value), sign, samples)
         error = self._baseline.standard_error(self.max_drop)
         self._bound = max(self.max_drop - self.margin * error, 0.0)
@@ -175,7 +179,7 @@ class TargetAccuracy(keras.callbacks.Callback):
             steps = (self._end - self._begin) * self._steps
             descent.steer(self._planned, 0, steps)
         self._from = self._place()
-        descent.steering.begin_epoch()
+        descent.begin_epoch()
 
     def _is_searching(self):
         return self._begin <= self._epoch < self._end
@@ -194,9 +198,7 @@ class TargetAccuracy(keras.callbacks.Callback):
             return
         done = (self._epoch - self._begin) * self._steps
         done += min(self._seen, self._steps)
-        if self._descent.steering.is_due(done):
-            backend.synchronize(self.model)
-            self._descent.steering.look(done)
+        self._descent.look(done)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Looks at the metric, and decides on the next epoch."""
@@ -204,14 +206,8 @@ class TargetAccuracy(keras.callbacks.Callback):
         self._steps = self._steps or self._seen
         place, drop = self._place(), self._baseline.drop(logs or {})
         may_lose = self._may_lose(drop)
-        self.history.append(
-            {
-                "epoch": epoch,
-                "compression": math.exp(place),
-                "drop": drop,
-                "may_lose": may_lose,
-            }
-        )
+        look = epoch, math.exp(place), drop, may_lose
+        self.history.append(dict(zip(_LOOK, look, strict=True)))
         if self._epoch >= self._begin:
             if drop <= may_lose:
                 self._states.keep(HeldState.of(self.model, place, drop))
@@ -262,12 +258,10 @@ class TargetAccuracy(keras.callbacks.Callback):
             *(self._baseline.value, self._bound, search["speed"], held),
             *(search["lost"], search["failures"]),
         ]
-        kept = HeldStates()
-        kept.states = [self._dense, *self._states.states]
         return {
             "numbers": np.array(numbers),
             "looks": np.array([list(look.values()) for look in self.history]),
-            **kept.arrays(),
+            **to_arrays([self._dense, *self._states.states]),
         }
 
     def restore_state(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -279,12 +273,11 @@ class TargetAccuracy(keras.callbacks.Callback):
         known = None if math.isnan(held) else held
         epochs = self._end - self._begin
         self._search = CompressionSearch(epochs, speed, known, lost, int(failures))
-        names = ("epoch", "compression", "drop", "may_lose")
         self.history = [
-            {**dict(zip(names, look, strict=True)), "epoch": int(look[0])}
+            {**dict(zip(_LOOK, look, strict=True)), "epoch": int(look[0])}
             for look in arrays["looks"].tolist()
         ]
-        self._dense, *self._states.states = HeldStates.of(arrays).states
+        self._dense, *self._states.states = from_arrays(arrays)
         self._has_begun = True
 
     def on_train_end(self, logs: Logs = None) -> None:

@@ -1,8 +1,6 @@
 """Reaching a sparsity that the user names, by steering the connection cost."""
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 
@@ -10,6 +8,7 @@ from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
 from scl_keras.callbacks.budget import OVER, Budget
 from scl_keras.callbacks.descent import Descent
+from scl_keras.callbacks.fit_listener import FitListener
 from scl_keras.callbacks.plan import Plan
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
@@ -23,7 +22,7 @@ from scl_keras.training.reporting import figures
 from scl_keras.types import Logs
 
 
-class TargetSparsity(keras.callbacks.Callback):
+class TargetSparsity(FitListener):
     """Reaches a sparsity by an epoch, by steering the connection cost.
 
     No connection cost has to be found, and no sparsity per layer: one price holds for
@@ -125,7 +124,6 @@ class TargetSparsity(keras.callbacks.Callback):
         self.verbose = verbose
         checks.one_of("start", start, ("magnitudes", None))
         self.of, self.over, self.start = of, over, start
-        self._others: Sequence[keras.callbacks.Callback] = ()
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the target against the model and the length of the training."""
@@ -214,7 +212,7 @@ class TargetSparsity(keras.callbacks.Callback):
             self._has_begun = True
             self._make_plan(epoch)
         if self._steps:
-            self._descent.steering.begin_epoch()
+            self._descent.begin_epoch()
         if epoch == self._plan.end and not self._descent.is_frozen:
             self._close_the_gap()  # saved before this callback's turn, and resumed
         self._descent.freeze(epoch >= self._plan.end)
@@ -234,9 +232,7 @@ class TargetSparsity(keras.callbacks.Callback):
             return
         done = (self._epoch - self._plan.begin) * self._steps
         done += min(self._seen, self._steps)
-        if self._descent.steering.is_due(done):
-            backend.synchronize(self.model)
-            self._descent.steering.look(done)
+        self._descent.look(done)
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Makes the number exact at the end of epoch `by_epoch`."""
@@ -297,14 +293,6 @@ class TargetSparsity(keras.callbacks.Callback):
     def on_train_end(self, logs: Logs = None) -> None:
         """Warns if the model isn't left with the target."""
         self._warn_if_missed()
-
-    def before_fit(
-        self,
-        callbacks: Sequence[keras.callbacks.Callback],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        """Knows the other callbacks, to warn of what they would save."""
-        self._others = callbacks
 
     def after_fit(self) -> None:
         """Warns if a callback that stands after this one has undone the target."""

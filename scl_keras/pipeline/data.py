@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from scl_keras.batches import split
+
 
 class Data:
     """Data to train on, or to validate on.
@@ -86,16 +88,8 @@ class Data:
         return joined[0], joined[1]
 
     def _raw_batches(self):
-        if self.is_arrays:
-            size, count = self._batch_size, _length(self._data)
-            for start in range(0, count, size):
-                yield keras.tree.map_structure(
-                    lambda a, i=start: a[i : i + size], tuple(self._data)
-                )
-        elif _is_py_dataset(self._data):
-            yield from (self._data[i] for i in range(len(self._data)))
-        else:
-            yield from self._data
+        data = tuple(self._data) if self.is_arrays else self._data
+        return split(data, self._batch_size)
 
     def _count(self):
         if self.is_arrays:

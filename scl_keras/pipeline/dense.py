@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from scl_keras import checks
+from scl_keras.callbacks.baseline import is_accuracy
 from scl_keras.masks.mask import find_masks
 from scl_keras.pipeline.data import Data
 
@@ -85,7 +86,7 @@ def check_is_trained(
             f"Of model '{model.name}', {name} is {metrics[name]} on the validation "
             "data: there is nothing to keep. Look at the model and the data."
         )
-    if labels is None or not name.endswith(("accuracy", "acc")):
+    if labels is None or not is_accuracy(name):
         return
     constant = np.bincount(labels).max() / len(labels)
     if metrics[name] <= constant:

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 
 from scl_keras import checks
+from scl_keras.batches import split
 
-BATCH_SIZE = 256
 _INFINITE = -1  # tf.data.INFINITE_CARDINALITY
 
 
@@ -64,7 +64,7 @@ class _First:
         return self.steps
 
     def __iter__(self):
-        return itertools.islice(_split(self.data), self.steps)
+        return itertools.islice(split(self.data), self.steps)
 
 
 def batches_of(data, model):
@@ -83,7 +83,7 @@ def batches_of(data, model):
         ValueError: If there is nothing in it, or it doesn't fit.
     """
     empty = True
-    for batch in _split(data):
+    for batch in split(data):
         x, y, sample_weight = _unpacked(batch)
         if y is None:
             raise ValueError(
@@ -100,26 +100,6 @@ def batches_of(data, model):
         )
 
 
-def _split(data):
-    if isinstance(data, keras.utils.PyDataset):
-        numbers = itertools.count() if data.num_batches is None else data.num_batches
-        numbers = range(numbers) if isinstance(numbers, int) else numbers
-        return (data[i] for i in numbers)
-    if hasattr(data, "as_numpy_iterator"):  # a `tf.data.Dataset`
-        return data.as_numpy_iterator()
-    if not isinstance(data, tuple):
-        return iter(data)
-    arrays = [a for a in keras.tree.flatten(data) if a is not None]
-    if not all(np.ndim(a) for a in arrays):  # lists are nests of inputs, as for `fit`
-        raise ValueError(
-            "`data` must be arrays, `(x, y)` or `(x, y, sample_weight)`, or an "
-            "iterable of such batches. Received a tuple with "
-            f"{next(a for a in arrays if not np.ndim(a))!r}"
-        )
-    length = max(map(len, arrays), default=0)
-    return (_slice(data, start) for start in range(0, length, BATCH_SIZE))
-
-
 def _unpacked(batch):
     if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
         raise ValueError(
@@ -127,12 +107,6 @@ def _unpacked(batch):
             f"Received {len(batch)} in the place of two or three"
         )
     return keras.utils.unpack_x_y_sample_weight(batch)
-
-
-def _slice(data, start):
-    return keras.tree.map_structure(
-        lambda a: None if a is None else a[start : start + BATCH_SIZE], data
-    )
 
 
 def _check(x, y, sample_weight, model):

@@ -1,13 +1,14 @@
 """Pruning during `fit`."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
+from scl_keras.callbacks.fit_listener import FitListener
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.groups import keep_most
 from scl_keras.pruning.methods import PruningMethod, get_method
@@ -19,7 +20,7 @@ from scl_keras.training.pair import PairedOptimizer
 from scl_keras.types import Logs, Quotas, Schedule
 
 
-class GradualPruning(keras.callbacks.Callback):
+class GradualPruning(FitListener):
     """Prunes step by step while the model is trained, by a schedule.
 
     It takes a model with fixed masks, such as `sparsify(model, ste=None)`, which
@@ -87,19 +88,10 @@ class GradualPruning(keras.callbacks.Callback):
         self.schedule = schedule
         self.method = get_method(method)
         self.quotas = None if quotas is None else get_quotas(quotas)
-        self._others: Sequence[keras.callbacks.Callback] = ()
         begin = getattr(schedule, "begin_step", 0)
         end = getattr(schedule, "end_step", -1)
         # From which step on the sparsity is the last one.
         self._end = end if end >= 0 and schedule(begin) != schedule(end) else begin
-
-    def before_fit(
-        self,
-        callbacks: Sequence[keras.callbacks.Callback],
-        arguments: Mapping[str, Any],
-    ) -> None:
-        """Knows the other callbacks, to warn of what they would save."""
-        self._others = callbacks
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Checks the model."""

@@ -12,14 +12,11 @@ from scl_keras import backend, checks
 from scl_keras.masks.mask import Mask, split_masks
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
-from scl_keras.training.prices import (
-    connection_prices,
-    known_cost,
-)
+from scl_keras.training.prices import connection_prices, known_cost
 from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_MASK_LEARNING_RATE = 3e-3
-_NO_COST = -1.0
+NO_COST = -1.0  # masks rest
 
 
 @keras.saving.register_keras_serializable("scl_keras")
@@ -93,7 +90,7 @@ class SCLOptimizer(PairedOptimizer):
             connection_cost = checks.number(
                 "connection_cost", connection_cost, wanted, lambda x: x >= 0
             )
-        first_cost = _NO_COST if connection_cost is None else connection_cost
+        first_cost = NO_COST if connection_cost is None else connection_cost
         # On PyTorch, Keras makes objects of a subclass.
         self._descends_plainly = type(self.mask_optimizer) is type(
             keras.optimizers.SGD()
