@@ -63,14 +63,18 @@ def integer(name: str, value: Any, wanted: str, least: int | None = None) -> int
 
 
 def integers(
-    name: str, value: Any, wanted: str, least: int | None = None
+    name: str,
+    value: Any,
+    wanted: str,
+    least: int | None = None,
+    may_be_empty: bool = False,
 ) -> tuple[int, ...]:
-    """A tuple of at least one whole number, from a tuple or list; see `integer`.
+    """A tuple of whole numbers, from a tuple or list; see `integer`.
 
     Raises:
         ValueError: If it is something else.
     """
-    if not isinstance(value, (tuple, list)) or not value:
+    if not isinstance(value, (tuple, list)) or not (value or may_be_empty):
         raise refusal(name, value, wanted)
     try:
         return tuple(integer(name, x, wanted, least) for x in value)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from scl_keras import checks
 from scl_keras.export.reference import Batch, Reference
 
 DEFAULT_MAX_DROP = 0.005
@@ -126,18 +126,16 @@ def check_max_drop(max_drop: float | None, has_labels: bool) -> float:
     """
     if max_drop is None:
         return DEFAULT_MAX_DROP
-    is_number = isinstance(max_drop, numbers.Real) and not isinstance(max_drop, bool)
-    if not (is_number and 0 <= max_drop <= 1):
-        raise ValueError(
-            "`max_accuracy_drop` must be a number from 0 to 1, such as 0.005 for half "
-            f"a percent. Received: max_accuracy_drop={max_drop!r}"
-        )
+    wanted = "a number from 0 to 1, such as 0.005 for half a percent"
+    checked = checks.number(
+        "max_accuracy_drop", max_drop, wanted, lambda x: 0 <= x <= 1
+    )
     if not has_labels:
         raise ValueError(
             "`max_accuracy_drop` needs `labels` to measure accuracy by. Received: "
             f"max_accuracy_drop={max_drop!r}, labels=None"
         )
-    return float(max_drop)
+    return checked
 
 
 def read_labels(labels: ArrayLike, reference: Reference, max_drop: float) -> Labels:

@@ -80,10 +80,11 @@ class Mask(keras.layers.Layer):
             raise checks.refusal("min_connections", min_connections, "0 or 1")
         self.initializer = get_initializer(initializer)
         self.ste = estimators.get(ste)
-        axes = list(feature_axes) if isinstance(feature_axes, (tuple, list)) else None
-        wanted = "a tuple of axes of the kernel"
-        self.feature_axes = (
-            checks.integers("feature_axes", feature_axes, wanted) if axes != [] else ()
+        self.feature_axes = checks.integers(
+            "feature_axes",
+            feature_axes,
+            "a tuple of axes of the kernel",
+            may_be_empty=True,
         )
         self.min_connections = least
         self.granularity = granularities.get(granularity)

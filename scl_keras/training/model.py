@@ -281,13 +281,13 @@ class SCLModel(keras.Model):
         Raises:
             ValueError: If it has masks.
         """
-        if find_masks(self):
+        if masks := find_masks(self):
             raise ValueError(
                 "Keras doesn't quantize layers with masks: it would leave all of them "
                 "as they are. Take the masks out first, `strip_masks(model)`, and "
                 "then call `quantize`: what is zero stays zero. Or let `export_tflite("
                 f"model, path, samples=..., dtype='int8')` do it. Received: "
-                f"model '{self.name}' with {len(find_masks(self))} masks"
+                f"model '{self.name}' with {len(masks)} masks"
             )
         super().quantize(*args, **kwargs)
 
