@@ -126,8 +126,7 @@ class Mask(keras.layers.Layer):
     @property
     def _limits_what_is_kept(self):
         """Whether it is learned, and not all connections may be kept at a time."""
-        capacity = self.granularity.capacity(self.kernel_shape, self.feature_axes)
-        return self.is_learned and capacity < self.size
+        return self.is_learned and self.capacity < self.size
 
     @property
     def frozen(self) -> keras.Variable:

@@ -17,12 +17,13 @@ def admitted(mask, scores, candidates):
         A boolean array: of each group the candidates that score best, of equal ones the
         first.
     """
-    layout = mask.kernel_shape, mask.feature_axes
-    if mask.granularity.capacity(*layout) == mask.size:
+    if mask.capacity == mask.size:
         return candidates
     # Candidates rank first, and no two are equal.
     (order,) = ranks([scores], [candidates.astype(int)])
-    found = mask.granularity.admitted(order.astype("float64"), *layout)
+    found = mask.granularity.admitted(
+        order.astype("float64"), mask.kernel_shape, mask.feature_axes
+    )
     return candidates & found
 
 
