@@ -85,6 +85,8 @@ _ELSEWHERE = {
         "ConnectionCostScheduler",
         "EffectiveSparsityLogger",
         "MaskLogger",
+        "TargetBytes",
+        "TargetSpeed",
         "ramp",
     ),
     "connectivity": (

@@ -72,6 +72,8 @@ def _parser():
     add("--out", required=True, help="folder for what is written")
     goal = command.add_mutually_exclusive_group(required=True)
     goal.add_argument("--max_drop", type=float, help="what the metric may lose")
+    goal.add_argument("--max_bytes", type=int, help="the most the file may have")
+    goal.add_argument("--speedup", type=float, help="times as fast as the dense file")
     goal.add_argument("--sparsity", type=float, help="share of connections to cut")
     goal.add_argument("--compression", type=float, help="connections over those kept")
     add("--monitor", help="the metric, as val_accuracy; default: the model's first")
@@ -79,10 +81,10 @@ def _parser():
     add("--epochs", type=int, help="of the training; default: 15 or more")
     add("--batch_size", type=int, default=32, help="samples a step")
     add("--learning_rate", type=float, help="at first; default: the optimizer's")
-    add("--dtype", choices=("float32", "float16", "int8"), default="int8",
-        help="the coarsest precision of the file")  # fmt: skip
-    add("--optimize_for", choices=("size", "latency", "balanced"), default="size",
-        help="what the file is chosen by")  # fmt: skip
+    add("--dtype", choices=("float32", "float16", "int8"),
+        help="the coarsest precision; int8, or for a speed float32")  # fmt: skip
+    add("--optimize_for", choices=("size", "latency", "balanced"),
+        help="what the file is chosen by; default: size, or latency")  # fmt: skip
     return parser
 
 

@@ -7,6 +7,7 @@ from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.callbacks.mask_logger import MaskLogger
 from scl_keras.callbacks.safe_backup import SafeBackup
 from scl_keras.callbacks.target_accuracy import TargetAccuracy
+from scl_keras.callbacks.target_file import TargetBytes, TargetSpeed
 from scl_keras.callbacks.target_sparsity import TargetSparsity
 
 __all__ = [
@@ -17,6 +18,8 @@ __all__ = [
     "MaskLogger",
     "SafeBackup",
     "TargetAccuracy",
+    "TargetBytes",
     "TargetSparsity",
+    "TargetSpeed",
     "ramp",
 ]

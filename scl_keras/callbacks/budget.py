@@ -21,19 +21,17 @@ class Budget:
         model: A built model.
         of: One of `scl_keras.training.prices.COSTS`.
         over: One of `OVER`.
-        density: Float in (0, 1], the share that may be kept.
 
     Attributes:
         masks: List of the masks that training moves.
         size: Number of all that counts.
-        target: Number that may be kept.
+        target: Number that may be kept, at first all.
 
     Raises:
-        ValueError: If no mask moves, if the target is less than what can't be cut or
-            more than can be kept, or if multiply-accumulates can't be counted.
+        ValueError: If no mask moves, or if multiply-accumulates can't be counted.
     """
 
-    def __init__(self, model, of, over, density):
+    def __init__(self, model, of, over):
         self.noun = "weights" if over == "model" else _NOUNS[of]
         self._of = of
         trained = {id(v) for v in model.trainable_variables}
@@ -59,7 +57,7 @@ class Budget:
             weights, _ = split_masks(model.weights)
             unmasked = sum(int(np.prod(w.shape)) for w in weights) - self.size
             self._rest, self.size = self._rest + unmasked, self.size + unmasked
-        self.target = round(density * self.size)
+        self.target = self.size
         largest = [
             int(np.max(mask.sizes)) * unit
             for mask, unit in zip(moving, self._units.tolist(), strict=True)
@@ -67,11 +65,28 @@ class Budget:
         self.largest = max(largest)
         holds = [mask.min_connections for mask in moving]
         self.floor = sum(held * last for held, last in zip(holds, largest, strict=True))
-        self._check(density)
 
-    def _check(self, density):
+    @property
+    def most(self):
+        """The largest number that can be kept."""
         pairs = zip(self.masks, self._units.tolist(), strict=True)
-        most = self._rest + sum(mask.capacity * unit for mask, unit in pairs)
+        return self._rest + sum(mask.capacity * unit for mask, unit in pairs)
+
+    @property
+    def least(self):
+        """The smallest number that can be kept: one connection a mask."""
+        return self._rest + max(self.floor, 1)
+
+    def aim(self, density):
+        """Sets the target.
+
+        Args:
+            density: Float in (0, 1], the share that may be kept.
+
+        Raises:
+            ValueError: If it is less than what can't be cut, or more than can be kept.
+        """
+        self.target, most = round(density * self.size), self.most
         if self.target > most:
             kinds = {m.granularity for m in self.masks if m.capacity < m.size}
             raise ValueError(
@@ -80,7 +95,7 @@ class Budget:
                 f"granularity {', '.join(map(repr, map(str, kinds)))}. Ask for a "
                 f"sparsity of {1 - most / self.size:.4g} or more."
             )
-        if self.target >= self._rest + max(self.floor, 1):
+        if self.target >= self.least:
             return
         still = (
             f" {self._rest:,} can't be cut: they have no masks, or masks that are "

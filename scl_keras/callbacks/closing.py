@@ -8,12 +8,13 @@ from scl_keras.masks.density import in_order, nearest
 _NEAR = 1e-3
 
 
-def close_the_gap(budget, heights):
-    """Cuts or restores the connections nearest to zero until a budget is met.
+def close_the_gap(budget, heights, count):
+    """Cuts or restores the connections nearest to zero until so many are kept.
 
     Args:
         budget: The `Budget`.
         heights: Its `heights(prices)`; they are changed.
+        count: The number to be kept, in the budget's units.
     """
     highest = [height.max() for height in heights]
     for mask, height in zip(budget.masks, heights, strict=True):
@@ -21,7 +22,7 @@ def close_the_gap(budget, heights):
             height[np.argmax(height)] = np.inf
     ranked = np.concatenate(heights)
     order, sums = in_order(ranked, budget.sizes())
-    target = budget.of_masks(budget.target)
+    target = budget.of_masks(count)
     number = max(nearest(sums, target), int(np.isposinf(ranked).sum()))
     kept = np.zeros(ranked.size, bool)
     kept[order[:number]] = True

@@ -71,7 +71,7 @@ class Descent:
 
     def meet(self):
         """Cuts or restores the connections nearest to zero until the target is met."""
-        close_the_gap(self.budget, self.heights())
+        close_the_gap(self.budget, self.heights(), self.budget.target)
 
     def freeze(self, frozen):
         """Freezes the masks, or thaws them."""

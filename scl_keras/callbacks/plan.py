@@ -25,6 +25,7 @@ class Plan:
         steps: Number of steps that were counted in an epoch of unknown length, 0 where
             nothing was counted.
         counting: Number of steps before that, in which nothing steered.
+        goal: What tells its goal from others, an int from 0.
     """
 
     begin: int
@@ -35,15 +36,16 @@ class Plan:
     epoch: int
     steps: int = 0
     counting: int = 0
+    goal: int = 0
 
     @classmethod
     def read(cls, variable: keras.Variable) -> "Plan":
-        """The plan that a variable of shape (8, 2) and dtype int32 holds."""
+        """The plan that a variable of shape (9, 2) and dtype int32 holds."""
         digits = keras.ops.convert_to_numpy(variable).tolist()
         return cls(*(high * _BASE + low for high, low in digits))
 
     def write(self, variable: keras.Variable) -> None:
-        """Keeps the plan in a variable of shape (8, 2) and dtype int32.
+        """Keeps the plan in a variable of shape (9, 2) and dtype int32.
 
         The numbers are exact: multiply-accumulates may be more than an int32 holds.
         """
@@ -52,7 +54,7 @@ class Plan:
 
     def goes_on(self, other: "Plan", epoch: int) -> bool:
         """Whether an epoch continues this one, if the plan made of anew is `other`."""
-        same = (self.end, self.target) == (other.end, other.target)
+        same = (self.end, self.goal) == (other.end, other.goal)
         # A backup in the midst of an epoch begins it again.
         return same and self.epoch <= epoch <= min(self.epoch + 1, self.end)
 

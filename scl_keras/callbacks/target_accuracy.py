@@ -126,7 +126,7 @@ class TargetAccuracy(FitListener):
         network = network_of(self.model)
         if optimizer.cost == "macs":
             record_positions(network)
-        budget = Budget(network, optimizer.cost, "masks", density=1.0)
+        budget = Budget(network, optimizer.cost, "masks")
         self._descent = Descent(self.model, optimizer, budget)
         value = self.baseline
         if value is None:

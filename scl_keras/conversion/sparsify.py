@@ -63,7 +63,7 @@ def sparsify(
             None leaves a layer without masks. By default `"connection"`.
         runtime: Instead: what the model shall run on, such as `"compact"` or
             `"tflite-dense"`. Each layer gets the granularity that makes it faster
-            there, or no masks; the choice is printed. See `check_target`.
+            there, or no masks; `verbose` prints the choice. See `check_target`.
         mask_dtype: Dtype of the mask variables: `"float32"`, or `"bfloat16"`, which
             halves the memory of them and of their gradients.
         copy: Whether to leave the model as it is, and mask an independent copy, which
@@ -104,7 +104,7 @@ def sparsify(
     if copy:
         layers = _in_copy(layers, model, model := copy_model(model))
     if runtime is not None:
-        granularity = granularity_for(model, runtime)
+        granularity = granularity_for(model, runtime, verbose)
     return put_masks_into(
         model, layers, settings, granularity, runtime=runtime, verbose=verbose
     )

@@ -17,8 +17,6 @@ from scl_keras.export.speed_notes import speed_notes
 from scl_keras.export.weights import read_weights
 from scl_keras.timing import Timings
 
-GOALS = ("balanced", "size", "latency")
-
 # Times this close together are as good as the same.
 _SAME_TIME = 1.03
 

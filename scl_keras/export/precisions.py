@@ -20,8 +20,7 @@ from ai_edge_litert import schema_py_generated as schema
 from scl_keras.export.flat_model import BUILTIN, FlatModel, Kernel
 from scl_keras.export.reference import Reference
 from scl_keras.export.tables import store_tables_as_int8
-
-DTYPES = ("float32", "float16", "int8")  # from fine to coarse
+from scl_keras.export_choices import DTYPES
 
 _DEQUANTIZE_VERSION = 5  # from which on each channel may have a scale
 

@@ -20,11 +20,11 @@ from scl_keras.export.converter import (
     without_masks,
 )
 from scl_keras.export.float32 import InFloat32
-from scl_keras.export.outcome import GOALS, ExportError, Outcome
-from scl_keras.export.precisions import DTYPES
+from scl_keras.export.outcome import ExportError, Outcome
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
 from scl_keras.export.samples import Samples
+from scl_keras.export_choices import DTYPES, GOALS
 
 
 def export_tflite(

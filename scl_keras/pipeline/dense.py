@@ -1,5 +1,6 @@
 """The dense model as it comes: whether it can be compressed, and how good it is."""
 
+import hashlib
 from collections.abc import Mapping
 
 import keras
@@ -95,3 +96,11 @@ def check_is_trained(
             f"{metrics[name]:.4g}, and always to answer with the most frequent class "
             f"gives {constant:.4g}. Train it first, or load its weights."
         )
+
+
+def digest(model: keras.Model) -> str:
+    """What tells a model's weights from others: a SHA-256."""
+    found = hashlib.sha256()
+    for weight in model.get_weights():
+        found.update(np.ascontiguousarray(weight).tobytes())
+    return found.hexdigest()

@@ -10,12 +10,19 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
 
+from scl_keras.pipeline.goal import Goal
 from scl_keras.pipeline.picture import draw
 from scl_keras.rendering import as_plain_text
 from scl_keras.report import SparsitySummary
 
 if TYPE_CHECKING:
     from scl_keras.export import ExportReport
+
+_MISSED = {
+    "max_drop": "The bound was out of reach: this is the dense model.",
+    "max_bytes": "The file is larger than was asked for.",
+    "speedup": "The file isn't as fast as was asked for.",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +38,10 @@ class Compressed:
         before: Loss and metrics of the dense model on the validation data.
         after: Those of the sparse one.
         connections: What is left of each kernel, a `SparsitySummary`.
-        looks: `TargetAccuracy.history`; empty if a sparsity was asked for.
-        met: Whether the metric is within the bound.
+        looks: `TargetAccuracy.history`; empty if something else was asked for.
+        goal: What was asked for: its `kind`, such as `"max_drop"`, and its `value`.
+        met: Whether it is as asked for: the metric within the bound, the file as small
+            or as fast.
         export: What was written for the phone, an `ExportReport`, or None.
 
     Example:
@@ -51,6 +60,7 @@ class Compressed:
     after: dict[str, float]
     connections: SparsitySummary
     looks: tuple[dict[str, float], ...]
+    goal: Goal
     met: bool
     export: ExportReport | None = None
 
@@ -64,6 +74,7 @@ class Compressed:
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON-able data."""
         return {
+            "goal": dataclasses.asdict(self.goal),
             "monitor": self.monitor,
             "met": self.met,
             "drop": self.drop,
@@ -99,6 +110,18 @@ class Compressed:
                 found.append(("speed", "", "", f"{export.latency_ratio:.3g}x"))
         return found
 
+    def where(self) -> list[str]:
+        """Where the multiply-accumulates and the bytes are that are left: lines."""
+        found = []
+        macs = {row.layer: row.sparse_macs for row in self.connections.rows}
+        if all(macs.values()):
+            found.append(f"Most multiply-accumulates: {_largest(macs)}.")
+        if self.export is not None:
+            size = {tensor.name: tensor.bytes for tensor in self.export.tensors}
+            size["no kernel"] = self.export.bytes_written - sum(size.values())
+            found.append(f"Most bytes: {_largest(size)}.")
+        return found
+
     def more(self) -> str | None:
         """What would have to be given up for more, in a sentence, or None."""
         reached = self.connections.compression
@@ -118,13 +141,21 @@ class Compressed:
         for row in self.rows():
             table.add_row(*row)
         lines = [as_plain_text(table, width=88)]
+        lines += self.where()
         if not self.met:
-            lines.append("The bound was out of reach: this is the dense model.")
+            lines.append(_MISSED.get(self.goal.kind, "It isn't what was asked for."))
         if (more := self.more()) is not None:
             lines.append(more)
         if self.export is not None:
             lines.append(f"{self.export.path}: {self.export.chosen.outcome}")
         return "\n".join(lines)
+
+
+def _largest(shares, count=3):
+    """The largest of some numbers by name, in words."""
+    whole = sum(shares.values())
+    names = sorted(shares, key=shares.get, reverse=True)[:count]
+    return ", ".join(f"{name} {100 * shares[name] / whole:.0f} %" for name in names)
 
 
 def _row(name, before, after):

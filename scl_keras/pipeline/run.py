@@ -1,27 +1,28 @@
 """One call from a trained model to the file for the phone."""
 
 import os
-import pathlib
 import warnings
 from typing import Any
 
 import keras
 
-from scl_keras import backend, checks
+from scl_keras import backend
 from scl_keras.callbacks import SafeBackup, TargetAccuracy
-from scl_keras.callbacks.baseline import MODES, sign_of
+from scl_keras.callbacks.baseline import sign_of
 from scl_keras.connectivity import compact
 from scl_keras.conversion import strip_masks
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.dense import (
     check_is_dense,
     check_is_trained,
+    digest,
     first_metric,
     labels_of,
     measured,
 )
 from scl_keras.pipeline.goal import Goal
 from scl_keras.pipeline.progress import Progress
+from scl_keras.pipeline.request import Request
 from scl_keras.pipeline.result import Compressed
 from scl_keras.pipeline.training import (
     compile_like,
@@ -33,9 +34,6 @@ from scl_keras.pipeline.writing import write
 from scl_keras.report import summary
 
 SAMPLES = 512
-# Those of `export_tflite`, whose modules import TensorFlow.
-DTYPES = ("float32", "float16", "int8")
-GOALS = ("balanced", "size", "latency")
 
 
 def compress(
@@ -44,15 +42,17 @@ def compress(
     validation_data: Any,
     *,
     max_drop: float | None = None,
+    max_bytes: int | None = None,
+    speedup: float | None = None,
     sparsity: float | None = None,
     compression: float | None = None,
     epochs: int | None = None,
     monitor: str | None = None,
     mode: str = "auto",
     distill: bool = True,
-    granularity: Any = "connection",
-    dtype: str = "int8",
-    optimize_for: str = "size",
+    granularity: Any = None,
+    dtype: str | None = None,
+    optimize_for: str | None = None,
     learning_rate: float | None = None,
     batch_size: int = 32,
     out: str | os.PathLike[str] | None = None,
@@ -77,6 +77,9 @@ def compress(
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch `DataLoader`.
         validation_data: Likewise: what the metric is measured on.
         max_drop: What may be lost of the metric, see `TargetAccuracy`.
+        max_bytes: Instead: the most bytes that the file may have, see `TargetBytes`.
+        speedup: Instead: how many times as fast as the dense model the file is to be,
+            see `TargetSpeed`.
         sparsity: Instead: the share of connections to cut, a float in [0, 1).
         compression: Instead: number of connections over number kept, at least 1.
         epochs: Of the training. By default 15, or as many as make 1,500 steps, but no
@@ -85,9 +88,12 @@ def compress(
             the model is compiled with, on validation data, or `"val_loss"`.
         mode: `"max"`, `"min"` or `"auto"`, see `TargetAccuracy`.
         distill: Whether the dense model is the teacher.
-        granularity: What a mask switches, as for `sparsify`.
-        dtype: The coarsest precision of the file, as for `export_tflite`.
-        optimize_for: What the file is chosen by, as for `export_tflite`.
+        granularity: What a mask switches, as for `sparsify`. By default a connection;
+            for `speedup` what makes files faster (`sparsify(runtime="compact")`).
+        dtype: The coarsest precision of the file, as for `export_tflite`: by default
+            `"int8"`, for `speedup` `"float32"`.
+        optimize_for: What the file is chosen by, as for `export_tflite`: by default
+            `"size"`, for `speedup` `"latency"`.
         learning_rate: At first. By default that which the optimizer began with.
         batch_size: Samples a batch, where data are arrays.
         out: Folder for what is written, made if it isn't there; None to write nothing.
@@ -98,7 +104,10 @@ def compress(
 
     Raises:
         ValueError: If an argument doesn't fit, or if the model isn't compiled, doesn't
-            take the data, or is no better than a constant answer.
+            take the data, or is no better than a constant answer, or if the file can't
+            become as small or as fast, or if something else was begun in `out`.
+        RuntimeError: If `max_bytes` or `speedup` is asked for on another backend than
+            TensorFlow, which files are made with.
 
     Example:
 
@@ -109,58 +118,74 @@ def compress(
     result.after["mae"], result.connections.compression
     ```
     """
-    goal = Goal.of(max_drop=max_drop, sparsity=sparsity, compression=compression)
-    checks.one_of("mode", mode, MODES)
-    checks.one_of("dtype", dtype, DTYPES)
-    checks.one_of("optimize_for", optimize_for, GOALS)
-    if monitor is not None and not isinstance(monitor, str):
-        raise checks.refusal("monitor", monitor, "the name of a metric, or None")
-    if epochs is not None:
-        wanted = "a whole number >= 1, or None"
-        epochs = checks.integer("epochs", epochs, wanted, least=1)
-    if learning_rate is not None:
-        wanted = "a number > 0, or None"
-        learning_rate = checks.number(
-            "learning_rate", learning_rate, wanted, lambda x: x > 0
-        )
-    wanted = "a whole number >= 1"
-    batch_size = checks.integer("batch_size", batch_size, wanted, least=1)
-    folder = None if out is None else pathlib.Path(checks.path("out", out))
+    goal = Goal.of(
+        max_drop=max_drop,
+        max_bytes=max_bytes,
+        speedup=speedup,
+        sparsity=sparsity,
+        compression=compression,
+    )
+    request = Request.of(
+        goal,
+        epochs=epochs,
+        monitor=monitor,
+        mode=mode,
+        distill=distill,
+        granularity=granularity,
+        dtype=dtype,
+        optimize_for=optimize_for,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        out=out,
+    )
     check_is_dense(model)
-    training = Data(train_data, batch_size, "train_data")
-    validation = Data(validation_data, batch_size, "validation_data")
+    training = Data(train_data, request.batch_size, "train_data")
+    validation = Data(validation_data, request.batch_size, "validation_data")
+    result = _compressed(request, model, training, validation, verbose)
+    if verbose:
+        print(result)
+    return result
+
+
+def _compressed(request, model, training, validation, verbose):
     before = measured(model, validation)
-    monitor = monitor or f"val_{first_metric(before)}"
+    monitor = request.monitor or f"val_{first_metric(before)}"
     labels = labels_of(validation)
     check_is_trained(model, monitor, before, labels)
-    epochs = epochs or default_epochs(training.steps)
-    callback = goal.callback(monitor, mode, before[monitor.removeprefix("val_")])
+    epochs = request.epochs or default_epochs(training.steps)
+    request.begin(epochs, digest(model))
+    samples, _ = validation.first(SAMPLES)
+    callback = request.goal.callback(
+        *(monitor, request.mode, before[monitor.removeprefix("val_")]),
+        *(request.dtype, samples),
+    )
     with trainable_kept(model):
-        student, trained = student_of(model, distill, granularity)
-        compile_like(model, trained, learning_rate, epochs * training.steps)
-        _fit(trained, training, validation, epochs, monitor, callback, folder, verbose)
+        student, trained = student_of(model, request.distill, request.masks)
+        steps = epochs * training.steps
+        rate, cost = request.learning_rate, request.goal.cost
+        compile_like(model, trained, rate, steps, cost=cost)
+        out = request.out
+        _fit(trained, training, validation, epochs, monitor, callback, out, verbose)
     table = summary(student, print_fn=None)
     strip_masks(student)
-    compile_like(model, student, learning_rate, 1)
+    compile_like(model, student, rate, 1)
     student.optimizer.build(student.trainable_variables)  # or files lack its variables
     result = Compressed(
         model=student,
         compact=compact(student),
         monitor=monitor,
-        larger_is_better=sign_of(monitor, mode) > 0,
+        larger_is_better=sign_of(monitor, request.mode) > 0,
         before=before,
         after=measured(student, validation),
         connections=table,
         looks=tuple(getattr(callback, "history", ())),
+        goal=request.goal,
         met=getattr(callback, "met", True),
     )
-    if folder is not None:
-        samples, _ = validation.first(SAMPLES)
+    if request.out is not None:
         known = None if labels is None else labels[:SAMPLES]
-        left = None if max_drop is None else max(max_drop - result.drop, 0.0)
-        result = write(result, folder, samples, known, left, optimize_for, dtype)
-    if verbose:
-        print(result)
+        result = write(result, request, samples, known, verbose)
+        request.finish()
     return result
 
 

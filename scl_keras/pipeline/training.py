@@ -1,7 +1,7 @@
 """How the pipeline trains: as the model was compiled, its dense self the teacher."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
@@ -20,7 +20,11 @@ def default_epochs(steps: int) -> int:
 
 
 def compile_like(
-    model: keras.Model, other: keras.Model, learning_rate: float | None, steps: int
+    model: keras.Model,
+    other: keras.Model,
+    learning_rate: float | None,
+    steps: int,
+    **options: Any,
 ) -> None:
     """Compiles another model with the loss, the metrics and the optimizer of a model.
 
@@ -29,6 +33,7 @@ def compile_like(
         other: The model to compile.
         learning_rate: See `new_optimizer`.
         steps: See `new_optimizer`.
+        **options: What else `compile` of the other model is called with.
 
     Raises:
         ValueError: If Keras can't make its metrics anew.
@@ -36,7 +41,7 @@ def compile_like(
     config = model.get_compile_config()
     names = ("loss_weights", "metrics", "weighted_metrics")
     try:
-        options = keras.saving.deserialize_keras_object(
+        options |= keras.saving.deserialize_keras_object(
             {name: config[name] for name in names if config.get(name) is not None}
         )
     except (TypeError, ValueError) as error:
@@ -88,17 +93,17 @@ def _first_rate(configured):
 
 
 def student_of(
-    model: keras.Model, distill: bool, granularity: Any, weight: float = 0.5
+    model: keras.Model, distill: bool, masks: Mapping[str, Any], weight: float = 0.5
 ) -> tuple[keras.Model, keras.Model]:
     """A copy with masks, and the model to train: itself, or with its teacher.
 
     Args:
         model: The compiled dense model.
         distill: Whether it is the teacher.
-        granularity: Of the masks.
+        masks: What `sparsify` is called with.
         weight: Of the loss that the model is compiled with, beside the teacher.
     """
-    student = sparsify(model, granularity=granularity, copy=True, verbose=0)
+    student = sparsify(model, **masks, copy=True, verbose=0)
     if not distill:
         return student, student
     losses = keras.tree.flatten(model.loss)

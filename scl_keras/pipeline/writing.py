@@ -7,44 +7,60 @@ import math
 from scl_keras import backend
 
 
-def write(result, folder, samples, labels, may_lose, optimize_for, dtype):
+def write(result, request, samples, labels, verbose):
     """Writes the models, the file for the phone and the report.
 
     Args:
         result: A `Compressed`.
-        folder: A `pathlib.Path`, made if it isn't there.
+        request: The `Request`, with a folder, which is made if it isn't there.
         samples: Inputs, as `export_tflite` takes them.
         labels: Their class indices, or None.
-        may_lose: What accuracy the file may lose of the sparse model's, or None.
-        optimize_for: See `export_tflite`.
-        dtype: See `export_tflite`.
+        verbose: Whether to show a progress bar.
 
     Returns:
         The `Compressed` with its `ExportReport`; on other backends than TensorFlow,
         which can't export, as it is.
     """
+    folder = request.out
     folder.mkdir(parents=True, exist_ok=True)
     result.model.save(folder / "model.keras")
     result.compact.save(folder / "compact.keras")
     if backend.can_export():
-        from scl_keras.export import export_tflite
-
-        options = {} if labels is None else {"labels": labels}
-        if may_lose is not None and labels is not None:
-            options["max_accuracy_drop"] = may_lose
-        report = export_tflite(
-            result.model,
-            folder / "model.tflite",
-            samples=samples,
-            optimize_for=optimize_for,
-            dtype=dtype,
-            **options,
-        )
-        result = dataclasses.replace(result, export=report)
+        report = _export(result, request, samples, labels, verbose)
+        met = result.met and request.goal.is_met_by(report)
+        result = dataclasses.replace(result, export=report, met=met)
     (folder / "report.txt").write_text(f"{result}\n")
     (folder / "report.json").write_text(json.dumps(_plain(result.as_dict()), indent=2))
     result.plot().savefig(folder / "report.png", dpi=120)
     return result
+
+
+def _export(result, request, samples, labels, verbose):
+    from scl_keras.export import export_tflite
+
+    goal, options = request.goal, {}
+    if labels is not None:
+        options["labels"] = labels
+        if goal.kind == "max_drop":
+            left = goal.value - result.drop
+            options["max_accuracy_drop"] = max(left, 0.0)
+
+    def export():
+        return export_tflite(
+            result.model,
+            request.out / "model.tflite",
+            samples=samples,
+            optimize_for=request.optimize_for,
+            dtype=request.dtype,
+            verbose=verbose,
+            **options,
+        )
+
+    report = export()
+    if not goal.is_met_by(report) and labels is not None:
+        options["max_accuracy_drop"] = 1.0  # it was asked for, whatever it costs
+        report = export()
+    return report
 
 
 def _plain(data):

@@ -10,10 +10,12 @@ from rich.table import Table
 
 from scl_keras import checks
 from scl_keras.conversion.strip import stripped
+from scl_keras.export_choices import DTYPES
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import check_graph
 from scl_keras.masks.granularity import Block, Connection, Granularity
 from scl_keras.rendering import as_plain_text
+from scl_keras.targets.limits import MaxBytes, Speedup
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 
@@ -58,6 +60,8 @@ class TargetCheck:
         runtime: Name of the runtime.
         rows: A `KernelCheck` for each kernel that could be masked.
         note: What holds for all of them.
+        refusal: Why a file as small or as fast as was asked for can't be had; None if
+            it can, or if nothing was asked for.
 
     Example:
 
@@ -71,6 +75,7 @@ class TargetCheck:
     runtime: str
     rows: tuple
     note: str
+    refusal: str | None = None
 
     @property
     def gains(self) -> bool:
@@ -96,10 +101,18 @@ class TargetCheck:
                 "yes" if row.gains else "no",
                 row.reason,
             )
-        return f"{as_plain_text(table)}\n{self.note}"
+        lines = [as_plain_text(table), self.note, self.refusal]
+        return "\n".join(line for line in lines if line is not None)
 
 
-def check_target(model: keras.Model, runtime: str) -> TargetCheck:
+def check_target(
+    model: keras.Model,
+    runtime: str,
+    *,
+    max_bytes: int | None = None,
+    speedup: float | None = None,
+    dtype: str = "int8",
+) -> TargetCheck:
     """Tells for each kernel whether a runtime can run it faster, and why not.
 
     - `"compact"`: channels are removed (`compact`), so that all runtimes and devices
@@ -115,13 +128,20 @@ def check_target(model: keras.Model, runtime: str) -> TargetCheck:
     Args:
         model: A built functional or Sequential model, stock or masked.
         runtime: One of `RUNTIMES`.
+        max_bytes: Whether a file of so many bytes can be had, too. It takes some
+            seconds, in which files are made.
+        speedup: Likewise, whether a file can be had that is so many times as fast as
+            the dense one, without channels that are cut.
+        dtype: The coarsest precision of the file, for `max_bytes`.
 
     Returns:
         A `TargetCheck`, which `str` makes a table of.
 
     Raises:
         ValueError: If the model has no graph or open sizes, or there is no such
-            runtime.
+            runtime, or no such number.
+        RuntimeError: If a file has to be made, and Keras runs on another backend than
+            TensorFlow.
 
     Example:
 
@@ -131,16 +151,27 @@ def check_target(model: keras.Model, runtime: str) -> TargetCheck:
     [row.layer for row in check.rows if not row.gains]
     ```
     """
+    limits = [
+        limit.of(number)
+        for limit, number in ((MaxBytes, max_bytes), (Speedup, speedup))
+        if number is not None
+    ]
     check, _ = _plan(model, runtime)
-    return check
+    if not limits:
+        return check
+    from scl_keras.targets.reach import refusals  # which puts in masks, and needs this
+
+    found = refusals(model, runtime, limits, checks.one_of("dtype", dtype, DTYPES))
+    return dataclasses.replace(check, refusal="\n".join(found) or None)
 
 
-def granularity_for(model, runtime):
-    """What the masks of each layer switch on a runtime; the choice is printed.
+def granularity_for(model, runtime, verbose=1):
+    """What the masks of each layer switch on a runtime.
 
     Args:
         model: As for `check_target`.
         runtime: As for `check_target`.
+        verbose: 1 to print the choice, 0 not to.
 
     Returns:
         A function from a layer to a `Granularity`, or None for no masks.
@@ -151,7 +182,8 @@ def granularity_for(model, runtime):
     check, chosen = _plan(model, runtime)
     if not any(row.granularity for row in check.rows):
         raise ValueError(f"No layer of '{model.name}' gains on {runtime!r}:\n{check}")
-    print(check)
+    if verbose:
+        print(check)
     return lambda layer: chosen.get(id(layer))
 
 

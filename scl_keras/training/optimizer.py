@@ -117,7 +117,7 @@ class SCLOptimizer(PairedOptimizer):
             (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
         )
         self.plan = self.add_variable(  # likewise, its `Plan`
-            (8, 2), "zeros", "int32", aggregation="only_first_replica", name="plan"
+            (9, 2), "zeros", "int32", aggregation="only_first_replica", name="plan"
         )
 
     @property
