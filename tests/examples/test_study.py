@@ -67,15 +67,17 @@ def test_the_plan_begins_with_what_tells_most():
 
 def test_the_plan_has_what_others_are_compared_by():
     for part in STUDY:
-        named = {"dense", "scl", "gradual", "lamp", "tfmot"}
-        assert named <= {*part.methods}
-        assert {10, 100} <= {*part.compressions}
+        assert {"dense", "scl", "gradual", "lamp"} <= {*part.methods}
+        assert 10 in part.compressions
     for network in {part.network for part in STUDY}:
         parts = [p for p in STUDY if (p.protocol, p.network) == ("finetuned", network)]
-        assert {seed for part in parts for seed in part.seeds} == {0, 1, 2}
-        assert set(parts[0].methods) == set(usual_for(parts[0].task))  # all of them
-        wanted = {10, 100} if network == "resnet" else {5, 10, 30, 100}
+        dear = network == "resnet"
+        seeds = {seed for part in parts for seed in part.seeds}
+        assert seeds == ({0, 1} if dear else {0, 1, 2})
+        wanted = {10, 100} if dear else {5, 10, 30, 100}
         assert all(wanted <= {*part.compressions} for part in parts)
+        if not dear:
+            assert set(parts[0].methods) == set(usual_for(parts[0].task))  # all of them
     runs, validating = study_runs(), study_runs(validate=True)
     assert all(run.task.validation for run in validating)
     assert not {run.name for run in runs} & {run.name for run in validating}

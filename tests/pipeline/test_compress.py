@@ -11,6 +11,7 @@ from keras import layers
 from scl_keras import __main__ as command
 from scl_keras import compress, find_masks
 from scl_keras.datasets import load_dataset
+from scl_keras.export.meter import FileMeter
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.progress import Progress
 from scl_keras.pipeline.training import default_epochs
@@ -284,3 +285,84 @@ def test_batches_and_samples_of_nested_data():
 )
 def test_epochs_by_default(steps, epochs):
     assert default_epochs(steps) == epochs
+
+
+def test_a_number_of_bytes(model, digits, tmp_path):
+    result = compress(
+        model, *digits, max_bytes=4_000, epochs=4, out=tmp_path, verbose=0
+    )
+    size = (tmp_path / "model.tflite").stat().st_size
+    assert 3_700 <= size <= 4_000  # few bytes go by several per cent at a time
+    assert result.met and result.as_dict()["goal"]["kind"] == "max_bytes"
+    text = (tmp_path / "report.txt").read_text()
+    assert "Most bytes: " in text and "Most multiply-accumulates: " in text
+    with pytest.raises(ValueError, match="can't be of 900 bytes"):
+        compress(model, *digits, max_bytes=900, epochs=4, verbose=0)
+
+
+def test_a_file_that_rounding_makes_worse_is_still_of_so_many_bytes(
+    model, digits, tmp_path, monkeypatch
+):
+    from scl_keras import export
+
+    allowed = []
+
+    def report(model, path, max_accuracy_drop=None, **options):
+        allowed.append(max_accuracy_drop)
+        more = {} if max_accuracy_drop else {"dtype": "float32"}
+        options |= {"latency_seconds": 0, **more}
+        return original(model, path, **options)
+
+    original = export.export_tflite
+    monkeypatch.setattr(export, "export_tflite", report)
+    result = compress(
+        model, *digits, max_bytes=9_000, epochs=3, out=tmp_path, verbose=0
+    )
+    assert allowed == [None, 1.0]
+    assert result.met and result.export.bytes_written <= 9_000
+
+
+def test_a_speed_by_channels(model, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(FileMeter, "time", lambda meter: units_of(meter._model) / 48)
+    result = compress(
+        model, *digits, speedup=3.0, epochs=4, out=tmp_path, verbose=0, distill=False
+    )
+    units = [w.shape for w in result.compact.get_weights() if w.ndim == 2]
+    assert units == [(64, 16), (16, 10)] or units[0][1] in range(14, 17)
+    assert result.export.candidate == "compact"
+
+
+def units_of(model):
+    """How many of the hidden units have a connection."""
+    from scl_keras import compact, stripped
+
+    with stripped(model) as stock:
+        return compact(stock).layers[-1].kernel.shape[0]
+
+
+def test_something_else_isnt_what_goes_on(model, digits, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "evaluate", fail_after(2, keras.Model.evaluate))
+        with pytest.raises(MemoryError):
+            compress(model, *digits, sparsity=0.8, epochs=3, out=tmp_path, verbose=0)
+    with pytest.raises(ValueError, match=r"begun for something else.*Goal"):
+        compress(model, *digits, sparsity=0.7, epochs=3, out=tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="epochs: 4, not 3"):
+        compress(model, *digits, sparsity=0.8, epochs=4, out=tmp_path, verbose=0)
+    result = compress(model, *digits, sparsity=0.8, epochs=3, out=tmp_path, verbose=0)
+    assert result.connections.sparsity == pytest.approx(0.8, abs=1e-3)
+    assert not (tmp_path / "training").exists()
+    compress(model, *digits, sparsity=0.7, epochs=3, out=tmp_path, verbose=0)
+
+
+def fail_after(count, function):
+    """A function that is called so often, and then is out of memory."""
+    calls = []
+
+    def failing(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) > count:
+            raise MemoryError
+        return function(*arguments, **options)
+
+    return failing

@@ -1,6 +1,6 @@
 """The tasks, and what of them the study is made of: `compare_methods.py --study`.
 
-The study takes about six hours of two cores, with a process of one thread on each: two
+The study takes about four and a half hours of two cores, with a process of one thread on each: two
 threads in one process gain less. Steps aren't compiled with XLA, which makes those of
 convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
 hardly faster. A step of 128 samples takes, dense and with SCL, in ms of one core:
@@ -88,8 +88,6 @@ class Part:
 
 
 _TO_100, _TO_1000 = COMPRESSIONS[:4], COMPRESSIONS
-# Made for initial weights: on trained ones a seed shows how far they are behind.
-_OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
 _SMALL = {
     "vision_transformer": _TO_100,
     "small_vgg": _TO_100,
@@ -97,24 +95,39 @@ _SMALL = {
     "lenet_300_100": _TO_1000,
 }
 
-# ResNet-8 trains for three minutes a run: fewer compressions, and the second and third
-# seed of the methods that come near.
-_DEAR = (*_OF_INITIAL_WEIGHTS, "switcher", "scl_plain")
+# Made for initial weights: on trained ones a seed shows how far they are behind.
+_OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
+# TFMOT prunes by the same schedule as `gradual`: one seed shows whether it differs.
+_LESS = (*_OF_INITIAL_WEIGHTS, "tfmot")
+# ResNet-8 trains for three minutes a run.
+_DEAR = ("tfmot", "snip", "synflow")
 
 # Behind each part: hours of one core, all seeds. Two cores take half of their sum.
 STUDY = (
     *(Part("finetuned", n, c, seeds=(0,)) for n, c in _SMALL.items()),  # 1.6
-    Part("finetuned", "resnet", (10, 30, 100), seeds=(0,)),  # 1.8
+    Part("finetuned", "resnet", (10, 100), (0,), _DEAR),  # 1.1
+    *(Part("finetuned", n, c, SEEDS[1:], _LESS) for n, c in _SMALL.items()),  # 2.0
+    Part(
+        *("finetuned", "resnet", (10, 100), SEEDS[1:2]),
+        (*_DEAR, "random", "switcher", "magnitude", "scl_plain"),
+    ),  # 0.6
     *(
-        Part("finetuned", n, c, SEEDS[1:], _OF_INITIAL_WEIGHTS)
-        for n, c in _SMALL.items()
-    ),  # 2.4
-    Part("finetuned", "resnet", (10, 100), SEEDS[1:], _DEAR),  # 1.6
+        Part("initial", n, (10, 100), SEEDS[:1])
+        for n in ("vision_transformer", "small_vgg")
+    ),  # 0.6
     *(
-        Part("initial", n, (10, 100)) for n in ("vision_transformer", "small_vgg")
-    ),  # 1.8
-    *(Part("initial", n, (10, 100, 300)) for n in ("lenet_5", "lenet_300_100")),  # 1.9
-    Part("initial", "resnet", (10, 100), (0,), ("switcher", "magnitude")),  # 1.5
+        Part("initial", n, (10, 100, 300), SEEDS[:1])
+        for n in ("lenet_5", "lenet_300_100")
+    ),  # 0.6
+    *(
+        Part("initial", n, (10, 100), SEEDS[1:], ("tfmot", "magnitude"))
+        for n in ("vision_transformer", "small_vgg")
+    ),  # 1.0
+    *(
+        Part("initial", n, (10, 100, 300), SEEDS[1:], ("tfmot", "magnitude"))
+        for n in ("lenet_5", "lenet_300_100")
+    ),  # 1.0
+    Part("initial", "resnet", (10,), (0,), (*_DEAR, "switcher", "magnitude")),  # 0.5
 )
 """What the study is made of; of a stage, see below, in this order."""
 
