@@ -1,9 +1,10 @@
 """The tasks, and what of them the study is made of: `compare_methods.py --study`.
 
-The study takes about four and a half hours of two cores, with a process of one thread on each: two
-threads in one process gain less. Steps aren't compiled with XLA, which makes those of
-convolutions and attention about 1.6 times slower on CPUs, and those of LeNet-300-100
-hardly faster. A step of 128 samples takes, dense and with SCL, in ms of one core:
+The study takes about four and a half hours of two cores, with a process of one thread
+on each: two threads in one process gain less. Steps aren't compiled with XLA, which
+makes those of convolutions and attention about 1.6 times slower on CPUs, and those of
+LeNet-300-100 hardly faster. A step of 128 samples takes, dense and with SCL, in ms of
+one core:
 
     LeNet-300-100              6     8
     LeNet-5                   32    36
