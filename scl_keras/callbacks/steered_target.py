@@ -276,4 +276,6 @@ class SteeredTarget(FitListener):
                 f"`gradient_accumulation_steps`. Received: {self._epoch + 1} epochs"
             )
         self._correct(roughly=False)
+        self._plan.target = self._budget.target
+        self._plan.write(self._optimizer.plan)
         self._descent.meet()

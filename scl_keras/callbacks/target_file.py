@@ -15,8 +15,6 @@ from scl_keras.types import Logs
 if TYPE_CHECKING:
     from scl_keras.export.samples import Samples
 
-_NEARLY_ALL = 0.9
-
 
 class TargetFile(SteeredTarget):
     """A target that is measured: on the file that the model would become.
@@ -64,17 +62,17 @@ class TargetFile(SteeredTarget):
         refusal = limit.refusal(file.least())
         if refusal is not None:
             raise ValueError(f"{refusal} See `check_target`.")
+        all_of_it = file.most()
+        if all_of_it <= limit.cost:
+            budget.target = budget.most
+            warnings.warn(
+                f"Nothing has to be cut: without it the file is "
+                f"{limit.say(all_of_it)}, and it was asked to be "
+                f"{limit.say(limit.cost)}.",
+                stacklevel=2,
+            )
+            return
         budget.target = file.count(limit.guess(budget.most), file.alike, roughly=True)
-        if budget.target >= _NEARLY_ALL * budget.most:
-            all_of_it = file.most()
-            if all_of_it <= limit.cost:
-                budget.target = budget.most
-                warnings.warn(
-                    f"Nothing has to be cut: without it the file is "
-                    f"{limit.say(all_of_it)}, and it was asked to be "
-                    f"{limit.say(limit.cost)}.",
-                    stacklevel=2,
-                )
 
     def _correct(self, roughly):
         budget, heights = self._budget, self._descent.heights

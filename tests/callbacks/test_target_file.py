@@ -8,6 +8,7 @@ from scl_keras import (
     SafeBackup,
     TargetBytes,
     TargetSpeed,
+    check_target,
     compact,
     export_tflite,
     find_masks,
@@ -32,12 +33,13 @@ def network(**options):
     model = keras.Sequential(
         [
             keras.Input((8, 8, 1)),
-            layers.Conv2D(8, 3, activation="relu"),
-            layers.Conv2D(16, 3, activation="relu"),
+            layers.Conv2D(8, 3, activation="relu", name="first"),
+            layers.Conv2D(16, 3, activation="relu", name="second"),
             layers.Flatten(),
-            layers.Dense(32, activation="relu"),
-            layers.Dense(2),
-        ]
+            layers.Dense(32, activation="relu", name="third"),
+            layers.Dense(2, name="last"),
+        ],
+        name="network",  # files hold names
     )
     sparsify(model, verbose=0, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -53,7 +55,7 @@ def fit(model, *callbacks, epochs=5, **options):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
-@pytest.mark.parametrize("max_bytes", [8_000, 16_000])
+@pytest.mark.parametrize("max_bytes", [8_000, 12_000])
 def test_the_written_file_has_the_bytes_asked_for(tmp_path, dtype, max_bytes):
     model = network()
     fit(model, TargetBytes(max_bytes, dtype))
@@ -164,7 +166,7 @@ def test_a_speed_is_reached_by_channels(monkeypatch):
     fit(model, TargetSpeed(3.0), epochs=6)
     with stripped(model) as stock:
         left = summary(compact(stock), print_fn=None).macs
-    assert 3.0 <= all_of_it / left <= 3.0 / 0.9  # a channel is some percent here
+    assert 3.0 <= all_of_it / left <= 3.0 / 0.8  # a channel is 6 % of it
 
 
 def test_a_speed_out_of_reach_is_refused(monkeypatch):
@@ -197,3 +199,22 @@ def test_open_sizes_need_samples():
         FileMeter(model)
     samples = np.zeros((2, 20, 4), "float32")
     assert FileMeter(model, samples=samples).bytes() > 1000
+
+
+def test_what_can_be_had_is_known_before(monkeypatch):
+    model = network()
+    with stripped(model) as stock:
+        dense = keras.models.clone_model(stock)
+    possible = check_target(dense, "size", max_bytes=8_000)
+    assert possible.refusal is None
+    refused = check_target(model, "size", max_bytes=1_000)  # masked models, too
+    assert "can't be of 1,000 bytes" in refused.refusal
+    assert refused.refusal in str(refused)
+    assert refused.as_dict()["refusal"] == refused.refusal
+    monkeypatch.setattr(FileMeter, "time", lambda meter: 0.4)
+    both = check_target(dense, "compact", max_bytes=900, speedup=3)
+    assert len(both.refusal.splitlines()) == 2
+    assert "it is 2.5 times as fast" in both.refusal
+    for wrong in ({"max_bytes": 0.5}, {"speedup": 1}, {"max_bytes": 9, "dtype": "i"}):
+        with pytest.raises(ValueError, match="must be"):
+            check_target(dense, "size", **wrong)
