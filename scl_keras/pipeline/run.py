@@ -164,6 +164,8 @@ def _compressed(request, model, training, validation, verbose):
         steps = epochs * training.steps
         rate, cost = request.learning_rate, request.goal.cost
         compile_like(model, trained, rate, steps, cost=cost)
+        if not trained.built:  # what isn't can't be restored
+            trained(next(training.batches())[0])
         out = request.out
         _fit(trained, training, validation, epochs, monitor, callback, out, verbose)
     table = summary(student, print_fn=None)
