@@ -4,6 +4,7 @@ import contextlib
 import fractions
 import functools
 import pathlib
+import tempfile
 import traceback
 
 import keras
@@ -108,6 +109,20 @@ SHAPES = [(4, 4), (4, 2)]
 def export_with(**arguments):
     arguments = {"path": "never.tflite", "samples": X, **arguments}
     return export.export_tflite(dense(), arguments.pop("path"), **arguments)
+
+
+@functools.cache
+def exported_file():
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "model.tflite"
+        options = {"samples": X, "latency_seconds": 0, "verbose": 0}
+        export.export_tflite(dense(), path, **options)
+        return path.read_bytes()
+
+
+def verify_with(**arguments):
+    arguments = {"model": dense(), "samples": X, **arguments}
+    return export.verify_tflite(exported_file(), **arguments)
 
 
 def fit_with(schedule):
@@ -577,6 +592,24 @@ CASES = {
     ),
     "export_tflite(latency_seconds)": (kw(export_with, "latency_seconds"), NEGATIVE),
     "read_metadata": (export.read_metadata, NO_PATH),
+    "verify_tflite(file)": (lambda x: export.verify_tflite(x, dense(), X), NO_PATH),
+    "verify_tflite(model)": (kw(verify_with, "model"), NO_MODEL),
+    "verify_tflite(samples)": (
+        kw(verify_with, "samples"),
+        [3, "x", None, X[:0], X[:, :3], {"a": X}],
+    ),
+    "verify_tflite(labels)": (
+        kw(verify_with, "labels"),
+        [3, "x", ["a"] * 4, [0.5] * 4, [0] * 3, {}],
+    ),
+    "verify_tflite(tolerance)": (kw(verify_with, "tolerance"), optional(NOT_POSITIVE)),
+    **{
+        f"verify_tflite({name})": (
+            kw(verify_with, name),
+            [3, "x", {}, {"a": 3}, {"a": "b"}, [("a", "b")]],
+        )
+        for name in ("inputs", "outputs")
+    },
     # networks, data, pictures, the zoo
     **{
         f"{build.__name__}({name})": (kw(build, name, **{**IMAGE, name: None}), bad)

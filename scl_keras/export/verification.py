@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -77,6 +77,12 @@ class Difference:
         """The largest difference as a share of the largest value."""
         return self.largest / (self.scale or 1.0)
 
+    def __str__(self) -> str:
+        return (
+            f"output {self.output!r} is off by {self.largest:.3g}, "
+            f"{self.relative:.2g} of its largest value"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
@@ -139,7 +145,7 @@ def verify(
     found: tuple[Difference, ...] = ()
     right = None
     for setting in SETTINGS:
-        indices = _indices(keras.reference, setting, shuffled)
+        indices = batches_for(keras.reference, setting, shuffled)
         batches = [keras.reference.batches[i] for i in indices]
         try:
             answers = _run(file, batches, setting)
@@ -182,8 +188,10 @@ def open_interpreter(file: bytes, setting: Setting = SETTINGS[0]) -> Interpreter
     )
 
 
-def _indices(reference: Reference, setting: Setting, shuffled: bool) -> Sequence[int]:
-    """Returns which batches to run, in this order."""
+def batches_for(
+    reference: Reference, setting: Setting, shuffled: bool
+) -> Sequence[int]:
+    """Returns the indices of the batches to run in a setting, in this order."""
     if setting.brief:
         return reference.few
     every = enumerate(reference.batches)
@@ -208,26 +216,32 @@ def _differences(
         alike = [pair for pair in pairs if pair[0].shuffled == is_shuffled]
         for name in alike[0][0].outputs if alike else ():
             scale = expectation.reference.scale(name, is_shuffled)
-            found = _compare(name, setting.delegate, scale, alike)
+            found = compare(name, setting.delegate, scale, alike)
             if not found.relative <= expectation.tolerance:  # NaN is wrong as well
                 inputs = "shuffled inputs" if is_shuffled else "the samples"
                 return differences, (
                     f"{expectation.of}computes something else on {inputs} with "
-                    f"{setting}: output {name!r} is off by {found.largest:.3g}, "
-                    f"{found.relative:.2g} of its largest value"
+                    f"{setting}: {found}"
                 )
             if not is_shuffled:
                 differences += (found,)
     return differences, None
 
 
-def _compare(
+def compare(
     name: str,
     delegate: str,
     scale: float,
-    pairs: Sequence[tuple[Batch, dict[str, np.ndarray]]],
+    pairs: Sequence[tuple[Batch, Mapping[str, np.ndarray]]],
 ) -> Difference:
-    """Compares one output over all batches, each with the file's answer."""
+    """Compares one output over all batches, each with the file's answer.
+
+    Args:
+        name: The output's name.
+        delegate: What the file ran with.
+        scale: The largest absolute value that Keras computes for it.
+        pairs: The batches, each with the outputs that the file gave.
+    """
     distances, largest_entries = [], []
     for batch, answer in pairs:
         expected, found = batch.outputs[name], answer[name]
