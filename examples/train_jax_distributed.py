@@ -15,9 +15,8 @@ On two machines, the first of which is 10.0.0.1, one command on each:
 masks and weights are those that one device learns with the same batches. Process 0
 writes model.keras to the folder --out. It is exported to TFLite from TensorFlow:
 
-    KERAS_BACKEND=tensorflow python -c "import keras, numpy, scl_keras;
-    scl_keras.export_tflite(keras.models.load_model('model.keras'), 'model.tflite',
-    samples=numpy.load('samples.npy'))"
+    KERAS_BACKEND=tensorflow python -m scl_keras export model.keras \
+        --out=model.tflite --data=samples.npy
 """
 
 import pathlib

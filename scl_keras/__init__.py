@@ -7,25 +7,41 @@ What most programs need is here. The rest is in the subpackages: `architectures`
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from scl_keras._version import __version__
-from scl_keras.callbacks import (
-    AfterTarget,
-    FreezeMasks,
-    SafeBackup,
-    TargetAccuracy,
-    TargetSparsity,
-)
-from scl_keras.connectivity import compact, effective_masks
-from scl_keras.conversion import sparsify, strip_masks, stripped
-from scl_keras.layers import MaskedConv2D, MaskedDense
-from scl_keras.masks import Block, Channel, find_masks, thaw_masks
-from scl_keras.pruning import GradualPruning, prune
-from scl_keras.report import summary
-from scl_keras.switcher import SwitcherModel
-from scl_keras.targets import check_target
-from scl_keras.training import SCLModel
+
+
+def _is_sought_as_program() -> bool:
+    """Whether Python is looking for `__main__.py`, for `python -m scl_keras`.
+
+    It imports the package for that, with "-m" in front of the arguments.
+    """
+    if sys.argv[:1] != ["-m"]:
+        return False
+    return sys.orig_argv[-len(sys.argv)].removeprefix("-m") == __name__
+
+
+# Then `--help` is to answer at once: what a command needs is imported when it runs (see
+# `command_line/main.py`).
+if TYPE_CHECKING or not _is_sought_as_program():
+    from scl_keras.callbacks import (
+        AfterTarget,
+        FreezeMasks,
+        SafeBackup,
+        TargetAccuracy,
+        TargetSparsity,
+    )
+    from scl_keras.connectivity import compact, effective_masks
+    from scl_keras.conversion import sparsify, strip_masks, stripped
+    from scl_keras.layers import MaskedConv2D, MaskedDense
+    from scl_keras.masks import Block, Channel, find_masks, thaw_masks
+    from scl_keras.pruning import GradualPruning, prune
+    from scl_keras.report import summary
+    from scl_keras.switcher import SwitcherModel
+    from scl_keras.targets import check_target
+    from scl_keras.training import SCLModel
 
 if TYPE_CHECKING:
     from scl_keras.export import export_tflite

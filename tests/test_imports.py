@@ -22,8 +22,28 @@ LATER = {
     "scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"},
     "scl_keras.pipeline.writing": {"scl_keras.export"},  # which imports TensorFlow
 }
+# What a command needs: its `--help` does without.
+LATER |= {
+    f"scl_keras.command_line.{name}": modules
+    for name, modules in {
+        "compress": {"scl_keras.pipeline"},
+        "data": {"keras", "scl_keras.pipeline.data", "scl_keras.pipeline.dense"},
+        "export": {"scl_keras.export"},
+        "main": {"scl_keras.rendering"},
+        "models": {"keras", "scl_keras.backend"},
+        "prune": {
+            "scl_keras.conversion",
+            "scl_keras.masks",
+            "scl_keras.pruning.prune",
+            "scl_keras.report.summary",
+        },
+        "summary": {"scl_keras.report.summary"},
+        "verify": {"scl_keras.export"},
+    }.items()
+}
 # By name, when it is asked for: TensorFlow and matplotlib, and the backend in use.
 BY_NAME = {"scl_keras", "scl_keras.backend"}
+BY_NAME |= {"scl_keras.command_line.main"}  # modules of users
 
 
 def imports(tree, modules, later=False):

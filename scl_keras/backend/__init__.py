@@ -34,7 +34,7 @@ vjp = _module.vjp
 
 
 def can_export():
-    """Whether TFLite files can be written here: a bool."""
+    """Whether TFLite files can be written and verified here: a bool."""
     return _NAME == "tensorflow"
 
 
@@ -46,10 +46,9 @@ def check_can_export():
     """
     if not can_export():
         raise RuntimeError(
-            "TFLite export needs the TensorFlow backend. Save the model, "
+            "TFLite files need the TensorFlow backend. Save the model, "
             "`model.save('model.keras')`, and export the file in a process of its own: "
-            'KERAS_BACKEND=tensorflow python -c "import keras, numpy, scl_keras; '
-            "scl_keras.export_tflite(keras.models.load_model('model.keras'), "
-            "'model.tflite', samples=numpy.load('samples.npy'))\". "
+            "KERAS_BACKEND=tensorflow python -m scl_keras export model.keras "
+            "--out=model.tflite --data=samples.npz. "
             f"Received: KERAS_BACKEND={_NAME}"
         )

@@ -1,10 +1,9 @@
 """What `compress` writes into its folder."""
 
 import dataclasses
-import json
-import math
 
 from scl_keras import backend
+from scl_keras.rendering import as_json
 
 
 def write(result, request, samples, labels, verbose):
@@ -30,7 +29,7 @@ def write(result, request, samples, labels, verbose):
         met = result.met and request.goal.is_met_by(report)
         result = dataclasses.replace(result, export=report, met=met)
     (folder / "report.txt").write_text(f"{result}\n")
-    (folder / "report.json").write_text(json.dumps(_plain(result.as_dict()), indent=2))
+    (folder / "report.json").write_text(as_json(result.as_dict()))
     result.plot().savefig(folder / "report.png", dpi=120)
     return result
 
@@ -61,14 +60,3 @@ def _export(result, request, samples, labels, verbose):
         options["max_accuracy_drop"] = 1.0  # it was asked for, whatever it costs
         report = export()
     return report
-
-
-def _plain(data):
-    """JSON has no infinity and no NaN: None in their place."""
-    if isinstance(data, dict):
-        return {str(key): _plain(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_plain(value) for value in data]
-    if isinstance(data, float) and not math.isfinite(data):
-        return None
-    return data

@@ -28,7 +28,7 @@ np.save("outputs.npy", keras.ops.convert_to_numpy(model(samples)))
 def test_the_documented_command_exports_a_model_of_another_backend(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install '.[backends]'")
-    pattern = r"```bash\n(KERAS_BACKEND=tensorflow python -c .*?)```"
+    pattern = r"```bash\n(KERAS_BACKEND=tensorflow python -m .*?)```"
     (command,) = re.findall(pattern, README.read_text(), re.DOTALL)
     environment = os.environ | {
         "KERAS_BACKEND": backend,

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from scl_keras import __main__ as command
 from scl_keras import compress, find_masks
 from scl_keras.datasets import load_dataset
 from scl_keras.export.meter import FileMeter
@@ -239,34 +238,6 @@ def test_bad_calls(model, digits):
     new.layers[-1].kernel.assign(np.zeros((48, 10)))
     with pytest.raises(ValueError, match="doesn't look trained"):
         compress(new, training, validation, sparsity=0.5)
-
-
-def test_the_command(model, digits, tmp_path, capsys):
-    model.save(tmp_path / "model.keras")
-    (x, y), (x_val, y_val) = digits
-    np.savez(tmp_path / "four.npz", x_train=x, y_train=y, x_val=x_val, y_val=y_val)
-    flags = ["compress", str(tmp_path / "model.keras"), "--epochs=3"]
-    out = ["--compression=8", f"--out={tmp_path / 'out'}"]
-    command.main([*flags, f"--data={tmp_path / 'four.npz'}", *out])
-    assert "connections" in capsys.readouterr().out
-    assert (tmp_path / "out" / "model.tflite").exists()
-    with pytest.raises(SystemExit, match="No such file"):
-        command.main([*flags, f"--data={tmp_path / 'none.npz'}", *out])
-    np.savez(tmp_path / "wrong.npz", a=x)
-    with pytest.raises(SystemExit, match="must have the arrays x_train"):
-        command.main([*flags, f"--data={tmp_path / 'wrong.npz'}", *out])
-
-
-def test_two_arrays_are_parted(tmp_path):
-    x, y = np.arange(100.0), np.arange(100)
-    np.savez(tmp_path / "two.npz", x=x, y=y)
-    (x_train, y_train), (x_val, y_val) = command.read_arrays(tmp_path / "two.npz")
-    assert len(x_val) == 10
-    assert sorted([*x_train, *x_val]) == x.tolist()
-    np.testing.assert_array_equal(x_train, y_train)
-    np.testing.assert_array_equal(x_val, y_val)
-    again = command.read_arrays(tmp_path / "two.npz")
-    np.testing.assert_array_equal(again[1][0], x_val)
 
 
 def test_batches_and_samples_of_nested_data():

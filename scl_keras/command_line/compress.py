@@ -1,0 +1,54 @@
+"""`scl_keras.compress`: from a trained model to the file."""
+
+import argparse
+
+from scl_keras.command_line.data import training_data
+from scl_keras.command_line.flags import DATA_HELP, DTYPES, GOALS, add_sparsity
+from scl_keras.command_line.models import read_model
+from scl_keras.command_line.outcome import Outcome
+
+SUMMARY = "make of a trained model the smallest file that is as good as asked for"
+DESCRIPTION = """\
+Trains a copy of a model to do without connections, the model itself being its teacher,
+and finds out how many it can do without. Writes a folder: model.tflite, the smallest
+file that it ran and found right; model.keras and compact.keras; and a report as text,
+data and picture. A command that was killed goes on where it was, with the same --out.
+
+Say one thing that is wanted: --max_drop, --sparsity or --compression.
+
+  python -m scl_keras compress model.keras --data=arrays.npz --max_drop=0.01 --out=small
+"""
+
+OWN = ("command", "model", "data", "json", "imports")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of this command."""
+    add = parser.add_argument
+    add("model", help="a compiled model, a .keras file")
+    add(
+        "--data", required=True, help=f"{DATA_HELP}. A tenth of x and y is validated on"
+    )
+    add("--out", required=True, help="folder for what is written")
+    goal = add_sparsity(parser, required=True)
+    goal.add_argument("--max_drop", type=float, help="what the metric may lose")
+    add("--monitor", help="the metric, as val_accuracy; default: the model's first")
+    add("--mode", choices=("auto", "max", "min"), default="auto", help="of the metric")
+    add("--epochs", type=int, help="of the training; default: 15 or more")
+    add("--batch_size", type=int, default=32, help="samples a step")
+    add("--learning_rate", type=float, help="at first; default: the optimizer's")
+    add("--dtype", choices=DTYPES, default="int8",
+        help="the coarsest precision of the file")  # fmt: skip
+    add("--optimize_for", choices=GOALS, default="size",
+        help="what the file is chosen by")  # fmt: skip
+
+
+def run(flags: argparse.Namespace) -> Outcome:
+    """Runs it."""
+    from scl_keras.pipeline import compress
+
+    model = read_model(flags.model, compiled=True)
+    training, validation = training_data(flags.data, model)
+    options = {k: v for k, v in vars(flags).items() if k not in OWN}
+    result = compress(model, training, validation, **options)  # prints the report
+    return Outcome({"out": flags.out, **result.as_dict()}, None, result.met)
