@@ -25,7 +25,7 @@ def _is_sought_as_program() -> bool:
 
 # Then `--help` is to answer at once: what a command needs is imported when it runs (see
 # `command_line/main.py`).
-if TYPE_CHECKING or not _is_sought_as_program():
+if not _is_sought_as_program():
     from scl_keras.callbacks import (
         AfterTarget,
         FreezeMasks,

@@ -10,7 +10,6 @@ from ai_edge_litert import schema_py_generated as schema
 
 from scl_keras.export.flat_model import BUILTIN, FlatModel
 from scl_keras.export.precisions import PRECISIONS, Precision
-from scl_keras.export.weights import read_weights
 
 _IDENTIFIER = b"TFL3"
 
@@ -25,7 +24,7 @@ _MOVERS = {
 
 
 def read_file(file: bytes) -> FlatModel:
-    """Reads all of a file that tells where something else is.
+    """Reads all of a file, but for what is encoded in its sparse tensors.
 
     Args:
         file: Any bytes.
@@ -44,7 +43,9 @@ def read_file(file: bytes) -> FlatModel:
     try:
         flat = FlatModel(file)
         _check_indices(flat)
-        read_weights(file)
+        for graph in flat.model.subgraphs:
+            for tensor in graph.tensors:
+                flat.constant(tensor)  # which has as many values as its shape says
     except Exception as error:  # whatever reading offsets out of range comes to
         raise ValueError(
             f"The file is damaged, it can't be read: {type(error).__name__}: {error}"

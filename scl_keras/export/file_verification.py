@@ -56,7 +56,8 @@ class FileVerification:
         tolerance: The largest relative difference that is allowed.
         inputs: Names of the model's inputs by those of the file.
         outputs: Likewise.
-        differences: How far each output is from Keras, in each way to run the file.
+        differences: How far each output is from Keras, in each way to run the file;
+            none if it wasn't run.
         problems: Sentences on what is wrong with it; none if nothing is.
         accuracy: Share of the labels that the Keras model gets right, or None.
         file_accuracy: Share that the file gets right, or None.
@@ -74,10 +75,10 @@ class FileVerification:
     bytes: int
     precision: str
     tolerance: float
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    differences: tuple[RunDifference, ...]
-    problems: tuple[str, ...]
+    inputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    outputs: dict[str, str] = dataclasses.field(default_factory=dict)
+    differences: tuple[RunDifference, ...] = ()
+    problems: tuple[str, ...] = ()
     accuracy: float | None = None
     file_accuracy: float | None = None
     notes: tuple[str, ...] = ()
@@ -126,7 +127,21 @@ class FileVerification:
         }
 
     def __str__(self) -> str:
-        table = Table(box=box.SQUARE, title=self._title())
+        what = f"{self.bytes:,} bytes, {self.precision}"
+        lines = [f"{self.path or 'The file'} ({what})"]
+        if self.differences:
+            lines += [self._table(), *self._names()]
+        if self.accuracy is not None and self.file_accuracy is not None:
+            lines.append(
+                f"accuracy {self.file_accuracy:.2%}, Keras {self.accuracy:.2%}"
+            )
+        lines += [*self.notes, *self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"... and {len(self.problems) - _SHOWN} more such problems")
+        return "\n".join([*lines, self._verdict()])
+
+    def _table(self) -> str:
+        table = Table(box=box.SQUARE, title="differences to Keras")
         for head in ("output", "run with", "threads", "samples"):
             table.add_column(head)
         for head in ("largest", "relative", "mean", "same class"):
@@ -137,19 +152,7 @@ class FileVerification:
             alike.setdefault(key, []).append(d)
         for found in alike.values():
             table.add_row(*_row(found))
-        lines = [as_plain_text(table), *self._names()]
-        if self.accuracy is not None and self.file_accuracy is not None:
-            lines.append(
-                f"accuracy {self.file_accuracy:.2%}, Keras {self.accuracy:.2%}"
-            )
-        lines += [*self.notes, *self.problems[:_SHOWN]]
-        if len(self.problems) > _SHOWN:
-            lines.append(f"... and {len(self.problems) - _SHOWN} more such problems")
-        return "\n".join([*lines, self._verdict()])
-
-    def _title(self) -> str:
-        what = f"{self.bytes:,} bytes, {self.precision}"
-        return f"{self.path or 'file'} ({what}): differences to Keras"
+        return as_plain_text(table)
 
     def _names(self) -> list[str]:
         """Who is who, where names differ."""

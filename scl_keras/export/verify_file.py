@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from scl_keras.export.verification import (
     batches_for,
     compare,
 )
+from scl_keras.export.weights import wrong_encodings
 
 _Pairs = list[tuple[Batch, Mapping[str, np.ndarray]]]
 
@@ -55,7 +57,8 @@ def verify_tflite(
     files as well, bit by bit.
 
     A file that is damaged may end the process that runs it. So it is read first, and
-    then run on zeros in a process of its own.
+    then run on zeros in a process of its own. One whose sparse weights contradict
+    themselves, as the converter writes some, is wrong, and not run at all.
 
     Args:
         file: Path of a TFLite file, or its bytes.
@@ -100,37 +103,60 @@ def verify_tflite(
     if tolerance is not None:
         wanted = "a positive and finite number, or None"
         checks.number("tolerance", tolerance, wanted, lambda x: x > 0)
-    precision = precision_of(read_file(content))
+    flat = read_file(content)
+    precision = precision_of(flat)
+    allowed = tolerance or precision.tolerance
     with (in_float32 := InFloat32(model)):
         reference = build_reference(in_float32.model, samples)
     reference = in_float32.compared(reference, tolerance)
     checked = None if labels is None else read_labels(labels, reference, 1.0)
-    check_survives(content)
-    foreign = read_foreign(content, reference, inputs, outputs)
-    allowed = tolerance or precision.tolerance
-    differences: list[RunDifference] = []
-    problems: list[str] = []
-    right = None
-    for setting in SETTINGS:
-        pairs, failures = _run(foreign, reference, setting, precision.shuffled)
-        problems += failures
-        for found, problem in _compared(foreign, reference, setting, pairs, allowed):
-            differences += [found] if found else []
-            problems += [problem] if problem else []
-        if right is None and checked is not None and not failures:
-            right = _right(checked, pairs)
-    return FileVerification(
+    found = FileVerification(
         path=path,
         bytes=len(content),
         precision=precision.name or "float32",
         tolerance=allowed,
+        problems=tuple(f"It is encoded wrong: {p}." for p in wrong_encodings(flat)),
+        accuracy=None if checked is None else checked.accuracy,
+        notes=reference.notes,
+    )
+    if not found.correct:  # nor run: the runtime would read outside of its memory
+        return found
+    check_survives(content)
+    foreign = read_foreign(content, reference, inputs, outputs)
+    found = dataclasses.replace(
+        found,
         inputs={port.name: name for name, port in foreign.inputs.items()},
         outputs={port.name: name for name, port in foreign.outputs.items()},
+    )
+    return _in_all_settings(found, foreign, reference, precision.shuffled, checked)
+
+
+def _in_all_settings(
+    found: FileVerification,
+    foreign: ForeignFile,
+    reference: Reference,
+    shuffled: bool,
+    labels: Labels | None,
+) -> FileVerification:
+    """Returns what is known of a file, and what runs of it show."""
+    differences: list[RunDifference] = []
+    problems: list[str] = []
+    accuracy = None
+    for setting in SETTINGS:
+        pairs, failures = _run(foreign, reference, setting, shuffled)
+        compared = list(_compared(foreign, reference, setting, pairs, found.tolerance))
+        rows = [row for row, _ in compared if row is not None]
+        differences += rows
+        problems += failures + [problem for _, problem in compared if problem]
+        is_whole = not setting.brief and not failures and len(rows) == len(compared)
+        if labels is not None and accuracy is None and is_whole:
+            batches, answers = zip(*pairs, strict=True)
+            accuracy = float(labels.right(batches, answers).mean())
+    return dataclasses.replace(
+        found,
         differences=tuple(differences),
         problems=tuple(problems),
-        accuracy=None if checked is None else checked.accuracy,
-        file_accuracy=right,
-        notes=reference.notes,
+        file_accuracy=accuracy,
     )
 
 
@@ -202,8 +228,3 @@ def _other_shapes(name: str, group: _Pairs) -> str | None:
         if expected != found:
             return f"{found}, where Keras gives {expected}"
     return None
-
-
-def _right(labels: Labels, pairs: _Pairs) -> float:
-    batches, answers = zip(*pairs, strict=True)
-    return float(labels.right(batches, answers).mean())

@@ -113,6 +113,26 @@ def read_weights(file: bytes) -> list[Weights]:
     ]
 
 
+def wrong_encodings(flat: FlatModel) -> list[str]:
+    """Finds what a file encodes wrong: such weights aren't those that went in.
+
+    Args:
+        flat: The objects of a file, of whatever converter.
+
+    Returns:
+        A sentence for each such tensor. Types that no weights have here are left out.
+    """
+    problems = []
+    for graph in flat.model.subgraphs:
+        for tensor in graph.tensors:
+            if tensor.sparsity is not None and tensor.type in DTYPES:
+                try:
+                    _read(tensor, flat.model.buffers[tensor.buffer].data)
+                except ValueError as error:
+                    problems.append(str(error))
+    return problems
+
+
 def _is_kernel(flat: FlatModel, tensor: schema.TensorT) -> bool:
     values = flat.constant(tensor)
     return values is not None and values.ndim >= 2
