@@ -50,5 +50,21 @@ def run(flags: argparse.Namespace) -> Outcome:
     model = read_model(flags.model, compiled=True)
     training, validation = training_data(flags.data, model)
     options = {k: v for k, v in vars(flags).items() if k not in OWN}
-    result = compress(model, training, validation, **options)  # prints the report
+    try:
+        result = compress(model, training, validation, **options)  # prints the report
+    except RuntimeError as error:
+        if not _is_export_error(error):
+            raise
+        data = {"out": flags.out, "met": False, "problem": str(error)}
+        return Outcome(data, str(error), False)
     return Outcome({"out": flags.out, **result.as_dict()}, None, result.met)
+
+
+def _is_export_error(error):
+    from scl_keras import backend
+
+    if not backend.can_export():  # nor is TensorFlow imported
+        return False
+    from scl_keras.export import ExportError
+
+    return isinstance(error, ExportError)

@@ -23,15 +23,9 @@ COMMANDS: dict[str, ModuleType] = {
     "verify": verify,
 }
 
-_CODES = """\
-exit codes:
-  0  done
-  1  done, and the answer is no: {no}
-  2  wrong usage or bad input, told in a line; nothing is written
-  3  anything else that failed, with a traceback
-"""
+# What the exit code 1 says, of the commands that have it.
 _NO = {
-    "compress": "the bound wasn't met",
+    "compress": "the bound wasn't met, or no file is right",
     "export": "no file computes what the model computes, and none is written",
     "verify": "the file doesn't compute what the model computes",
 }
@@ -77,26 +71,35 @@ def parser() -> argparse.ArgumentParser:
         _PROGRAM,
         description="Sparse Keras models, and TFLite files of them.",
         epilog=f"`{_PROGRAM} COMMAND --help` explains a command.\n\n"
-        + _CODES.format(no="see the command"),
+        + _codes("see the command"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     commands = made.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
-        codes = _CODES.format(no=_NO.get(name, "never")).replace(
-            "  1  done, and the answer is no: never\n", ""
-        )
         added = commands.add_parser(
             name,
             help=command.SUMMARY,
             description=command.DESCRIPTION,
-            epilog=codes,
+            epilog=_codes(_NO.get(name)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         command.add_flags(added)
         add_shared(added)
     return made
+
+
+def _codes(no: str | None) -> str:
+    """What the exit codes say: those of `Code`."""
+    lines = [
+        "exit codes:",
+        "  0  done",
+        f"  1  done, and the answer is no: {no}",
+        "  2  wrong usage or bad input, told on standard error; nothing is written",
+        "  3  anything else that failed, with a traceback",
+    ]
+    return "\n".join(line for line in lines if no is not None or "answer" not in line)
 
 
 def _run(flags: argparse.Namespace) -> Outcome:

@@ -101,7 +101,7 @@ class Wanted:
 
     Attributes:
         name: What it is called here.
-        others: What else files call it.
+        others: What else files call it, all alike in their order.
         shape: The shape of an array of samples.
         dtype: Its type.
     """
@@ -176,13 +176,11 @@ def _given(kind, ports, wanted, given):
 
 def _by_name(ports, wanted):
     names = {_AROUND.sub("", port.name): port.name for port in ports}
-    for i in range(-1, max(len(w.others) for w in wanted)):
-        called = {
-            w.name if i < 0 else dict(enumerate(w.others)).get(i): w.name
-            for w in wanted
-        }
-        if set(called) == set(names) and len(names) == len(ports):
-            return {names[key]: called[key] for key in names}
+    own = [w.name for w in wanted]
+    for called in zip(*[(w.name, *w.others) for w in wanted], strict=True):
+        if sorted(called) == sorted(names):
+            found = dict(zip(called, own, strict=True))
+            return {name: found[plain] for plain, name in names.items()}
     return None
 
 

@@ -12,6 +12,7 @@ from scl_keras import backend
 from scl_keras.command_line import compress as compress_command
 from scl_keras.command_line.main import main
 from scl_keras.datasets import load_dataset
+from scl_keras.export import ExportError
 from scl_keras.export.verification import open_interpreter
 
 
@@ -237,6 +238,19 @@ def test_compress_beyond_the_bound(given, capsys, monkeypatch):
     assert taken["max_drop"] == 0.1 and taken["sparsity"] is None
     assert taken["epochs"] == 3 and taken["out"] == "small"
     assert not set(taken) & set(compress_command.OWN)
+
+
+def test_compress_that_finds_no_right_file(given, capsys, monkeypatch):
+    def compress(*arguments, **options):
+        raise failure
+
+    monkeypatch.setattr("scl_keras.pipeline.compress", compress)
+    failure = ExportError("No TFLite file is right.")
+    found = run(capsys, "compress", *COMPRESS, "--max_drop=0.1", code=1)
+    assert found["problem"] == "No TFLite file is right." and found["met"] is False
+    failure = RuntimeError("something else")
+    error = run(capsys, "compress", *COMPRESS, "--max_drop=0.1", code=3)
+    assert "Traceback" in error and "something else" in error
 
 
 def test_compress_with_bad_input(given, capsys):

@@ -246,6 +246,22 @@ def test_twins_are_told_apart_by_name_and_by_number():
     assert not verify_tflite(turned, model, X_OF_TWINS).correct
 
 
+def test_twins_are_told_apart_without_a_signature():
+    """By the names and the numbers that TensorFlow leaves in those of tensors."""
+    model = twins()
+    flat = FlatModel(exported(model, ["a", "b"], ["output_0", "output_1"]))
+    flat.model.signatureDefs = None
+    file = flat.to_bytes()
+    names = [d["name"] for d in open_interpreter(file).get_input_details()]
+    assert sorted(names) == ["serving_default_a:0", "serving_default_b:0"]
+    for swap in (False, True):  # what is stored first says nothing
+        graph = flat.model.subgraphs[0]
+        graph.outputs = graph.outputs[::-1] if swap else graph.outputs
+        found = verify_tflite(flat.to_bytes(), model, X_OF_TWINS)
+        assert found.correct
+        assert sorted(found.outputs.values()) == ["output_0", "output_1"]
+
+
 def test_twins_are_told_apart_by_the_caller():
     model = twins()
     strange = exported(model, ["u", "v"], ["p", "q"])
