@@ -3,18 +3,20 @@
 import argparse
 
 from scl_keras.command_line.data import training_data
-from scl_keras.command_line.flags import DATA_HELP, DTYPES, GOALS, add_sparsity
+from scl_keras.command_line.flags import DATA_HELP, add_sparsity
 from scl_keras.command_line.models import read_model
 from scl_keras.command_line.outcome import Outcome
+from scl_keras.export_choices import DTYPES, GOALS
 
-SUMMARY = "make of a trained model the smallest file that is as good as asked for"
+SUMMARY = "make of a trained model a file that is as good, small or fast as asked for"
 DESCRIPTION = """\
 Trains a copy of a model to do without connections, the model itself being its teacher,
-and finds out how many it can do without. Writes a folder: model.tflite, the smallest
-file that it ran and found right; model.keras and compact.keras; and a report as text,
-data and picture. A command that was killed goes on where it was, with the same --out.
+and finds out how many it can do without. Writes a folder: model.tflite, the best file
+that it ran and found right; model.keras and compact.keras; and a report as text, data
+and picture. A command that was killed goes on where it was, with the same --out.
 
-Say one thing that is wanted: --max_drop, --sparsity or --compression.
+Say one thing that is wanted: what the metric may lose (--max_drop, and the smallest
+file is found that keeps to it), --max_bytes, --speedup, --sparsity or --compression.
 
   python -m scl_keras compress model.keras --data=arrays.npz --max_drop=0.01 --out=small
 """
@@ -32,15 +34,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", required=True, help="folder for what is written")
     goal = add_sparsity(parser, required=True)
     goal.add_argument("--max_drop", type=float, help="what the metric may lose")
+    goal.add_argument("--max_bytes", type=int, help="the most that the file may have")
+    goal.add_argument("--speedup", type=float, help="times as fast as the dense file")
     add("--monitor", help="the metric, as val_accuracy; default: the model's first")
     add("--mode", choices=("auto", "max", "min"), default="auto", help="of the metric")
     add("--epochs", type=int, help="of the training; default: 15 or more")
     add("--batch_size", type=int, default=32, help="samples a step")
     add("--learning_rate", type=float, help="at first; default: the optimizer's")
-    add("--dtype", choices=DTYPES, default="int8",
-        help="the coarsest precision of the file")  # fmt: skip
-    add("--optimize_for", choices=GOALS, default="size",
-        help="what the file is chosen by")  # fmt: skip
+    add("--dtype", choices=DTYPES,
+        help="the coarsest precision (default: int8, or for a speed float32)",
+        )  # fmt: skip
+    add("--optimize_for", choices=GOALS,
+        help="what the file is chosen by (default: size, or for a speed latency)",
+        )  # fmt: skip
 
 
 def run(flags: argparse.Namespace) -> Outcome:

@@ -3,9 +3,10 @@
 import argparse
 
 from scl_keras.command_line.data import random_samples, samples_and_labels
-from scl_keras.command_line.flags import DATA_HELP, DTYPES, GOALS, add_samples
+from scl_keras.command_line.flags import DATA_HELP, add_samples
 from scl_keras.command_line.models import check_can_export, check_out, read_model
 from scl_keras.command_line.outcome import Outcome
+from scl_keras.export_choices import DTYPES, GOALS
 
 SUMMARY = "write a model as the best TFLite file that computes the same"
 DESCRIPTION = """\

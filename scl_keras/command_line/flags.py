@@ -2,10 +2,6 @@
 
 import argparse
 
-# Those of `export_tflite`, whose modules import TensorFlow.
-DTYPES = ("float32", "float16", "int8")
-GOALS = ("balanced", "size", "latency")
-
 DATA_HELP = (
     ".npz file with the arrays x and y (or x_train, y_train, x_val and y_val). Of "
     "several inputs, or outputs, each has an array x.NAME, or y.NAME"

@@ -1,5 +1,6 @@
 """What the commands do: each against the function, or the file, that it stands for."""
 
+import inspect
 import json
 
 import keras
@@ -224,6 +225,7 @@ def test_compress_beyond_the_bound(given, capsys, monkeypatch):
             return {"met": False, "drop": float("inf")}
 
     taken = {}
+    known = set(inspect.signature(scl_keras.compress).parameters)
 
     def compress(model, training, validation, **options):
         taken.update(options)
@@ -238,6 +240,7 @@ def test_compress_beyond_the_bound(given, capsys, monkeypatch):
     assert taken["max_drop"] == 0.1 and taken["sparsity"] is None
     assert taken["epochs"] == 3 and taken["out"] == "small"
     assert not set(taken) & set(compress_command.OWN)
+    assert set(taken) <= known
 
 
 def test_compress_that_finds_no_right_file(given, capsys, monkeypatch):

@@ -13,10 +13,7 @@ from keras import layers
 
 import scl_keras
 from scl_keras.command_line import prune, summary
-from scl_keras.command_line.flags import DTYPES, GOALS
 from scl_keras.command_line.main import COMMANDS, main, parser
-from scl_keras.export.outcome import GOALS as GOALS_OF_EXPORT
-from scl_keras.export.precisions import DTYPES as DTYPES_OF_EXPORT
 from scl_keras.pruning import get_method, get_quotas
 
 ROOT = pathlib.Path(scl_keras.__file__).parents[1]
@@ -83,7 +80,6 @@ def test_commands_of_the_help_and_of_the_pages_can_be_parsed():
 
 
 def test_choices_are_those_of_the_package():
-    assert DTYPES == DTYPES_OF_EXPORT and GOALS == GOALS_OF_EXPORT
     for find, choices in ((get_method, prune.METHODS), (get_quotas, prune.QUOTAS)):
         with pytest.raises(ValueError) as error:
             find("nothing")
