@@ -20,7 +20,11 @@ PATHS = {
 # Heavy, of the extra `examples`, and only for who loads these data.
 LATER = {
     "scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"},
-    "scl_keras.pipeline.writing": {"scl_keras.export"},  # which imports TensorFlow
+    # What imports TensorFlow.
+    "scl_keras.callbacks.file_budget": {"scl_keras.export.meter"},
+    "scl_keras.pipeline.writing": {"scl_keras.export"},
+    # What puts masks in, for which `sparsify` asks `check_target`.
+    "scl_keras.targets.check": {"scl_keras.targets.reach"},
 }
 # What a command needs: its `--help` does without.
 LATER |= {

@@ -23,7 +23,7 @@ class Goal:
     """
 
     kind: str
-    value: float
+    value: Any
 
     @classmethod
     def of(cls, **given: float | None) -> "Goal":

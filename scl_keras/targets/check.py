@@ -15,7 +15,7 @@ from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.walking import check_graph
 from scl_keras.masks.granularity import Block, Connection, Granularity
 from scl_keras.rendering import as_plain_text
-from scl_keras.targets.limits import MaxBytes, Speedup
+from scl_keras.targets.limits import Limit, MaxBytes, Speedup
 from scl_keras.targets.removable import INPUTS, ChannelSwitches
 from scl_keras.targets.xnnpack import SparsePart
 
@@ -151,11 +151,11 @@ def check_target(
     [row.layer for row in check.rows if not row.gains]
     ```
     """
-    limits = [
-        limit.of(number)
-        for limit, number in ((MaxBytes, max_bytes), (Speedup, speedup))
-        if number is not None
-    ]
+    limits: list[Limit] = []
+    if max_bytes is not None:
+        limits.append(MaxBytes.of(max_bytes))
+    if speedup is not None:
+        limits.append(Speedup.of(speedup))
     check, _ = _plan(model, runtime)
     if not limits:
         return check
