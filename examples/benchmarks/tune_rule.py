@@ -16,8 +16,8 @@ are not looked at. One thing differs from the default in each row:
     falls   by a cosine to zero, or not at all
 
 Each run is kept as JSON in --out/runs; several processes may share the folder. Then it
-writes rule.md there, and prints it: mean validation accuracies in percent, of trained
-networks and of initial weights.
+writes rule.md there (with --notrain, of what is there), and prints it: mean validation
+accuracies in percent, of trained networks and of initial weights.
 """
 
 import dataclasses
@@ -49,6 +49,7 @@ flags.DEFINE_list("seeds", ["0", "1"], "Seeds, one run each.")
 flags.DEFINE_multi_enum("protocol", list(TASKS), list(TASKS), "Default: both.")
 flags.DEFINE_multi_enum("network", None, list(TASKS["finetuned"]), "Default: all.")
 flags.DEFINE_string("data_dir", None, "Folder of the TFDS data sets.")
+flags.DEFINE_bool("train", True, "Whether to train what is missing.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/tune_rule", "Folder to write to.")
 
@@ -161,27 +162,45 @@ def plan():
 
 
 def table(runs, results):
-    """Rows of variants, columns of cells, and how far each is from the default."""
+    """Rows of variants, columns of cells, and how far each is from the default.
+
+    The difference is the mean, over the cells that have both, of the mean over seeds.
+    """
     found = {}
     for run, result in zip(runs, results, strict=True):
         name = "digits" if run.task.dataset == "digits" else title_of(run.task)
         cell = f"{name}, {run.compression:g}x"
         accuracy = 100 * (result["validation_accuracy"] or 0.0)
-        found.setdefault(run.parameters, {}).setdefault(cell, []).append(accuracy)
-    means = {key: {c: np.mean(x) for c, x in row.items()} for key, row in found.items()}
-    names, default = list(next(iter(means.values()))), means[tuple(DEFAULT.items())]
+        found.setdefault(run.parameters, {}).setdefault(cell, {})[run.seed] = accuracy
+    default = found.get(tuple(DEFAULT.items()), {})
+    names = list(dict.fromkeys(cell for row in found.values() for cell in row))
     lines = [
-        " | ".join(["| rule", *names, "mean difference |"]),
+        " | ".join(["| rule", *names, "mean difference, cells |"]),
         "|---" * (len(names) + 2) + "|",
     ]
-    for key, row in means.items():
+    for key, row in found.items():
         changed = [f"{k} {v}" for k, v in key if DEFAULT[k] != v] or ["default"]
-        difference = np.mean([row[cell] - default[cell] for cell in names])
-        figures = [f"{row[cell]:.2f}" for cell in names]
-        lines.append(
-            f"| {' | '.join([', '.join(changed), *figures])} | {difference:+.2f} |"
-        )
+        figures = [
+            f"{np.mean([*row[cell].values()]):.2f}" if cell in row else "-"
+            for cell in names
+        ]
+        differences = _differences(row, default)
+        mean = f"{np.mean(differences):+.2f}" if differences else "-"
+        cells = [", ".join(changed), *figures, f"{mean}, {len(differences)}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _differences(row, default):
+    """By how much a row is above the default in each cell, over the seeds of both."""
+    found = []
+    for cell, accuracies in row.items():
+        both = accuracies.keys() & default.get(cell, {}).keys()
+        if both:
+            found.append(
+                np.mean([accuracies[seed] - default[cell][seed] for seed in both])
+            )
+    return found
 
 
 def tables(runs, results):
@@ -202,9 +221,12 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     computing.limit_threads(1)
     store, runs = Store(FLAGS.out), plan()
-    results = study.complete(
-        runs, store, lambda task: task.load(FLAGS.data_dir), training.train
-    )
+    if FLAGS.train:
+        study.complete(
+            runs, store, lambda task: task.load(FLAGS.data_dir), training.train
+        )
+    runs = [run for run in runs if store.find(run) is not None]
+    results = [store.find(run) for run in runs]
     text = tables(runs, results)
     write_text(store.top / "rule.md", text)
     print(text)
