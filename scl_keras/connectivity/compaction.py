@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.layer_rules import rule_of
-from scl_keras.connectivity.operations import is_concatenation, is_split
+from scl_keras.connectivity.operation_channels import operation_rule
+from scl_keras.connectivity.operations import is_concatenation
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_layer, copy_state
 from scl_keras.conversion.strip import stripped
@@ -143,13 +143,14 @@ class _Builder:
         sources, outputs = plan.read(call), call.outputs
         name = self._name(old)
         whole = all(plan.kept(x).all() for x in (*sources, *outputs))
-        if not whole and is_split(old):
-            axis = old.axis % len(sources[0].shape)
-            if axis != plan.axes[id(sources[0])]:
-                return old
-            ends = np.cumsum([plan.kept(out).sum() for out in outputs])
-            return lambda x: ops.split(x, ends[:-1].tolist(), axis=axis)
-        if not isinstance(old, keras.layers.Layer) or whole:
+        if not isinstance(old, keras.layers.Layer):
+            rule = None if whole else operation_rule(old)
+            if rule is not None and rule.smaller is not None:
+                parts = [(plan.kept(out), plan.axes[id(out)]) for out in outputs]
+                (x,) = sources
+                return rule.smaller(call, plan.axes[id(x)], plan.kept(x), parts)
+            return _copied(old, name)
+        if whole:
             return _copied(old, name)
         kept, axis = plan.kept(outputs[0]), plan.axes[id(outputs[0])]
         shape = list(outputs[0].shape)
