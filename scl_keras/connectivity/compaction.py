@@ -31,14 +31,21 @@ def compact(
     convolution that pads with zeros, the unit stays. Units that are added up,
     multiplied or go through one shared layer stay or go together. Where one factor of a
     product is zero for any input, the others lead nowhere (squeeze and excite); a
-    constant that isn't zero stays. `keras.ops.split` and concatenation are followed
-    part by part. Terms of an `Add` that are zero are dropped with all that makes them.
-    Stateful layers start from zeros, as in a model that is loaded.
+    constant that isn't zero stays. `keras.ops.split`, slices (`x[..., :8]`) and
+    concatenation are followed part by part. Terms of an `Add` that are zero are dropped
+    with all that makes them. Stateful layers start from zeros, as in a model that is
+    loaded.
+
+    Where a reshape makes one channel of several, by layers, by `keras.ops` or by
+    `depth_to_space` (PixelShuffle, the image that a generator makes of units), these
+    go together. If the image has no more channels than a pixel becomes pixels a side,
+    they stay. A convolution in groups loses whole groups, if nothing else
+    needs their channels, and as many channels of each of the others.
 
     What is read and made by all others keeps its channels: recurrent layers, attention,
-    wrappers, operations that aren't known, slices by an index (`x[..., :8]`),
-    normalization over channels, convolutions in groups, and reshapes that make channels
-    of positions, or positions of channels (PixelShuffle, `depth_to_space`).
+    wrappers, operations that aren't known (`Lambda`), slices in steps, and
+    normalization over channels. `compaction_report` tells which dead channels of which
+    layers stay, and why.
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with

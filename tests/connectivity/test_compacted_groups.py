@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from scl_keras import ConnectionGraph, compact
+from scl_keras import ConnectionGraph, check_target, compact, compaction_report
 
 
 def cut(layer, *index):
@@ -157,3 +157,22 @@ def test_random_masks_leave_what_a_count_by_hand_does(seed):
     assert_same(model, small, rng)
     before, after = (ConnectionGraph(x).effective() for x in (model, small))
     assert sum(x.sum() for x in before) == sum(x.sum() for x in after)
+
+
+def test_nothing_says_that_one_channel_of_a_group_can_go():
+    inputs = keras.Input((5, 5, 3))
+    x = layers.Conv2D(8, 1, name="a")(inputs)
+    x = layers.Conv2D(8, 3, groups=4, name="g")(x)
+    model = keras.Model(inputs, layers.Conv2D(2, 1, name="b")(x))
+    for row in check_target(model, "compact").rows[:2]:
+        assert not row.gains and row.granularity is None
+        assert "as many in each group of 'g' (Conv2D)" in row.reason
+
+
+def test_the_report_tells_of_dead_channels_of_some_groups(rng):
+    model, _, _, b = in_groups(rng)
+    cut(b, slice(None), slice(None), [0, 1, 7])
+    report = compaction_report(model, compact(model), seconds=0)
+    reason = "they only go with as many in each group of 'g' (Conv2D)"
+    assert report.stays == {"g": f"3 of 12 stay: {reason}"}
+    assert reason in str(report)

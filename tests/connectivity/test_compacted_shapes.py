@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from scl_keras import compact
+from scl_keras import check_target, compact, compaction_report
 
 
 def cut(layer, *index):
@@ -253,3 +253,52 @@ def test_a_reshape_goes_on_inferring_sizes_that_are_open(rng):
     assert small.get_layer("a").units == 6
     x = rng.normal(size=(2, 9, 6))
     np.testing.assert_allclose(model(x), small(x), rtol=1e-5, atol=1e-6)
+
+
+def test_units_of_one_channel_have_no_switch_each():
+    inputs = keras.Input((3, 3, 2))
+    x = layers.Conv2D(20, 1, name="a")(inputs)
+    x = layers.Conv2D(2, 1, name="b")(ops.depth_to_space(x, 2))
+    row = check_target(keras.Model(inputs, x), "compact").rows[0]
+    assert not row.gains and "several of its own become one channel" in row.reason
+
+
+def added_to_others(x):
+    return layers.Add()([x, layers.Dense(6, name="other")(x)])
+
+
+def read_in_steps(x):
+    return layers.Concatenate()([x, x[..., ::2]])
+
+
+NOT_FOLLOWED = "where compaction can't follow them"
+STAY = {
+    f"go through 'it' (Lambda), {NOT_FOLLOWED}": layers.Lambda(
+        lambda x: 2 * x, name="it"
+    ),
+    f"go through 'it' (LayerNormalization), {NOT_FOLLOWED}": (
+        layers.LayerNormalization(name="it")
+    ),
+    f"go through 'get_item' (GetItem), {NOT_FOLLOWED}": read_in_steps,
+    "only go together with others, which are needed": added_to_others,
+    "are constants that the biases behind them can't take up": lambda x: (
+        layers.ZeroPadding2D(1)(ops.exp(x))
+    ),
+    "are joined by the activation of 'a'": lambda x: x,
+}
+
+
+@pytest.mark.parametrize("reason", STAY)
+def test_the_report_tells_why_dead_channels_stay(reason, rng):
+    keras.utils.clear_session()
+    inputs = keras.Input((3, 3, 2))
+    activation = "softmax" if "activation" in reason else None
+    x = layers.Conv2D(6, 1, activation=activation, name="a", use_bias=False)(inputs)
+    x = layers.Conv2D(2, 3, name="b")(STAY[reason](x))
+    model = keras.Model(inputs, x)
+    if activation:
+        cut(model.get_layer("b"), slice(None), slice(None), [1, 3])
+    else:
+        cut(model.get_layer("a"), ..., [1, 3])
+    report = compaction_report(model, compact(model), seconds=0)
+    assert report.stays == {"a": f"2 of 6 stay: they {reason}"}
