@@ -201,9 +201,14 @@ class Trials:
         """Returns the trial of a file that can't win; None for others.
 
         The same encoding of fewer weights is smaller and not slower, and what is
-        unpacked when the file is loaded computes as the dense file does.
+        unpacked when the file is loaded computes as the dense file does. The
+        converter's encoding of a kernel is rows or blocks, and it makes one choice.
         """
-        if candidate.plain or candidate.encoding == CONVERTER_SPARSE:
+        if candidate.plain:
+            return None
+        if candidate.encoding == CONVERTER_SPARSE:
+            if _all_are_right(trials, candidate.precision):
+                return Trial(candidate, problem=_WITHOUT_DEAD_UNITS, needed=False)
             return None
         if not candidate.compacted:
             twin = trials.get(dataclasses.replace(candidate, compacted=True))
@@ -214,8 +219,7 @@ class Trials:
             # A twin with a file that wasn't needed wouldn't be here, either.
             redundant = twin and twin.file and not twin.needed and compacted
             if twin and (twin.correct or redundant):
-                reason = "not tried: without dead units it would be smaller"
-                return Trial(candidate, problem=reason, needed=False)
+                return Trial(candidate, problem=_WITHOUT_DEAD_UNITS, needed=False)
         if not candidate.encoded:
             twin = trials.get(dataclasses.replace(candidate, encoding="csr"))
             if twin and twin.correct:
@@ -299,6 +303,21 @@ class Trials:
             of = "differs from its dense file: "
             expectations.append(Expectation(answered, FLOAT32.tolerance, of))
         return verify(file, expectations, self._labels, precision.shuffled)
+
+
+_WITHOUT_DEAD_UNITS = "not tried: without dead units it would be smaller"
+
+
+def _all_are_right(trials: Mapping[Candidate, Trial], precision: Precision) -> bool:
+    """Whether a model without dead units is right in each encoding that is needed."""
+    compacted = [
+        trial
+        for candidate, trial in trials.items()
+        if candidate.compacted and candidate.precision is precision
+    ]
+    return any(t.correct for t in compacted) and all(
+        t.correct or not t.needed for t in compacted
+    )
 
 
 def _rank(candidate: Candidate) -> tuple[bool, bool, bool]:
