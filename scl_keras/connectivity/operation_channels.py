@@ -97,10 +97,9 @@ def _smaller_reshape(call, axis, kept, parts):
 
 def with_size(shape: tuple, axis: int, size: int) -> tuple:
     """A shape to reshape to with another size, unless that is inferred (-1)."""
-    shape = list(shape)
-    if shape[axis] != -1:
-        shape[axis] = size
-    return tuple(shape)
+    if shape[axis] == -1:
+        return tuple(shape)
+    return (*shape[:axis], size, *shape[axis + 1 :])
 
 
 def _sliced(classes: ChannelClasses, call, xs: list) -> list | None:

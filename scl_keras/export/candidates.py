@@ -191,7 +191,9 @@ class Trials:
         """
         trials: dict[Candidate, Trial] = {}
         for candidate in sorted(candidates, key=_rank):
-            trials[candidate] = self._beaten(candidate, trials) or self._try(candidate)
+            trials[candidate] = self._beaten(candidate, trials) or self._try(
+                candidate, _can_win(candidate, trials)
+            )
             done(candidate.name)
         return [trials[candidate] for candidate in candidates]
 
@@ -201,14 +203,9 @@ class Trials:
         """Returns the trial of a file that can't win; None for others.
 
         The same encoding of fewer weights is smaller and not slower, and what is
-        unpacked when the file is loaded computes as the dense file does. The
-        converter's encoding of a kernel is rows or blocks, and it makes one choice.
+        unpacked when the file is loaded computes as the dense file does.
         """
-        if candidate.plain:
-            return None
-        if candidate.encoding == CONVERTER_SPARSE:
-            if _all_are_right(trials, candidate.precision):
-                return Trial(candidate, problem=_WITHOUT_DEAD_UNITS, needed=False)
+        if candidate.plain or candidate.encoding == CONVERTER_SPARSE:
             return None
         if not candidate.compacted:
             twin = trials.get(dataclasses.replace(candidate, compacted=True))
@@ -219,7 +216,8 @@ class Trials:
             # A twin with a file that wasn't needed wouldn't be here, either.
             redundant = twin and twin.file and not twin.needed and compacted
             if twin and (twin.correct or redundant):
-                return Trial(candidate, problem=_WITHOUT_DEAD_UNITS, needed=False)
+                reason = "not tried: without dead units it would be smaller"
+                return Trial(candidate, problem=reason, needed=False)
         if not candidate.encoded:
             twin = trials.get(dataclasses.replace(candidate, encoding="csr"))
             if twin and twin.correct:
@@ -229,7 +227,7 @@ class Trials:
                     return Trial(candidate, file, problem=reason, needed=False)
         return None
 
-    def _try(self, candidate: Candidate) -> Trial:
+    def _try(self, candidate: Candidate, can_win: bool) -> Trial:
         try:
             file = candidate.make(self._files)
             if candidate.encoded:
@@ -245,9 +243,9 @@ class Trials:
         if same is not None:
             problem = f"the same file as {same!r}"
             return Trial(candidate, file, problem=problem, needed=False)
-        return self._check(candidate, file)
+        return self._check(candidate, file, can_win)
 
-    def _check(self, candidate: Candidate, file: bytes) -> Trial:
+    def _check(self, candidate: Candidate, file: bytes, can_win: bool) -> Trial:
         try:
             weights = tuple(read_weights(file))
         # Neither is run: wrong indices make the runtime read outside of its memory.
@@ -262,6 +260,9 @@ class Trials:
         self._names[file] = candidate.name
         file = add_metadata(file, _facts(candidate, weights))
         problem = self._wrong_weights(candidate, weights)
+        if problem is None and not can_win:
+            reason = "not run: without dead units it would be smaller"
+            return Trial(candidate, file, weights, problem=reason, needed=False)
         verification = None
         if problem is None:
             verification = self._verify(candidate, file)
@@ -305,18 +306,16 @@ class Trials:
         return verify(file, expectations, self._labels, precision.shuffled)
 
 
-_WITHOUT_DEAD_UNITS = "not tried: without dead units it would be smaller"
+def _can_win(candidate: Candidate, trials: Mapping[Candidate, Trial]) -> bool:
+    """Whether the converter's own sparse file may be better than ours.
 
-
-def _all_are_right(trials: Mapping[Candidate, Trial], precision: Precision) -> bool:
-    """Whether a model without dead units is right in each encoding that is needed."""
-    compacted = [
-        trial
-        for candidate, trial in trials.items()
-        if candidate.compacted and candidate.precision is precision
-    ]
-    return any(t.correct for t in compacted) and all(
-        t.correct or not t.needed for t in compacted
+    It has rows or blocks, too. Where all of these are right without dead units, it is
+    decoded alone: the report says if it is wrong.
+    """
+    compacted = [t for c, t in trials.items() if c.compacted]
+    alike = [t for t in compacted if t.candidate.precision is candidate.precision]
+    return candidate.encoding != CONVERTER_SPARSE or not (
+        any(t.correct for t in alike) and all(t.correct or not t.needed for t in alike)
     )
 
 
