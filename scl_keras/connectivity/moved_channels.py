@@ -6,30 +6,34 @@ import numpy as np
 from scl_keras.connectivity.channels import ChannelClasses, Channels
 
 
-def moved_channels(classes: ChannelClasses, call, xs: list) -> list | None:
+def moved_channels(
+    classes: ChannelClasses, call, xs: list, axis: int | None = None
+) -> list | None:
     """What a call does to entries it does to their channels' ids, too.
 
     Where a channel of the output has entries of several of the input's, these become
     one class: of the reshapes that make pixels of channels (PixelShuffle), and of a
     dense layer's units an image.
 
-    It is for calls that keep the order of the entries that stay, whichever classes go.
+    It is for calls that keep the order of the entries that stay, whichever classes go:
+    those of an output along any axis, or along `axis`.
     """
     if len(call.inputs) != 1:
         return None
     ids = _moved(call, xs[0])
-    rows = {axis: _rows(ids, axis) for axis in reversed(range(1, ids.ndim))}
-    for axis, row in rows.items():
+    axes = reversed(range(1, ids.ndim)) if axis is None else [axis]
+    rows = {axis: _rows(ids, axis) for axis in axes}
+    for along, row in rows.items():
         if (row == row[:, :1]).all():
-            return [Channels(axis, row[:, 0])]
-    counts = {axis: len(_merged(row)) for axis, row in rows.items()}
-    axis = max(counts, key=lambda axis: counts[axis], default=0)
-    if counts.get(axis, 0) < 2:
+            return [Channels(along, row[:, 0])]
+    counts = {along: len(_merged(row)) for along, row in rows.items()}
+    best = max(counts, key=lambda along: counts[along], default=0)
+    if counts.get(best, 0) < 2:
         return None
-    for row in rows[axis]:
+    for row in rows[best]:
         unique = np.unique(row)
         classes.unite(np.repeat(unique[:1], len(unique)), unique)
-    return [Channels(axis, rows[axis][:, 0])]
+    return [Channels(best, rows[best][:, 0])]
 
 
 def _moved(call, channels):

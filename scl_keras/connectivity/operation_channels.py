@@ -13,7 +13,7 @@ from scl_keras.connectivity.channel_rules import (
     same_channels_along_axis,
     united_channels,
 )
-from scl_keras.connectivity.channels import ChannelClasses, Channels
+from scl_keras.connectivity.channels import ChannelClasses, Channels, channel_axis
 from scl_keras.connectivity.moved_channels import moved_channels
 
 
@@ -88,6 +88,12 @@ def _padded(classes: ChannelClasses, call, xs: list) -> list | None:
     return xs if alone else None
 
 
+def _shuffled(classes: ChannelClasses, call, xs: list) -> list | None:
+    """Pixels become channels, or channels pixels: blocks are as large as before."""
+    axis = channel_axis(call.operation, len(call.outputs[0].shape))
+    return moved_channels(classes, call, xs, axis) if xs[0].axis == axis else None
+
+
 def _smaller_reshape(call, axis, kept, parts):
     ((part, at),) = parts
     return lambda x: ops.reshape(
@@ -145,8 +151,8 @@ def _smaller_slice(call, axis, kept, parts):
     return lambda x, *args, **kwargs: x[key]
 
 
-# These keep the order of all that is left: no axis is cut, or all parts of it alike.
-_MOVE = "Transpose Moveaxis Swapaxes Squeeze ExpandDims Flip DepthToSpace SpaceToDepth"
+# These keep the order of all that is left, since they neither split nor join axes.
+_MOVE = "Transpose Moveaxis Swapaxes Squeeze ExpandDims Flip"
 _REDUCE = "Sum Mean Max Amax Min Amin Prod Logsumexp Std Var Median"
 _ELEMENTWISE = OperationRule(_elementwise)
 _rules = {
@@ -154,6 +160,8 @@ _rules = {
     "Concatenate": OperationRule(joined_channels),
     "Reshape": OperationRule(moved_channels, _smaller_reshape),
     "GetItem": OperationRule(_sliced, _smaller_slice),
+    "DepthToSpace": OperationRule(_shuffled),
+    "SpaceToDepth": OperationRule(_shuffled),
     "Pad": OperationRule(_padded),
     "Resize": OperationRule(same_channels_along_axis),
     **dict.fromkeys(_MOVE.split(), OperationRule(moved_channels)),

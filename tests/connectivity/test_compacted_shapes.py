@@ -59,11 +59,12 @@ SHUFFLES = {
 }
 
 
-def shuffling(how, rng, use_bias=False):
+def shuffling(how, rng, use_bias=False, factor=2, channels=5):
     inputs = keras.Input((3, 2, 3))
-    x = layers.Conv2D(20, 1, name="a", use_bias=use_bias)(inputs)
+    filters = factor**2 * channels
+    x = layers.Conv2D(filters, 1, name="a", use_bias=use_bias)(inputs)
     x = layers.BatchNormalization(name="bn", center=use_bias)(x)
-    x = SHUFFLES[how](ops.relu(x), 2, 3, 2, 5)
+    x = SHUFFLES[how](ops.relu(x), factor, 3, 2, channels)
     x = layers.Conv2D(4, 2, name="b", use_bias=use_bias)(x)
     model = keras.Model(inputs, x)
     for w in model.trainable_variables:
@@ -124,6 +125,29 @@ def test_random_masks_of_shuffled_pixels(seed, how):
     assert small.get_layer("a").filters == 4 * left
     assert small.get_layer("b").kernel.shape[-2] == left
     assert_same(model, small, rng)
+
+
+@pytest.mark.parametrize("how", SHUFFLES)
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_few_channels_of_large_blocks_compute_the_same(how, channels, rng):
+    """Of a class of pixels by rows, say, nothing may go that the blocks need."""
+    model, a, b = shuffling(how, rng, factor=3, channels=channels)
+    for parts in (slice(0, 3), slice(2, None, 3), [0, channels, 2 * channels]):
+        kernel = ops.convert_to_numpy(a.kernel).copy()
+        cut(a, ..., parts)
+        assert_same(model, compact(model), rng)
+        a.kernel.assign(kernel)
+    assert b.kernel.shape[-2] == channels
+
+
+def test_blocks_of_another_axis_stay(rng):
+    inputs = keras.Input((4, 4, 3))
+    x = layers.Conv2D(4, 1, name="a", use_bias=False)(inputs)
+    x = ops.space_to_depth(ops.transpose(x, (0, 1, 3, 2)), 2)  # channels are columns
+    x = layers.Conv2D(2, 1, name="b")(x)
+    model = keras.Model(inputs, x)
+    cut(model.get_layer("a"), ..., [0, 2])
+    assert_same(model, compact(model), rng)
 
 
 def test_space_to_depth_has_each_channel_several_times(rng):
