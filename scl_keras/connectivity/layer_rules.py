@@ -72,7 +72,7 @@ def _never(layer):
     return False
 
 
-def _one(layer):
+def _one(layer: keras.layers.Layer) -> int:
     return 1
 
 
