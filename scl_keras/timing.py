@@ -137,13 +137,17 @@ def take_turns(
     print(timings.speed("list", "sorted"))
     ```
     """
-    calls = {
-        name: max(1, int(_TURN_SECONDS / max(_seconds(function, 1, clock), 1e-9)))
-        for name, function in functions.items()
-    }
-    rounds: dict[str, list[float]] = {name: [] for name in functions}
-    order, done = list(functions), 0
     stop = time.perf_counter() + seconds
+    rounds = {name: [_seconds(f, 1, clock)] for name, f in functions.items()}
+    calls = {
+        name: max(1, int(_TURN_SECONDS / max(first, 1e-9)))
+        for name, (first,) in rounds.items()
+    }
+    order, done = list(functions), 1
+    if max(calls.values()) > 1:  # those were shorter than turns
+        rounds, done = {name: [] for name in functions}, 0
+    else:
+        order.reverse()
     while done < min_rounds or time.perf_counter() < stop:
         for name in order:
             rounds[name].append(_seconds(functions[name], calls[name], clock))

@@ -7,9 +7,15 @@ os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 import keras
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.register_profile(
+    "fixed",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
+)
 settings.load_profile("fixed")
 
 

@@ -5,7 +5,6 @@ import pathlib
 import socket
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -30,13 +29,16 @@ def prepared_folder(name):
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No host name can be resolved, and no proxy stands in for it."""
+    """No host name can be resolved, and no proxy stands in for it: those asked for."""
+    asked = []
 
-    def fail(*args, **kwargs):
+    def fail(host, *args, **kwargs):
+        asked.append(host)
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     without_proxy(monkeypatch)
+    return asked
 
 
 def without_proxy(monkeypatch):
@@ -135,20 +137,18 @@ def test_prepared_data(name, monkeypatch, offline):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_absent_says_how_to_get_it(name, tmp_path, offline):
-    start = time.monotonic()
     with pytest.raises(FileNotFoundError, match=r"not prepared in.*TFDS_DATA_DIR") as e:
         load_dataset(name, data_dir=tmp_path)
-    assert time.monotonic() - start < 10
+    assert not offline
     assert ("--download" in str(e.value)) == (name != "cifar10_jpeg")
     assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10"])
-def test_download_offline_fails_within_seconds(name, tmp_path, offline):
-    start = time.monotonic()
+def test_download_offline_asks_once_and_fails(name, tmp_path, offline):
     with pytest.raises(ConnectionError, match=r"does not answer.*TFDS_DATA_DIR"):
         load_dataset(name, data_dir=tmp_path, download=True)
-    assert time.monotonic() - start < 10
+    assert len(offline) == 1
 
 
 def test_cifar10_jpeg_cannot_be_downloaded(tmp_path, offline):

@@ -69,7 +69,16 @@ def test_they_take_turns_in_both_orders():
     ticks = iter(range(10**6))
     timings = take_turns(functions, 0, clock=lambda: next(ticks))
     # Each reading is a second later, so that one call is enough for a turn.
-    assert called[3:] == [*"abc", *"cba"] * 5 + [*"abc"]
+    assert called == [*"abc", *"cba"] * 5 + [*"abc"]
+    assert {len(rounds) for rounds in timings.rounds.values()} == {11}
+
+
+def test_one_call_is_no_turn_of_what_takes_little():
+    called = []
+    functions = {name: (lambda name=name: called.append(name)) for name in "ab"}
+    ticks = iter(range(10**6))
+    timings = take_turns(functions, 0, clock=lambda: next(ticks) * 2.0**-12)
+    assert called == [*"ab"] + [*"aaaabbbb", *"bbbbaaaa"] * 5 + [*"aaaabbbb"]
     assert {len(rounds) for rounds in timings.rounds.values()} == {11}
 
 

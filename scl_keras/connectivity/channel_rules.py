@@ -89,26 +89,3 @@ def joined_channels(classes: ChannelClasses, call, xs: list) -> list | None:
     if axes == {axis}:
         return [Channels(axis, np.concatenate([x.ids for x in xs]))]
     return united_channels(classes, call, xs)
-
-
-def split_channels(classes: ChannelClasses, call, xs: list) -> list | None:
-    """Parts of the channels, or of all of them along another axis."""
-    (x,), rank = xs, len(call.inputs[0].shape)
-    if call.operation.axis % rank != x.axis:
-        return xs * len(call.outputs)
-    ends = np.cumsum([out.shape[x.axis] for out in call.outputs])
-    return [Channels(x.axis, part) for part in np.split(x.ids, ends[:-1])]
-
-
-def moved_channels(classes: ChannelClasses, call, xs: list) -> list | None:
-    """Layers that move entries: they do the same to the channels' ids."""
-    (x,), (source,) = xs, call.inputs
-    shape = [-1 if axis == x.axis else 1 for axis in range(len(source.shape))]
-    ids = np.broadcast_to(x.ids.reshape(shape), source.shape)
-    ids = keras.ops.convert_to_tensor(ids, "int32")
-    ids = keras.ops.convert_to_numpy(call.operation.call(ids))
-    for axis in reversed(range(1, ids.ndim)):
-        moved = np.moveaxis(ids, axis, 0).reshape(ids.shape[axis], -1)
-        if (moved == moved[:, :1]).all():
-            return [Channels(axis, moved[:, 0])]
-    return None

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
 from scl_keras.connectivity import shrinking
 from scl_keras.connectivity.compaction_plan import CompactionPlan
 from scl_keras.connectivity.layer_rules import rule_of
-from scl_keras.connectivity.operations import is_concatenation, is_split
+from scl_keras.connectivity.operation_channels import operation_rule
+from scl_keras.connectivity.operations import is_concatenation
 from scl_keras.connectivity.reachability import ConnectionGraph
 from scl_keras.conversion.copying import copy_layer, copy_state
 from scl_keras.conversion.strip import stripped
@@ -31,14 +31,21 @@ def compact(
     convolution that pads with zeros, the unit stays. Units that are added up,
     multiplied or go through one shared layer stay or go together. Where one factor of a
     product is zero for any input, the others lead nowhere (squeeze and excite); a
-    constant that isn't zero stays. `keras.ops.split` and concatenation are followed
-    part by part. Terms of an `Add` that are zero are dropped with all that makes them.
-    Stateful layers start from zeros, as in a model that is loaded.
+    constant that isn't zero stays. `keras.ops.split`, slices (`x[..., :8]`) and
+    concatenation are followed part by part. Terms of an `Add` that are zero are dropped
+    with all that makes them. Stateful layers start from zeros, as in a model that is
+    loaded.
+
+    Where a reshape makes one channel of several, by layers, by `keras.ops` or by
+    `depth_to_space` (PixelShuffle, the image that a generator makes of units), these
+    go together. If the image has no more channels than a pixel becomes pixels a side,
+    they stay. A convolution in groups loses whole groups, if nothing else
+    needs their channels, and as many channels of each of the others.
 
     What is read and made by all others keeps its channels: recurrent layers, attention,
-    wrappers, operations that aren't known, slices by an index (`x[..., :8]`),
-    normalization over channels, convolutions in groups, and reshapes that make channels
-    of positions, or positions of channels (PixelShuffle, `depth_to_space`).
+    wrappers, operations that aren't known (`Lambda`), slices in steps, and
+    normalization over channels. `compaction_report` tells which dead channels of which
+    layers stay, and why.
 
     Args:
         model: A functional or Sequential model: an SCL model, a pruned one, or any with
@@ -143,13 +150,14 @@ class _Builder:
         sources, outputs = plan.read(call), call.outputs
         name = self._name(old)
         whole = all(plan.kept(x).all() for x in (*sources, *outputs))
-        if not whole and is_split(old):
-            axis = old.axis % len(sources[0].shape)
-            if axis != plan.axes[id(sources[0])]:
-                return old
-            ends = np.cumsum([plan.kept(out).sum() for out in outputs])
-            return lambda x: ops.split(x, ends[:-1].tolist(), axis=axis)
-        if not isinstance(old, keras.layers.Layer) or whole:
+        if not isinstance(old, keras.layers.Layer):
+            rule = None if whole else operation_rule(old)
+            if rule is not None and rule.smaller is not None:
+                parts = [(plan.kept(out), plan.axes[id(out)]) for out in outputs]
+                (x,) = sources
+                return rule.smaller(call, plan.axes[id(x)], plan.kept(x), parts)
+            return _copied(old, name)
+        if whole:
             return _copied(old, name)
         kept, axis = plan.kept(outputs[0]), plan.axes[id(outputs[0])]
         shape = list(outputs[0].shape)

@@ -48,7 +48,7 @@ class CompactionPlan:
             self._kept = set(classes.always_kept)
             self._keep_live()
             self._keep_what_does_not_fold()
-            self._keep_one_input(before)
+            self._keep_as_many_of_each_group(before)
             # Units that were cut off don't come back: less and less is live.
             assert self._kept <= before
             # What only units read that are constants, and go, isn't needed any more.
@@ -157,19 +157,37 @@ class CompactionPlan:
             return zero
         return zero | np.isclose(values, values[:, :1], rtol=1e-6, atol=0).all(1)
 
-    def _keep_one_input(self, before):
-        """No layer is left without inputs."""
+    def _keep_as_many_of_each_group(self, before):
+        """Groups that don't go keep as many channels each, and one input at least.
+
+        Of those that could go, any may stay: here the first, of those that were kept
+        before.
+        """
         changed = True
         while changed:
             changed = False
             for call in self.calls:
-                if _mixes_channels(call):
-                    (x,), (out,) = call.inputs, call.outputs
-                    if self.kept(out).any() and not self.kept(x).any():
-                        roots = self._roots[id(x)].tolist()
-                        known = [root for root in roots if root in before]
-                        self._kept.add(known[0])
-                        changed = True
+                if _mixes_channels(call) and self.kept(call.outputs[0]).any():
+                    missing = self._missing(call, before)
+                    self._kept.update(missing)
+                    changed = changed or bool(missing)
+
+    def _missing(self, call, before):
+        """Classes that have to stay, too, for a call's groups to be of one size."""
+        (x,), (out,) = call.inputs, call.outputs
+        groups = rule_of(call.operation).groups(call.operation)
+        kept = [np.split(self.kept(y), groups) for y in (x, out)]
+        stays = [x.any() or y.any() for x, y in zip(*kept, strict=True)]
+        missing = set()
+        for y, parts in zip((x, out), kept, strict=True):
+            size = max(1, *(int(part.sum()) for part in parts))
+            for roots, part, left in zip(
+                np.split(self._roots[id(y)], groups), parts, stays, strict=True
+            ):
+                if left:
+                    spare = [r for r in roots[~part].tolist() if r in before]
+                    missing.update(spare[: size - int(part.sum())])
+        return missing
 
 
 def _mixes_channels(call):

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from scl_keras import backend, checks
+from scl_keras.connectivity.staying_channels import staying_channels
 from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
@@ -31,6 +32,8 @@ class CompactionReport:
         batch_size: Number of samples of such a call.
         difference: Largest difference between the outputs of the two for random inputs,
             as a share of the largest output.
+        stays: Why dead channels are left in the compacted model: texts by the names of
+            the layers that make them. Empty where it leaves sizes open.
 
     Example:
 
@@ -49,6 +52,7 @@ class CompactionReport:
     speed: Speed
     batch_size: int
     difference: float
+    stays: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def speedup(self) -> float:
@@ -62,12 +66,14 @@ class CompactionReport:
     def __str__(self):
         macs = [self.macs_before, self.macs_after]
         before, after = ("?" if x is None else f"{x:,}" for x in macs)
+        stays = (f"\nDead channels of '{k}': {x}" for k, x in self.stays.items())
         return (
             f"Parameters: {self.parameters_before:,} -> {self.parameters_after:,}\n"
             f"Multiply-accumulates: {before} -> {after}\n"
             f"Milliseconds, batch {self.batch_size}: {self.ms_before:.3f} -> "
             f"{self.ms_after:.3f}, {self.speed}\n"
             f"Largest difference: {self.difference:.1e} of the largest output"
+            f"{''.join(stays)}"
         )
 
 
@@ -80,7 +86,8 @@ def compaction_report(
 ) -> CompactionReport:
     """Compares a model with its compacted version, and times both.
 
-    They take turns, so that whatever else the machine does meets both alike. The report
+    It tells of each layer with dead channels left why `compact` couldn't remove them.
+    Both take turns, so that whatever else the machine does meets both alike. The report
     calls one of them faster only if the times show it.
 
     Args:
@@ -148,6 +155,7 @@ def _compare(pair, batch_size, seconds):
         timings.speed("after", "before"),
         batch_size,
         max(map(_difference, a, b)),
+        staying_channels(compacted),
     )
 
 

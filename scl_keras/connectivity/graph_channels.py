@@ -2,16 +2,10 @@
 
 import keras
 
-from scl_keras.connectivity import operations
-from scl_keras.connectivity.channel_rules import (
-    joined_channels,
-    new_channels,
-    split_channels,
-    united_channels,
-    unknown_channels,
-)
+from scl_keras.connectivity.channel_rules import new_channels, unknown_channels
 from scl_keras.connectivity.channels import ChannelClasses
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.operation_channels import operation_rule
 from scl_keras.graph.arguments import inputs_and_options, reads_constants
 from scl_keras.graph.walking import is_rewired
 
@@ -22,7 +16,8 @@ class GraphChannels(ChannelClasses):
     A layer with a kernel makes new channels. Elementwise layers, pooling and the like
     hand them on, so that a channel and all that is made of it are one class. A sum
     makes one class of its terms' channels, a shared layer makes one of those of all its
-    calls, and `Flatten` makes a channel a whole lot of entries. Of other operations it
+    calls, and `Flatten` makes a channel a whole lot of entries. A reshape that makes
+    one channel of several makes one class of them. Of other operations it
     isn't known whether they leave room for removing some of their inputs: these are
     pinned, and stay. So are those within custom layers, which stay as they are.
 
@@ -82,10 +77,8 @@ def _channels_function(call):
     """The function of `channel_rules` for a call."""
     operation = call.operation
     if not isinstance(operation, keras.layers.Layer) and call.within is None:
-        known = operations.operation_stand_in(operation)
-        if known is operations.elementwise:
-            return _of_elementwise_operation
-        return _of_operations.get(known and type(operation).__name__, unknown_channels)
+        known = operation_rule(operation)
+        return known.channels if known else unknown_channels
     rule = rule_of(operation)
     if (
         call.within is not None
@@ -115,15 +108,3 @@ def _title(call):
         for name, x in options.items()
     ]
     return f"{title}, called with {', '.join(given)}"
-
-
-_of_operations = {"Split": split_channels, "Concatenate": joined_channels}
-
-
-def _of_elementwise_operation(classes, call, xs):
-    """Elementwise functions of `keras.ops`, with numbers as other arguments."""
-    values = keras.tree.flatten((call.args, call.kwargs))
-    constants = [x for x in values if not isinstance(x, keras.KerasTensor)]
-    if any(getattr(x, "shape", ()) for x in constants):
-        return None
-    return united_channels(classes, call, xs)

@@ -72,6 +72,10 @@ def _never(layer):
     return False
 
 
+def _one(layer: keras.layers.Layer) -> int:
+    return 1
+
+
 @dataclasses.dataclass(frozen=True)
 class LayerRule:
     """All that is known of a layer type; what isn't given counts as unknown.
@@ -99,6 +103,10 @@ class LayerRule:
             channels: whether a constant among its inputs that is the same at all
             positions adds the same to all positions of its outputs, so that it can go
             into the biases. `shrink` then gets what to add as `shift`.
+        groups: `groups(layer)`, of a layer that mixes channels: in how many groups, of
+            as many consecutive channels each, it does so, if each group of its output's
+            is made of that group of its input's. Groups go whole, and as many channels
+            go of each group that stays.
         channels: `channels(classes, call, xs)`: the list of the `Channels` of a call's
             outputs, made of the list of those of its inputs, or None where it isn't
             known which can go; `classes` are the `ChannelClasses`. By default new ones
@@ -135,6 +143,7 @@ class LayerRule:
     composite: Composite | None = None
     mixes_channels: bool = False
     folds_constants: Callable | bool = False
+    groups: Callable = _one
     channels: Callable | None = None
     shrink: Callable | None = None
     takes_fewer_inputs: bool = False
@@ -150,7 +159,7 @@ class LayerRule:
         if not are_names:
             wanted = "a tuple of attributes' names"
             raise checks.refusal("kernels", self.kernels, wanted)
-        for name in ("reach", "channels", "shrink", "flow", "affine"):
+        for name in ("reach", "groups", "channels", "shrink", "flow", "affine"):
             if (value := getattr(self, name)) is not None:
                 checks.function(name, value, "a function, or None")
         object.__setattr__(self, "kernels", tuple(self.kernels))

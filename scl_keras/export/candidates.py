@@ -191,7 +191,9 @@ class Trials:
         """
         trials: dict[Candidate, Trial] = {}
         for candidate in sorted(candidates, key=_rank):
-            trials[candidate] = self._beaten(candidate, trials) or self._try(candidate)
+            trials[candidate] = self._beaten(candidate, trials) or self._try(
+                candidate, _can_win(candidate, trials)
+            )
             done(candidate.name)
         return [trials[candidate] for candidate in candidates]
 
@@ -225,7 +227,7 @@ class Trials:
                     return Trial(candidate, file, problem=reason, needed=False)
         return None
 
-    def _try(self, candidate: Candidate) -> Trial:
+    def _try(self, candidate: Candidate, can_win: bool) -> Trial:
         try:
             file = candidate.make(self._files)
             if candidate.encoded:
@@ -241,9 +243,9 @@ class Trials:
         if same is not None:
             problem = f"the same file as {same!r}"
             return Trial(candidate, file, problem=problem, needed=False)
-        return self._check(candidate, file)
+        return self._check(candidate, file, can_win)
 
-    def _check(self, candidate: Candidate, file: bytes) -> Trial:
+    def _check(self, candidate: Candidate, file: bytes, can_win: bool) -> Trial:
         try:
             weights = tuple(read_weights(file))
         # Neither is run: wrong indices make the runtime read outside of its memory.
@@ -258,6 +260,9 @@ class Trials:
         self._names[file] = candidate.name
         file = add_metadata(file, _facts(candidate, weights))
         problem = self._wrong_weights(candidate, weights)
+        if problem is None and not can_win:
+            reason = "not run: without dead units it would be smaller"
+            return Trial(candidate, file, weights, problem=reason, needed=False)
         verification = None
         if problem is None:
             verification = self._verify(candidate, file)
@@ -299,6 +304,19 @@ class Trials:
             of = "differs from its dense file: "
             expectations.append(Expectation(answered, FLOAT32.tolerance, of))
         return verify(file, expectations, self._labels, precision.shuffled)
+
+
+def _can_win(candidate: Candidate, trials: Mapping[Candidate, Trial]) -> bool:
+    """Whether the converter's own sparse file may be better than ours.
+
+    It has rows or blocks, too. Where all of these are right without dead units, it is
+    decoded alone: the report says if it is wrong.
+    """
+    compacted = [t for c, t in trials.items() if c.compacted]
+    alike = [t for t in compacted if t.candidate.precision is candidate.precision]
+    return candidate.encoding != CONVERTER_SPARSE or not (
+        any(t.correct for t in alike) and all(t.correct or not t.needed for t in alike)
+    )
 
 
 def _rank(candidate: Candidate) -> tuple[bool, bool, bool]:

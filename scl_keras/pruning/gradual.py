@@ -12,8 +12,9 @@ from scl_keras.callbacks.fit_listener import FitListener
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.groups import keep_most
 from scl_keras.pruning.methods import PruningMethod, get_method
-from scl_keras.pruning.network import PrunableNetwork
+from scl_keras.pruning.paths import Paths, methods_with_paths
 from scl_keras.pruning.quotas import get_quotas
+from scl_keras.pruning.uncut import UncutNetwork
 from scl_keras.training.distiller import network_of
 from scl_keras.training.loss_scaling import unscaled
 from scl_keras.training.pair import PairedOptimizer
@@ -40,6 +41,10 @@ class GradualPruning(FitListener):
     with `trainable=False` count, and stay as they are. `AfterTarget` begins behind the
     last update.
 
+    After each update it looks whether a path is left from the inputs to the outputs, as
+    `prune` does. It goes on if there is none, since cut connections may come back, and
+    says so once, which kernels are empty, and what to do.
+
     Args:
         schedule: `ConstantSparsity`, `PolynomialDecay`, or an object like these: called
             with a step it gives the sparsity, and `is_due(step)` tells whether masks
@@ -55,6 +60,10 @@ class GradualPruning(FitListener):
             schedule gives no sparsity in [0, 1) or leaves more than masks can keep, if
             the model has no masks or learned ones, or none in a layer that is trained,
             or if those of layers that aren't keep more than the schedule leaves.
+
+    Warns:
+        UserWarning: If `fit` is to end before the schedule does, if another callback
+            undid it, or if an update leaves no path from the inputs to the outputs.
 
     Example:
 
@@ -104,8 +113,9 @@ class GradualPruning(FitListener):
                 "updates: make one with `sparsify(model, ste=None)`, or with "
                 f"`fix_masks`. Received: model '{model.name}' with {kind}"
             )
-        self._network = _Uncut(model)
+        self._network = UncutNetwork(model)
         self._check_capacity(self._count(self.schedule(self._end)))
+        self._paths: Paths | None = Paths(self._network)
         self._epoch = 0
         self._step: int | None = None
 
@@ -234,43 +244,29 @@ class GradualPruning(FitListener):
         )
         for i, mask in zip(network.moving, kept, strict=True):
             network.kernels[i].mask.assign(mask)
+        self._check_paths(step)
 
-
-class _Uncut(PrunableNetwork):
-    """A network as it would be without the masks that move: what they cut has values.
-
-    Attributes:
-        moving: List of the numbers of the kernels that are trained.
-    """
-
-    def __init__(self, model):
-        super().__init__(model)
-        trained = {id(v) for v in model.trainable_variables}
-        kernels = [getattr(kernel.layer, kernel.name) for kernel in self.kernels]
-        self.moving = [
-            i
-            for i, (kernel, values) in enumerate(
-                zip(self.kernels, kernels, strict=True)
-            )
-            if id(values) in trained
-            # LoRA's is a sum.
-            or (not isinstance(values, keras.Variable) and kernel.layer.trainable)
-        ]
-        if not self.moving:
-            raise ValueError(
-                f"Model '{model.name}' has no mask to prune: all of its masked layers "
-                f"have `trainable=False`. Received: {len(self.kernels)} masks"
-            )
-
-    def still_kept(self):
-        """Number of connections that the other kernels keep."""
-        others = set(range(len(self.kernels))) - set(self.moving)
-        return sum(int(self.kernels[i].kept().sum()) for i in others)
-
-    def kept(self):
-        moving = set(self.moving)
-        return [k | (i in moving) for i, k in enumerate(super().kept())]
-
-    def weights(self):
-        kernels = zip(self.kernels, self.kept(), strict=True)
-        return [self._values(kernel) * kept for kernel, kept in kernels]
+    def _check_paths(self, step):
+        """Warns once in a `fit` if no path is left, or a kernel is empty."""
+        if self._paths is None:
+            return
+        masks = [kernel.kept() for kernel in self._network.kernels]
+        left = self._paths.are_left(masks)
+        if left or (left is None and not self._paths.empty(masks)):
+            return
+        name = f"the inputs of model '{self._network.model.name}' to its outputs"
+        found = (
+            f"it can't be told whether a path is left from {name}"
+            if left is None
+            else f"no path is left from {name}: all that they depend on is biases"
+        )
+        warnings.warn(
+            f"`GradualPruning`: after its update at step {step}, {found}. "
+            f"{self._paths.empty_in_words(masks)} Training goes on, for later updates "
+            "may bring connections back. To keep a path, take the method "
+            f"{methods_with_paths(self.method)}, or quotas such as 'erk', which leave "
+            "something of each kernel, or let the schedule end with less sparsity. "
+            f"Received: schedule={self.schedule!r}",
+            stacklevel=2,
+        )
+        self._paths = None

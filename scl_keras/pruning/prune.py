@@ -18,9 +18,9 @@ from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks
 from scl_keras.pruning.data import with_end
 from scl_keras.pruning.effective import DisconnectedError, search_effective, total
-from scl_keras.pruning.methods import LAMP, PruningMethod, get_method
+from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
-from scl_keras.pruning.open_sizes import on_accepted_sizes
+from scl_keras.pruning.paths import Paths, methods_with_paths
 from scl_keras.pruning.quotas import get_quotas
 from scl_keras.pruning.ranking import keep_best, ranks
 from scl_keras.training.model import SCLModel
@@ -172,29 +172,24 @@ def _masks(network, method, density, quotas, effective, verbose):
 
 def _check_connected(network, masks, method):
     """Refuses masks that leave no path, and warns where that can't be told."""
-    checked = network if network.has_known_sizes else on_accepted_sizes(network)
-    problem = "no size is known that its layers accept: give `input_shapes`"
-    try:
-        if checked is not None and total(checked.effective(masks)):
-            return
-    except ValueError as error:  # a `call` that can't be followed, or an output's size
-        checked, problem = None, str(error)
-    names = [kernel.label for kernel in network.kernels]
-    empty = [n for n, mask in zip(names, masks, strict=True) if not mask.any()]
-    without = f"Kernels without a connection: {', '.join(empty) or 'none'}."
-    if checked is None:
+    paths = Paths(network)
+    left = paths.are_left(masks)
+    if left:
+        return
+    if left is None:
         warnings.warn(
             "`prune` can't tell whether a path is left from the inputs of model "
-            f"'{network.model.name}' to its outputs. {without} ({problem})",
+            f"'{network.model.name}' to its outputs. {paths.empty_in_words(masks)} "
+            f"({paths.problem})",
             stacklevel=3,
         )
         return
-    others = "'synflow'" if isinstance(method, LAMP) else "'lamp' or 'synflow'"
     raise DisconnectedError(
         f"With {total(masks)} of {network.size} connections no path is left from "
         f"the inputs of model '{network.model.name}' to its outputs. Take the method "
-        f"{others}, or quotas such as 'erk', which leave something of each kernel; or "
-        f"ask for `effective=True`, or for less sparsity. {without}"
+        f"{methods_with_paths(method)}, or quotas such as 'erk', which leave something "
+        "of each kernel; or ask for `effective=True`, or for less sparsity. "
+        f"{paths.empty_in_words(masks)}"
     )
 
 

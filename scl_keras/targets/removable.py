@@ -103,12 +103,27 @@ class ChannelSwitches:
             return "its own are the model's outputs"
         if self._pinned & roots:
             return f"its own {self._classes.reason(sorted(roots))}"
+        if (layer := self._reads_in_groups(roots)) is not None:
+            title = f"'{layer.name}' ({type(layer).__name__})"
+            return f"its own only go with as many in each group of {title}"
+        channels = self._roots(call.outputs[0])
+        if len(set(channels)) < len(channels):
+            return "several of its own become one channel: they go together only"
         together = {id(x): x for r in roots for x in self._made_by[r].values()}
         if len(together) > 1:
             others = [x.name for x in together.values() if x is not call.operation]
             return f"its own are added to those of '{others[0]}': go together only"
         if self._called[id(call.operation)] != 1:
             return "it is shared: what it makes is needed in several places"
+        return None
+
+    def _reads_in_groups(self, roots):
+        """A layer that reads or makes some channels in groups, or None."""
+        for root in roots:
+            for found in (self._made_by, self._read_by):
+                for layer in found.get(root, {}).values():
+                    if rule_of(layer).groups(layer) > 1:
+                        return layer
         return None
 
     def _switched_calls(self, kernels):

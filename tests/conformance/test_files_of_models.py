@@ -50,7 +50,7 @@ def test_other_processes_load_them(models, tmp_path):
         for kind in ("masked", "stock")
     ]
     for process in processes:
-        printed, _ = process.communicate(timeout=300)
+        printed, _ = process.communicate(timeout=900)
         assert process.returncode == 0, printed[-3000:]
         loaded = [x for x in printed.splitlines() if x.startswith("loaded")]
         assert sorted(loaded) == sorted(f"loaded {name}" for name in models)

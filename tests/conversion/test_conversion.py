@@ -391,7 +391,7 @@ io = np.load("io.npz")
 np.testing.assert_array_equal(keras.models.load_model("m.keras")(io["x"]), io["y"])
 assert "scl_keras" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=600)
 
 
 def test_vocabularies_are_copied():

@@ -17,7 +17,7 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 def run(name, *arguments, cwd=None):
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")

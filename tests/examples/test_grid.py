@@ -40,13 +40,13 @@ def start(folder, *hangs):
 
 
 def output(process):
-    out, errors = process.communicate(timeout=300)
+    out, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     return out.strip()
 
 
 def wait_until(condition):
-    end = time.monotonic() + 300
+    end = time.monotonic() + 900
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.05)

@@ -12,7 +12,7 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 def run(name, *arguments, cwd):
     command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.slow

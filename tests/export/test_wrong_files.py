@@ -166,7 +166,8 @@ def random_models(test):
 
 
 FAST = settings(
-    max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 MANY = settings(FAST, max_examples=200)
 

@@ -241,3 +241,71 @@ def test_weights_restored_from_before_its_end_are_told_of():
     model = model_of()
     fit(model, 4, [GradualPruning(schedule), *best(AfterTarget)])
     assert sum(mask.sum() for mask in kept(model)) == 20
+
+
+def cut_off(model):
+    """A first layer that magnitudes rank last."""
+    model.layers[-2].kernel.assign(model.layers[-2].kernel * 1e-6)
+    return model
+
+
+def warnings_of(run):
+    with pytest.warns(UserWarning) as caught:
+        run()
+    messages = [str(w.message) for w in caught]
+    return [x for x in messages if "GradualPruning" in x]  # others' are caught, too
+
+
+def test_an_update_that_leaves_no_path_is_told_of_once():
+    model = cut_off(model_of())
+    name = model.layers[-2].name
+    model.optimizer.learning_rate = 0.0
+    (message,) = warnings_of(lambda: fit(model, 3, [GradualPruning(SCHEDULE)]))
+    # At 20 % the last two layers still have paths, at the update after that not.
+    assert "after its update at step 10, no path is left from the inputs" in message
+    assert f"Kernels without a connection: {name}/kernel." in message
+    assert "'lamp' or 'synflow'" in message and "'erk'" in message
+    assert sum(mask.sum() for mask in kept(model)) == 8  # it has gone on
+    fit(cut_off(model_of()), 3, [GradualPruning(SCHEDULE, quotas="uniform")])
+
+
+def test_paths_are_asked_for_on_sizes_that_a_model_leaves_open():
+    inputs = keras.Input((None, 6))
+    x = layers.GlobalAveragePooling1D()(layers.Conv1D(5, 3)(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(x))
+    model = sparsify(model, ste=None)
+    model.compile("sgd", "mse")
+    conv, dense = model.layers[1], model.layers[-1]
+    conv.kernel.assign(conv.kernel * 0)
+    dense.kernel.assign(dense.kernel + 1)
+    schedule = ConstantSparsity(0.9, 0, frequency=2)
+    x, y = np.ones((8, 12, 6)), np.ones((8, 2))
+    pruning = [GradualPruning(schedule)]
+    (message,) = warnings_of(
+        lambda: model.fit(x, y, 2, epochs=3, callbacks=pruning, verbose=0)
+    )
+    assert "no path is left" in message and f"{conv.name}/kernel" in message
+
+
+class NotFollowed(keras.Model):
+    """A model whose `call` takes none of Keras's symbolic tensors."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = layers.Dense(5), layers.Dense(2)
+
+    def call(self, x):
+        if isinstance(x, keras.KerasTensor):
+            raise TypeError("no tensor")
+        return self.last(self.first(x))
+
+
+def test_where_paths_can_not_be_told_empty_kernels_are():
+    model = NotFollowed()
+    model(X)
+    model = sparsify(model, ste=None)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    model.first.kernel.assign(model.first.kernel * 1e-6)
+    (message,) = warnings_of(lambda: fit(model, 3, [GradualPruning(SCHEDULE)]))
+    assert "it can't be told whether a path is left" in message
+    assert f"{model.first.name}/kernel. Training goes on" in message

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from scl_keras.connectivity.channel_rules import multiplied_channels, new_channels
+from scl_keras.connectivity.channel_rules import multiplied_channels
 from scl_keras.connectivity.layer_rules import LayerRule, register_rule
 from scl_keras.connectivity.layer_types import layers_of_ranks
 from scl_keras.connectivity.reach import channels_last
@@ -43,9 +43,8 @@ def _pads_nothing(layer):
     return layer.padding == "valid" or set(layer.kernel_size) == {1}
 
 
-def _channels(classes, call, xs):
-    whole = call.operation.groups == 1
-    return new_channels(classes, call, xs) if whole else None
+def _groups(layer):
+    return layer.groups
 
 
 def _changes(kept, biases):
@@ -55,8 +54,18 @@ def _changes(kept, biases):
 def _shrink(layer, weights, kept):
     kernel, *biases = weights
     biases = kept_biases(biases, kept)
-    kernel = kernel[..., kept.inputs, :][..., kept.outputs]
-    return _changes(kept, biases), [kernel, *biases]
+    groups = [
+        part[..., inputs, :][..., outputs]
+        for part, inputs, outputs in zip(
+            np.split(kernel, layer.groups, axis=-1),
+            np.split(kept.inputs, layer.groups),
+            np.split(kept.outputs, layer.groups),
+            strict=True,
+        )
+        if outputs.any()
+    ]
+    kernel = np.concatenate(groups, axis=-1)
+    return {**_changes(kept, biases), "groups": len(groups)}, [kernel, *biases]
 
 
 register_rule(
@@ -66,7 +75,7 @@ register_rule(
         kernels=("kernel",),
         mixes_channels=True,
         folds_constants=_pads_nothing,
-        channels=_channels,
+        groups=_groups,
         shrink=_shrink,
         input_axis=-2,
     ),

@@ -4,12 +4,11 @@ import math
 
 from keras import layers, ops
 
-from scl_keras.connectivity.channel_rules import (
-    moved_channels,
-    same_channels_along_axis,
-)
+from scl_keras.connectivity.channel_rules import same_channels_along_axis
 from scl_keras.connectivity.layer_rules import LayerRule, register_rule
 from scl_keras.connectivity.layer_types import layers_named, layers_of_ranks
+from scl_keras.connectivity.moved_channels import moved_channels
+from scl_keras.connectivity.operation_channels import with_size
 from scl_keras.connectivity.reach import as_called, resized
 
 register_rule(
@@ -19,7 +18,8 @@ register_rule(
 
 
 def _shrink_reshape(layer, weights, kept):
-    return {"target_shape": kept.output_shape}, []
+    shape = with_size(layer.target_shape, kept.axis - 1, kept.units)
+    return {"target_shape": shape}, []
 
 
 register_rule(
