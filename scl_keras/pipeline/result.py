@@ -43,6 +43,7 @@ class Compressed:
         met: Whether it is as asked for: the metric within the bound, the file as small
             or as fast.
         export: What was written for the phone, an `ExportReport`, or None.
+        notes: Sentences on what else there is to do.
 
     Example:
 
@@ -63,6 +64,7 @@ class Compressed:
     goal: Goal
     met: bool
     export: ExportReport | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def drop(self) -> float:
@@ -83,6 +85,7 @@ class Compressed:
             "connections": self.connections.as_dict(),
             "looks": list(self.looks),
             "export": None if self.export is None else self.export.as_dict(),
+            "notes": list(self.notes),
         }
 
     def plot(self) -> Figure:
@@ -148,7 +151,7 @@ class Compressed:
             lines.append(more)
         if self.export is not None:
             lines.append(f"{self.export.path}: {self.export.chosen.outcome}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *self.notes])
 
 
 def _largest(shares, count=3):

@@ -5,6 +5,12 @@ import dataclasses
 from scl_keras import backend
 from scl_keras.rendering import as_json
 
+_NO_FILE = (
+    "TensorFlow makes the file for the phone: `KERAS_BACKEND=tensorflow python -m "
+    "scl_keras export {folder}/model.keras --out={folder}/model.tflite --dtype=int8 "
+    "--optimize_for=size --data=SAMPLES.npz`."
+)
+
 
 def write(result, request, samples, labels, verbose):
     """Writes the models, the file for the phone and the report.
@@ -28,6 +34,9 @@ def write(result, request, samples, labels, verbose):
         report = _export(result, request, samples, labels, verbose)
         met = result.met and request.goal.is_met_by(report)
         result = dataclasses.replace(result, export=report, met=met)
+    else:
+        note = _NO_FILE.format(folder=folder)
+        result = dataclasses.replace(result, notes=(*result.notes, note))
     (folder / "report.txt").write_text(f"{result}\n")
     (folder / "report.json").write_text(as_json(result.as_dict()))
     result.plot().savefig(folder / "report.png", dpi=120)
