@@ -48,7 +48,6 @@ def _draw_shares(axes, result):
         shares["multiply-accumulates"] = table.sparse_macs / table.macs
     if export is not None:
         shares["bytes"] = export.bytes_written / export.bytes_dense
-        shares["bytes, gzip"] = export.gzip_written / export.gzip_dense
         if export.latency_ratio:
             shares["time"] = 1 / export.latency_ratio
     names = list(shares)[::-1]

@@ -26,13 +26,13 @@ from scl_keras.pipeline.result import Compressed
 from scl_keras.pipeline.training import (
     compile_like,
     default_epochs,
+    logged_as,
     student_of,
     trainable_kept,
 )
 from scl_keras.pipeline.writing import write
 from scl_keras.report import summary
 
-SAMPLES = 512
 # Those of `export_tflite`, whose modules import TensorFlow.
 DTYPES = ("float32", "float16", "int8")
 GOALS = ("balanced", "size", "latency")
@@ -134,11 +134,12 @@ def compress(
     labels = labels_of(validation)
     check_is_trained(model, monitor, before, labels)
     epochs = epochs or default_epochs(training.steps)
-    callback = goal.callback(monitor, mode, before[monitor.removeprefix("val_")])
+    watched = logged_as(monitor, distill)
+    callback = goal.callback(watched, mode, before[monitor.removeprefix("val_")])
     with trainable_kept(model):
         student, trained = student_of(model, distill, granularity)
         compile_like(model, trained, learning_rate, epochs * training.steps)
-        _fit(trained, training, validation, epochs, monitor, callback, folder, verbose)
+        _fit(trained, training, validation, epochs, watched, callback, folder, verbose)
     table = summary(student, print_fn=None)
     strip_masks(student)
     compile_like(model, student, learning_rate, 1)
@@ -155,10 +156,9 @@ def compress(
         met=getattr(callback, "met", True),
     )
     if folder is not None:
-        samples, _ = validation.first(SAMPLES)
-        known = None if labels is None else labels[:SAMPLES]
         left = None if max_drop is None else max(max_drop - result.drop, 0.0)
-        result = write(result, folder, samples, known, left, optimize_for, dtype)
+        asked = left, optimize_for, dtype, verbose
+        result = write(result, folder, validation, labels, *asked)
     if verbose:
         print(result)
     return result

@@ -1,23 +1,24 @@
 """What `compress` writes into its folder."""
 
-import dataclasses
 import json
 import math
 
 from scl_keras import backend
+from scl_keras.pipeline.phone_file import export
 
 
-def write(result, folder, samples, labels, may_lose, optimize_for, dtype):
+def write(result, folder, validation, labels, may_lose, optimize_for, dtype, verbose):
     """Writes the models, the file for the phone and the report.
 
     Args:
         result: A `Compressed`.
         folder: A `pathlib.Path`, made if it isn't there.
-        samples: Inputs, as `export_tflite` takes them.
+        validation: `Data`.
         labels: Their class indices, or None.
-        may_lose: What accuracy the file may lose of the sparse model's, or None.
+        may_lose: What the file may lose of the sparse model's metric, or None.
         optimize_for: See `export_tflite`.
         dtype: See `export_tflite`.
+        verbose: See `export_tflite`.
 
     Returns:
         The `Compressed` with its `ExportReport`; on other backends than TensorFlow,
@@ -27,20 +28,9 @@ def write(result, folder, samples, labels, may_lose, optimize_for, dtype):
     result.model.save(folder / "model.keras")
     result.compact.save(folder / "compact.keras")
     if backend.can_export():
-        from scl_keras.export import export_tflite
-
-        options = {} if labels is None else {"labels": labels}
-        if may_lose is not None and labels is not None:
-            options["max_accuracy_drop"] = may_lose
-        report = export_tflite(
-            result.model,
-            folder / "model.tflite",
-            samples=samples,
-            optimize_for=optimize_for,
-            dtype=dtype,
-            **options,
-        )
-        result = dataclasses.replace(result, export=report)
+        path = folder / "model.tflite"
+        asked = may_lose, optimize_for, dtype, verbose
+        result = export(result, path, validation, labels, *asked)
     (folder / "report.txt").write_text(f"{result}\n")
     (folder / "report.json").write_text(json.dumps(_plain(result.as_dict()), indent=2))
     result.plot().savefig(folder / "report.png", dpi=120)
