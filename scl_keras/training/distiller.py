@@ -21,7 +21,8 @@ class Distiller(SCLModel, LossByLabels):
     class would have the optimizer of the weights move the student's masks. This one
     compiles and trains as `SCLModel` does, with all callbacks, and what they count is
     the student's. With frozen masks that keep everything it does what the stock class
-    does, step for step.
+    does, step for step, and for several outputs, weights of samples and regularizers
+    what `keras.Model` does, which the stock class leaves out.
 
     When it is trained, `distiller.student` is the model to export or to strip.
 
