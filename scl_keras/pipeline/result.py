@@ -103,7 +103,9 @@ class Compressed:
             found.append(_row("bytes", export.bytes_dense, export.bytes_written))
             found.append(("bytes, gzip", "", f"{export.gzip_written:,}", ""))
             if export.latency is not None:
-                found.append(("speed", "", "", f"{export.latency_ratio:.3g}x"))
+                speed = export.latency.speed
+                shown = f"{speed.ratio:.3g}x" if speed.is_decided else "not shown"
+                found.append(("speed", "", "", shown))
         return found
 
     def more(self) -> str | None:

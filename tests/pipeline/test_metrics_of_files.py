@@ -11,6 +11,7 @@ from keras import layers
 from scl_keras import compress
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.phone_file import export
+from scl_keras.timing import Speed
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(640, 12)).astype("float32")
@@ -105,3 +106,8 @@ def test_a_coarse_file_that_loses_too_much_is_not_taken(tmp_path):
         chosen[may_lose] = found.export.candidate.split()[0]
     assert chosen[None] == chosen[1.0] == "int8"
     assert chosen[1e-8] != "int8"
+    for speed, text in ((Speed(1.4, 0.9, 1.7), "not shown"), (Speed(2, 1.9, 3), "2x")):
+        latency = dataclasses.replace(found.export.latency, speed=speed)
+        report = dataclasses.replace(found.export, latency=latency)
+        rows = dataclasses.replace(found, export=report).rows()
+        assert ("speed", "", "", text) in rows
