@@ -20,7 +20,11 @@ PATHS = {
 # Heavy, of the extra `examples`, and only for who loads these data.
 LATER = {
     "scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"},
-    "scl_keras.pipeline.writing": {"scl_keras.export"},  # which imports TensorFlow
+    "scl_keras.pipeline.phone_file": {  # which import TensorFlow
+        "scl_keras.export",
+        "scl_keras.export.accuracy",
+        "scl_keras.export.metrics",
+    },
 }
 # By name, when it is asked for: TensorFlow and matplotlib, and the backend in use.
 BY_NAME = {"scl_keras", "scl_keras.backend"}
