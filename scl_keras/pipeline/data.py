@@ -66,22 +66,25 @@ class Data:
         size = self._batch_size
         return {"validation_data": tuple(self._data), "validation_batch_size": size}
 
-    def batches(self) -> Iterator[tuple[Any, Any]]:
-        """Pairs of inputs and targets, batch by batch, as NumPy arrays."""
+    def batches(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Inputs, targets, and weights or None, batch by batch, as NumPy arrays."""
         for batch in self._raw_batches():
             if not isinstance(batch, (tuple, list)) or len(batch) < 2:
                 raise ValueError(
                     f"`{self.name}` must give pairs of inputs and targets. Received: "
                     f"batches of type {type(batch).__name__}"
                 )
-            x, y = (keras.tree.map_structure(_as_array, part) for part in batch[:2])
-            yield x, y
+            x, y, weight = (*batch, None)[:3]
+            x, y = (keras.tree.map_structure(_as_array, part) for part in (x, y))
+            if weight is not None:
+                weight = keras.tree.map_structure(_as_array, weight)
+            yield x, y, weight
 
     def first(self, count: int) -> tuple[Any, Any]:
         """The first `count` samples, or all if there are fewer: inputs and targets."""
         taken: list[tuple[Any, Any]] = []
-        for batch in self.batches():
-            taken.append(batch)
+        for x, y, _ in self.batches():
+            taken.append((x, y))
             if sum(map(_length, taken)) >= count:
                 break
         joined = keras.tree.map_structure(lambda *a: np.concatenate(a)[:count], *taken)

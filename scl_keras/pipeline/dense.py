@@ -54,7 +54,7 @@ def first_metric(metrics: Mapping[str, float]) -> str:
 def labels_of(data: Data) -> np.ndarray | None:
     """Class indices of the data, `(samples,)`; None if they are something else."""
     found = []
-    for _, y in data.batches():
+    for _, y, _ in data.batches():
         if not isinstance(y, np.ndarray):
             return None
         if y.ndim == 2 and y.shape[1] > 1:

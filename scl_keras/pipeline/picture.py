@@ -48,9 +48,8 @@ def _draw_shares(axes, result):
         shares["multiply-accumulates"] = table.sparse_macs / table.macs
     if export is not None:
         shares["bytes"] = export.bytes_written / export.bytes_dense
-        shares["bytes, gzip"] = export.gzip_written / export.gzip_dense
-        if export.latency_ratio:
-            shares["time"] = 1 / export.latency_ratio
+        if export.latency is not None and export.latency.speed.is_decided:
+            shares["time"] = 1 / export.latency.speed.ratio
     names = list(shares)[::-1]
     values = [100 * shares[name] for name in names]
     axes.barh(names, [100] * len(names), color="0.93")

@@ -43,6 +43,8 @@ class Compressed:
         met: Whether it is as asked for: the metric within the bound, the file as small
             or as fast.
         export: What was written for the phone, an `ExportReport`, or None.
+        in_file: Loss and metrics of that file on the validation data; None without one,
+            and for a model with a `test_step` of its own.
         notes: Sentences on what else there is to do.
 
     Example:
@@ -64,6 +66,7 @@ class Compressed:
     goal: Goal
     met: bool
     export: ExportReport | None = None
+    in_file: dict[str, float] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -84,6 +87,7 @@ class Compressed:
             "after": self.after,
             "connections": self.connections.as_dict(),
             "looks": list(self.looks),
+            "in_file": self.in_file,
             "export": None if self.export is None else self.export.as_dict(),
             "notes": list(self.notes),
         }
@@ -103,14 +107,19 @@ class Compressed:
             (name, f"{value:.4g}", f"{self.after[name]:.4g}", "")
             for name, value in self.before.items()
         ]
+        if self.in_file is not None:
+            name = self.monitor.removeprefix("val_")
+            found.append((f"{name} of the file", "", f"{self.in_file[name]:.4g}", ""))
         found.append(_row("connections", table.connections, table.kept))
         if table.macs and table.sparse_macs:
             found.append(_row("multiply-accumulates", table.macs, table.sparse_macs))
         if export is not None:
             found.append(_row("bytes", export.bytes_dense, export.bytes_written))
-            found.append(_row("bytes, gzip", export.gzip_dense, export.gzip_written))
+            found.append(("bytes, gzip", "", f"{export.gzip_written:,}", ""))
             if export.latency is not None:
-                found.append(("speed", "", "", f"{export.latency_ratio:.3g}x"))
+                speed = export.latency.speed
+                shown = f"{speed.ratio:.3g}x" if speed.is_decided else "not shown"
+                found.append(("speed", "", "", shown))
         return found
 
     def where(self) -> list[str]:

@@ -27,13 +27,12 @@ from scl_keras.pipeline.result import Compressed
 from scl_keras.pipeline.training import (
     compile_like,
     default_epochs,
+    logged_as,
     student_of,
     trainable_kept,
 )
 from scl_keras.pipeline.writing import write
 from scl_keras.report import summary
-
-SAMPLES = 512
 
 
 def compress(
@@ -154,10 +153,10 @@ def _compressed(request, model, training, validation, verbose):
     check_is_trained(model, monitor, before, labels)
     epochs = request.epochs or default_epochs(training.steps)
     request.begin(epochs, digest(model))
-    samples, _ = validation.first(SAMPLES)
+    watched = logged_as(monitor, request.distill)
     callback = request.goal.callback(
-        *(monitor, request.mode, before[monitor.removeprefix("val_")]),
-        *(request.dtype, samples),
+        *(watched, request.mode, before[monitor.removeprefix("val_")]),
+        *(request.dtype, next(validation.batches())[0]),
     )
     with trainable_kept(model):
         student, trained = student_of(model, request.distill, request.masks)
@@ -167,7 +166,7 @@ def _compressed(request, model, training, validation, verbose):
         if not trained.built:  # what isn't can't be restored
             trained(next(training.batches())[0])
         out = request.out
-        _fit(trained, training, validation, epochs, monitor, callback, out, verbose)
+        _fit(trained, training, validation, epochs, watched, callback, out, verbose)
     table = summary(student, print_fn=None)
     strip_masks(student)
     compile_like(model, student, rate, 1)
@@ -185,8 +184,7 @@ def _compressed(request, model, training, validation, verbose):
         met=getattr(callback, "met", True),
     )
     if request.out is not None:
-        known = None if labels is None else labels[:SAMPLES]
-        result = write(result, request, samples, known, verbose)
+        result = write(result, request, validation, labels, verbose)
         request.finish()
     return result
 

@@ -111,3 +111,14 @@ def student_of(
     teaching = OutputDistillation(kinds[0] if len(set(kinds)) == 1 else kinds)
     distiller = Distiller(model, student, teaching, student_loss_weight=weight)
     return student, distiller
+
+
+def logged_as(monitor: str, distill: bool) -> str:
+    """What the logs call a metric of the model while it is trained.
+
+    Args:
+        monitor: The metric's name in the logs of the model alone.
+        distill: Whether there is a teacher: the loss then has its share, too.
+    """
+    is_loss = monitor.removeprefix("val_") == "loss"
+    return monitor.replace("loss", "student_loss") if distill and is_loss else monitor

@@ -3,6 +3,7 @@
 import dataclasses
 
 from scl_keras import backend
+from scl_keras.pipeline.phone_file import export
 from scl_keras.rendering import as_json
 
 _NO_FILE = (
@@ -12,13 +13,13 @@ _NO_FILE = (
 )
 
 
-def write(result, request, samples, labels, verbose):
+def write(result, request, validation, labels, verbose):
     """Writes the models, the file for the phone and the report.
 
     Args:
         result: A `Compressed`.
         request: The `Request`, with a folder, which is made if it isn't there.
-        samples: Inputs, as `export_tflite` takes them.
+        validation: `Data`.
         labels: Their class indices, or None.
         verbose: Whether to show a progress bar.
 
@@ -31,9 +32,7 @@ def write(result, request, samples, labels, verbose):
     result.model.save(folder / "model.keras")
     result.compact.save(folder / "compact.keras")
     if backend.can_export():
-        report = _export(result, request, samples, labels, verbose)
-        met = result.met and request.goal.is_met_by(report)
-        result = dataclasses.replace(result, export=report, met=met)
+        result = export(result, request, validation, labels, verbose)
     else:
         note = _NO_FILE.format(folder=folder)
         result = dataclasses.replace(result, notes=(*result.notes, note))
@@ -41,31 +40,3 @@ def write(result, request, samples, labels, verbose):
     (folder / "report.json").write_text(as_json(result.as_dict()))
     result.plot().savefig(folder / "report.png", dpi=120)
     return result
-
-
-def _export(result, request, samples, labels, verbose):
-    from scl_keras.export import export_tflite
-
-    goal, options = request.goal, {}
-    if labels is not None:
-        options["labels"] = labels
-        if goal.kind == "max_drop":
-            left = goal.value - result.drop
-            options["max_accuracy_drop"] = max(left, 0.0)
-
-    def export():
-        return export_tflite(
-            result.model,
-            request.out / "model.tflite",
-            samples=samples,
-            optimize_for=request.optimize_for,
-            dtype=request.dtype,
-            verbose=verbose,
-            **options,
-        )
-
-    report = export()
-    if not goal.is_met_by(report) and labels is not None:
-        options["max_accuracy_drop"] = 1.0  # it was asked for, whatever it costs
-        report = export()
-    return report

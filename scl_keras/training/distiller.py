@@ -7,20 +7,22 @@ import keras
 from scl_keras import checks
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
+from scl_keras.training.loss_by_labels import LossByLabels
 from scl_keras.training.model import SCLModel
 from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.teaching import OutputDistillation
 
 
 @keras.saving.register_keras_serializable("scl_keras")
-class Distiller(SCLModel, keras.distillation.Distiller):
+class Distiller(SCLModel, LossByLabels):
     """`keras.distillation.Distiller` whose student learns its masks, too.
 
     The teacher is mostly the dense network that the student was before. The stock
     class would have the optimizer of the weights move the student's masks. This one
     compiles and trains as `SCLModel` does, with all callbacks, and what they count is
     the student's. With frozen masks that keep everything it does what the stock class
-    does, step for step.
+    does, step for step, and for several outputs, weights of samples and regularizers
+    what `keras.Model` does, which the stock class leaves out.
 
     When it is trained, `distiller.student` is the model to export or to strip.
 
@@ -95,28 +97,6 @@ class Distiller(SCLModel, keras.distillation.Distiller):
                 f"Received: student={student!r}"
             )
         self.masks_runtime = getattr(student, "masks_runtime", None)
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Configures the training.
-
-        Args:
-            *args: As for the stock class: the optimizer of the student's weights, its
-                loss by the labels, and metrics.
-            **kwargs: As `args`, and what `SCLModel.compile` takes for the masks.
-
-        Raises:
-            ValueError: If there is no `loss`, or an argument is something else.
-        """
-        super().compile(*args, **kwargs)
-        self._loss_by_labels = kwargs["loss"] if "loss" in kwargs else args[1]
-
-    def get_compile_config(self) -> dict[str, Any]:
-        """What `compile_from_config` takes: the stock class would forget the loss."""
-        config = super().get_compile_config()
-        if config:
-            serialize = keras.saving.serialize_keras_object
-            config["loss"] = serialize(self._loss_by_labels)
-        return config
 
     def pair_optimizer(self, cost: str | None = None, **options: Any) -> None:
         """Puts what moves the masks beside the optimizer: see `SCLModel`."""

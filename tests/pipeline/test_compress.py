@@ -244,7 +244,7 @@ def test_batches_and_samples_of_nested_data():
     x = {"a": np.arange(10), "b": np.arange(20).reshape(10, 2)}
     data = Data((x, np.arange(10)), 4, "train_data")
     assert data.steps == 3
-    assert [len(y) for _, y in data.batches()] == [4, 4, 2]
+    assert [len(y) for _, y, _ in data.batches()] == [4, 4, 2]
     inputs, targets = data.first(6)
     np.testing.assert_array_equal(inputs["b"], x["b"][:6])
     np.testing.assert_array_equal(targets, np.arange(6))
