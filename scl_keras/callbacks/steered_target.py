@@ -256,7 +256,7 @@ class SteeredTarget(FitListener):
 
     def _warn_if_missed(self):
         budget = self._budget
-        if self._told or budget.is_met():
+        if not self._has_begun or self._told or budget.is_met():
             return
         self._told = True
         warnings.warn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 from typing import Any
 
 from scl_keras import checks
@@ -107,12 +108,9 @@ class Request:
         partial.replace(path)
 
     def finish(self) -> None:
-        """Removes what `begin` wrote."""
+        """Removes what `begin` wrote, and the training's backups."""
         if self.out is not None:
-            (self.out / "training" / _FILE).unlink(missing_ok=True)
-            folder = self.out / "training"
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
+            shutil.rmtree(self.out / "training")
 
 
 def _text(value):

@@ -196,7 +196,7 @@ def _fit(model, training, validation, epochs, monitor, callback, folder, verbose
         progress = Progress(training.steps, monitor)
         callbacks.append(progress)
     if folder is not None:
-        callbacks.append(SafeBackup(folder / "training"))
+        callbacks.append(SafeBackup(folder / "training", delete_when_done=False))
     try:
         model.fit(
             **training.training(),

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from scl_keras import compress, find_masks
+from scl_keras import SCLModel, compress, find_masks
 from scl_keras.datasets import load_dataset
 from scl_keras.export.meter import FileMeter
 from scl_keras.pipeline.data import Data
@@ -324,6 +324,26 @@ def test_something_else_isnt_what_goes_on(model, digits, tmp_path, monkeypatch):
     assert result.connections.sparsity == pytest.approx(0.8, abs=1e-3)
     assert not (tmp_path / "training").exists()
     compress(model, *digits, sparsity=0.7, epochs=3, out=tmp_path, verbose=0)
+
+
+@pytest.mark.parametrize("goal", [{"sparsity": 0.8}, {"max_drop": 0.05}])
+def test_an_export_that_fails_doesnt_cost_the_training(
+    model, digits, tmp_path, monkeypatch, goal
+):
+    asked = {**goal, "epochs": 4, "out": tmp_path, "verbose": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.Model, "save", fail_after(0, None))
+        with pytest.raises(MemoryError):
+            compress(model, *digits, **asked)
+    trained = []
+    with monkeypatch.context() as patch:
+        step = SCLModel.train_step
+        patch.setattr(SCLModel, "train_step", lambda *a: trained.append(a) or step(*a))
+        result = compress(model, *digits, **asked)
+    assert not trained
+    assert result.met and result.connections.compression > 1.5
+    assert (tmp_path / "model.tflite").exists()
+    assert not (tmp_path / "training").exists()
 
 
 def fail_after(count, function):
