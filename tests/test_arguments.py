@@ -169,7 +169,8 @@ IMAGE = {"input_shape": (16, 16, 1), "num_classes": 3}
 
 
 # What is called with each of the values on its right.
-WANTED = {name: {} for name in ("max_drop", "sparsity", "compression")}
+GOALS = ("max_drop", "max_bytes", "speedup", "sparsity", "compression")
+WANTED = {name: {} for name in GOALS}
 
 CASES = {
     # callbacks
@@ -194,6 +195,15 @@ CASES = {
         kw(callbacks.TargetSparsity, "start", sparsity=0.5),
         NO_NAME,
     ),
+    "TargetBytes(max_bytes)": (kw(callbacks.TargetBytes, "max_bytes"), NO_COUNT),
+    "TargetBytes(dtype)": (
+        kw(callbacks.TargetBytes, "dtype", max_bytes=9_000),
+        [*NO_NAME, None],
+    ),
+    "TargetSpeed(speedup)": (
+        kw(callbacks.TargetSpeed, "speedup"),
+        [*NOT_POSITIVE, 1.0],
+    ),
     **{
         f"TargetAccuracy({name})": (kw(callbacks.TargetAccuracy, name), values)
         for name, values in {
@@ -216,14 +226,16 @@ CASES = {
         )
         for name, values in {
             "max_drop": [x for x in NOT_POSITIVE if x is not None],
+            "max_bytes": [x for x in NO_COUNT if x is not None],
+            "speedup": [x for x in [*NOT_POSITIVE, 1.0] if x is not None],
             "sparsity": [x for x in [*NO_SHARE, 1.0] if x is not None],
             "compression": [x for x in [*NOT_POSITIVE, 0.9] if x is not None],
             "epochs": optional(NO_COUNT),
             "monitor": [3, ["accuracy"], True, len],
             "mode": [*NO_NAME, None],
             "granularity": [3, "block"],
-            "dtype": [*NO_NAME, None],
-            "optimize_for": [*NO_NAME, None],
+            "dtype": NO_NAME,
+            "optimize_for": NO_NAME,
             "learning_rate": optional(NOT_POSITIVE),
             "batch_size": NO_COUNT,
             "out": [x for x in NO_PATH if x is not None],

@@ -34,7 +34,14 @@ class SteeredTarget(FitListener):
         start: See `TargetSparsity`.
     """
 
-    def __init__(self, by_epoch, verbose, of, over, start):
+    def __init__(
+        self,
+        by_epoch: int | None,
+        verbose: int,
+        of: str | None,
+        over: str,
+        start: str | None,
+    ) -> None:
         super().__init__()
         if by_epoch is not None:
             wanted = "a whole number >= 1, or None for two thirds of the epochs"

@@ -2,18 +2,15 @@
 
 import warnings
 import zlib
-from typing import TYPE_CHECKING, Optional
+from typing import Any
 
 from scl_keras import backend, checks
 from scl_keras.callbacks.file_budget import FileBudget
 from scl_keras.callbacks.plan import Plan
 from scl_keras.callbacks.steered_target import SteeredTarget
 from scl_keras.export_choices import DTYPES
-from scl_keras.targets.limits import MaxBytes, Speedup
+from scl_keras.targets.limits import Limit, MaxBytes, Speedup
 from scl_keras.types import Logs
-
-if TYPE_CHECKING:
-    from scl_keras.export.samples import Samples
 
 
 class TargetFile(SteeredTarget):
@@ -33,7 +30,15 @@ class TargetFile(SteeredTarget):
         samples: As for `export_tflite`, needed for a model with open sizes.
     """
 
-    def __init__(self, limit, dtype, by_epoch, verbose, start, samples):
+    def __init__(
+        self,
+        limit: Limit,
+        dtype: str,
+        by_epoch: int | None,
+        verbose: int,
+        start: str | None,
+        samples: Any,
+    ) -> None:
         super().__init__(by_epoch, verbose, None, "masks", start)
         self.dtype = checks.one_of("dtype", dtype, DTYPES)
         self.samples, self._limit = samples, limit
@@ -127,7 +132,7 @@ class TargetBytes(TargetFile):
         by_epoch: int | None = None,
         verbose: int = 0,
         start: str | None = "magnitudes",
-        samples: Optional["Samples"] = None,
+        samples: Any = None,
     ) -> None:
         limit = MaxBytes.of(max_bytes)
         super().__init__(limit, dtype, by_epoch, verbose, start, samples)
@@ -162,6 +167,8 @@ class TargetSpeed(TargetFile):
     Example:
 
     ```python
+    wide = keras.layers.Dense(2048, activation="relu")
+    model = keras.Sequential([keras.Input((64,)), wide, keras.layers.Dense(10)])
     sparsify(model, runtime="compact")
     model.compile("adam", "mse", cost="macs")
     model.fit(x, y, epochs=9, callbacks=[TargetSpeed(2.0, by_epoch=6)])
@@ -174,7 +181,7 @@ class TargetSpeed(TargetFile):
         by_epoch: int | None = None,
         verbose: int = 0,
         start: str | None = "magnitudes",
-        samples: Optional["Samples"] = None,
+        samples: Any = None,
     ) -> None:
         limit = Speedup.of(speedup)
         super().__init__(limit, "float32", by_epoch, verbose, start, samples)

@@ -41,14 +41,26 @@ def export(result, request, validation, labels, verbose):
     options = {"samples": samples, "verbose": verbose}
     if labels is not None and _has_classes(result.model, samples):
         options["labels"] = labels[:SAMPLES]
-    result = _as_coarse_as_allowed(result, request, validation, may_lose, options)
+    result = as_coarse_as_allowed(result, request, validation, may_lose, options)
     if not goal.is_met_by(result.export):
-        result = _as_coarse_as_allowed(result, request, validation, None, options)
+        result = as_coarse_as_allowed(result, request, validation, None, options)
     met = result.met and goal.is_met_by(result.export)
     return dataclasses.replace(result, met=met)
 
 
-def _as_coarse_as_allowed(result, request, validation, may_lose, options):
+def as_coarse_as_allowed(result, request, validation, may_lose, options):
+    """Writes the file, of ever finer precision until it loses no more than it may.
+
+    Args:
+        result: A `Compressed`.
+        request: The `Request`.
+        validation: `Data`.
+        may_lose: What it may lose of the metric, or None for whatever it loses.
+        options: Other arguments of `export_tflite`.
+
+    Returns:
+        The `Compressed` with its `ExportReport`, and with what was measured.
+    """
     from scl_keras.export import export_tflite
     from scl_keras.export.metrics import evaluate_file
 

@@ -1,6 +1,7 @@
 """The bound holds for every metric, and for the file itself."""
 
 import dataclasses
+import types
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ from keras import layers
 
 from scl_keras import compress
 from scl_keras.pipeline.data import Data
-from scl_keras.pipeline.phone_file import export
+from scl_keras.pipeline.phone_file import as_coarse_as_allowed
 from scl_keras.timing import Speed
 
 RNG = np.random.default_rng(0)
@@ -97,9 +98,10 @@ def test_a_coarse_file_that_loses_too_much_is_not_taken(tmp_path):
     y = result.model.predict(X, verbose=0)  # so that all rounding is a loss
     result = dataclasses.replace(result, after={"loss": 0.0})
     path, data = tmp_path / "model.tflite", Data((X, y), 32, "validation_data")
-    chosen = {}
+    asked = types.SimpleNamespace(out=tmp_path, dtype="int8", optimize_for="size")
+    options, chosen = {"samples": X, "verbose": 0}, {}
     for may_lose in (None, 1.0, 1e-8):
-        found = export(result, path, data, None, may_lose, "size", "int8", 0)
+        found = as_coarse_as_allowed(result, asked, data, may_lose, options)
         loss = np.mean(np.square(answers(path, X)["output_0"] - y))
         assert found.in_file["loss"] == pytest.approx(loss, rel=1e-3, abs=1e-9)
         assert may_lose is None or loss <= may_lose + 1e-6
