@@ -50,7 +50,7 @@ def test_a_backend_learns_what_tensorflow_does(backend, reference, tmp_path):
         if "weight" in name or "kernel" in name:
             np.testing.assert_array_equal(other > 0, value > 0, err_msg=name)
     assert "tensorflow" not in report["imported"]
-    assert "needs the TensorFlow backend" in report["export"]
+    assert "need the TensorFlow backend" in report["export"]
     assert f"Received: KERAS_BACKEND={backend}" in report["export"]
 
 
