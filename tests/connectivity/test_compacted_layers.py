@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from cutting import cut
 from keras import layers, ops
 
 from scl_keras import ConnectionGraph, compact, compaction_report, sparsify
@@ -15,12 +16,6 @@ def assert_same(model, small, rng):
     inputs = inputs if len(inputs) > 1 else inputs[0]
     expected = model.predict(inputs, verbose=0)
     np.testing.assert_allclose(small.predict(inputs, verbose=0), expected, atol=1e-5)
-
-
-def cut(layer, *index):
-    kernel = ops.convert_to_numpy(layer.kernel).copy()
-    kernel[index] = 0
-    layer.kernel.assign(kernel)
 
 
 def randomize(model, rng):

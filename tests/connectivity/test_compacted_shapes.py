@@ -3,23 +3,12 @@
 import keras
 import numpy as np
 import pytest
+from cutting import assert_same, cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
 from scl_keras import check_target, compact, compaction_report
-
-
-def cut(layer, *index):
-    kernel = ops.convert_to_numpy(layer.kernel).copy()
-    kernel[index] = 0
-    layer.kernel.assign(kernel)
-
-
-def assert_same(model, small, rng):
-    x = rng.normal(size=(3, *model.input_shape[1:])).astype("float32")
-    a, b = (ops.convert_to_numpy(m(x)) for m in (model, small))
-    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def shuffled_by_layers(x, r, h, w, c):

@@ -3,6 +3,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from cutting import cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -62,12 +63,6 @@ def kernel_shapes(model):
         for w in layer.weights[:1]
         if len(w.shape) > 1
     }
-
-
-def cut(layer, *index):
-    kernel = layer.kernel.numpy()
-    kernel[index] = 0
-    layer.kernel.assign(kernel)
 
 
 def test_dead_units_go_and_constant_ones_into_the_next_biases(rng):

@@ -2,17 +2,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from cutting import cut
 from keras import layers, ops
 from maskable_layers import Bottleneck
 
 from scl_keras import sparsify
 from scl_keras.connectivity import ConnectionGraph, effective_masks, stand_in
-
-
-def cut(layer, *index):
-    kernel = layer.kernel.numpy()
-    kernel[index] = 0
-    layer.kernel.assign(kernel)
 
 
 def by_layer(model, **arguments):
