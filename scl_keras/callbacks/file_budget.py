@@ -160,7 +160,7 @@ class FileBudget:
 
     @contextlib.contextmanager
     def _masks_left_alone(self) -> Iterator[None]:
-        values = [mask.values().copy() for mask in self.budget.masks]
+        values = [mask.values() for mask in self.budget.masks]
         try:
             yield
         finally:

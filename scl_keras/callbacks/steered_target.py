@@ -72,7 +72,7 @@ class SteeredTarget(FitListener):
         if of == "macs":
             record_positions(self._network)
         self._budget = Budget(self._network, of, self.over)
-        self._check(self._budget)
+        self._check()
         self._descent = Descent(self.model, self._optimizer, self._budget)
         names = {"macs": "macs_sparsity", "connections": "sparsity"}
         self._figure = "model_sparsity" if self.over == "model" else names[of]
@@ -131,7 +131,7 @@ class SteeredTarget(FitListener):
 
     # What a target is: `TargetSparsity` knows it from the start, others measure it.
 
-    def _check(self, budget):
+    def _check(self):
         """Refuses what can be told to be impossible before anything is restored."""
 
     def _goal(self):

@@ -48,9 +48,9 @@ class TargetFile(SteeredTarget):
         backend.check_can_export()
         super().on_train_begin(logs)
 
-    def _check(self, budget):
+    def _check(self):
         self._file = FileBudget.of(
-            self._network, budget, self._limit, self.dtype, self.samples
+            self._network, self._budget, self._limit, self.dtype, self.samples
         )
 
     def _goal(self):

@@ -93,5 +93,5 @@ class TargetSparsity(SteeredTarget):
         super().__init__(by_epoch, verbose, of, over, start)
         self.density = target_density("TargetSparsity", sparsity, compression)
 
-    def _check(self, budget):
-        budget.aim(self.density)
+    def _check(self):
+        self._budget.aim(self.density)

@@ -50,16 +50,17 @@ class FileMeter:
     ):
         backend.check_can_export()
         checks.one_of("dtype", dtype, DTYPES)
-        self._model, self._precisions = model, [FLOAT32, _STORED[dtype]]
+        self._model = model
+        self._precisions = list(dict.fromkeys((FLOAT32, _STORED[dtype])))
         self._samples = _zeros(model) if samples is None else samples
         self._dense: bytes | None = None
 
     def bytes(self) -> int:
         """The bytes of the smallest file."""
-        files = zip(self._precisions, self._files(self._precisions), strict=True)
+        _, files = self._files(self._precisions)
         return min(
             len(add_metadata(ENCODINGS[encoding](file), _FACTS))
-            for precision, file in files
+            for precision, file in zip(self._precisions, files, strict=True)
             for encoding in precision.encodings
         )
 
@@ -73,12 +74,10 @@ class FileMeter:
             seconds: How long to measure.
         """
         if self._dense is None:
-            (self._dense,) = self._files([FLOAT32], compacted=False)
-        (file,) = self._files([FLOAT32])
-        with InFloat32(self._model) as in_float32:
-            batch = build_reference(in_float32.model, self._samples).batches[0]
+            _, (self._dense,) = self._files([FLOAT32], compacted=False)
+        reference, (file,) = self._files([FLOAT32])
         files = {"dense": self._dense, "now": file}
-        timings = measure_latencies(files, batch.inputs, seconds)
+        timings = measure_latencies(files, reference.batches[0].inputs, seconds)
         return 1 / timings.speed("now", "dense").ratio
 
     def _files(self, precisions: list[Precision], compacted: bool = True):
@@ -89,7 +88,7 @@ class FileMeter:
             without_masks(in_float32.model),
             ConvertedFiles(reference) as files,
         ):
-            return [_file(files, precision, compacted) for precision in precisions]
+            return reference, [_file(files, p, compacted) for p in precisions]
 
 
 def _file(files: ConvertedFiles, precision: Precision, compacted: bool) -> bytes:

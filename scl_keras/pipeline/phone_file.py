@@ -93,7 +93,5 @@ def _has_classes(model, samples):
 def _is_good(result, may_lose):
     if may_lose is None or result.in_file is None:
         return True
-    name = result.monitor.removeprefix("val_")
-    lost = result.after[name] - result.in_file[name]
-    lost = lost if result.larger_is_better else -lost
+    lost = result.lost(result.after, result.in_file)
     return lost <= may_lose + _ROUNDING  # not where it is NaN

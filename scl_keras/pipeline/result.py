@@ -72,9 +72,18 @@ class Compressed:
     @property
     def drop(self) -> float:
         """What the metric has lost, on the validation data."""
+        return self.lost(self.before, self.after)
+
+    def lost(self, before: dict[str, float], after: dict[str, float]) -> float:
+        """What the metric has lost between two measurements, larger or smaller.
+
+        Args:
+            before: Metrics by name.
+            after: Later ones.
+        """
         name = self.monitor.removeprefix("val_")
-        lost = self.before[name] - self.after[name]
-        return lost if self.larger_is_better else -lost
+        less = before[name] - after[name]
+        return less if self.larger_is_better else -less
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, as JSON-able data."""
