@@ -1,6 +1,7 @@
 """What a pruning method sees of a model: its weights, masks and gradients."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,27 +97,25 @@ class PrunableNetwork:
         Returns:
             A list of boolean arrays.
         """
-        effective = self.graph.effective(self._with_unmasked(masks))
-        pairs = zip(self.graph.kernels, effective, strict=True)
-        return [e for kernel, e in pairs if kernel.mask is not None]
+        return self.spread(masks)[0]
 
-    def usable(self, masks: Arrays) -> list[np.ndarray]:
-        """The connections, kept or not, between units on a path.
+    def spread(self, masks: Arrays) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """What `effective` gives, and what would be effective if it were kept.
 
         Args:
             masks: List of boolean arrays, one a kernel.
 
         Returns:
-            A list of boolean arrays: kept, such a connection is effective.
+            A pair of lists of boolean arrays. The second are all connections, kept or
+            not, that lead from what the inputs reach to what reaches an output.
         """
-        usable = self.graph.spread(self._with_unmasked(masks)).usable
-        pairs = zip(self.graph.kernels, usable, strict=True)
-        return [u for kernel, u in pairs if kernel.mask is not None]
-
-    def _with_unmasked(self, masks):
-        masks = iter(masks)
         kernels = self.graph.kernels
-        return [k.kept() if k.mask is None else next(masks) for k in kernels]
+        masks = iter(masks)
+        kept = [k.kept() if k.mask is None else next(masks) for k in kernels]
+        found = self.graph.spread(kept)
+        masked = [kernel.mask is not None for kernel in kernels]
+        effective = list(itertools.compress(found.effective, masked))
+        return effective, list(itertools.compress(found.usable, masked))
 
     @property
     def shapes(self) -> list[Shape]:

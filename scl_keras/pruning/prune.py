@@ -22,7 +22,7 @@ from scl_keras.pruning.methods import PruningMethod, get_method
 from scl_keras.pruning.network import PrunableNetwork
 from scl_keras.pruning.paths import Paths, methods_with_paths
 from scl_keras.pruning.quotas import get_quotas
-from scl_keras.pruning.ranking import keep_best, ranks
+from scl_keras.pruning.ranking import keep_best, ranking, ranks
 from scl_keras.training.model import SCLModel
 from scl_keras.types import Layers, Quotas
 
@@ -161,13 +161,10 @@ def _masks(network, method, density, quotas, effective, verbose):
     candidates = network.admitted(scores, candidates)
     if effective and density is None:
         return network.effective(candidates)
-
-    def keep(number):
-        return keep_best(scores, number, quotas, candidates)
-
     if effective:
-        return search_effective(network, scores, count, keep, candidates, verbose)
-    return keep(count)
+        order = ranking(scores, candidates, quotas)
+        return search_effective(network, order, count, verbose)
+    return keep_best(scores, count, quotas, candidates)
 
 
 def _check_connected(network, masks, method):

@@ -1,10 +1,105 @@
 """Which connections are kept, by their scores."""
 
+import functools
 import math
 
 import numpy as np
 
 from scl_keras.pruning.quotas import quota_counts
+
+
+class Ranking:
+    """The order in which connections are kept, best first: see `keep_best`.
+
+    Args:
+        scores: List of arrays, one a kernel.
+        candidates: List of boolean arrays of what may be kept.
+    """
+
+    def __init__(self, scores, candidates):
+        self.scores, self.candidates = scores, candidates
+
+    def keep(self, count):
+        """The `count` best connections, a list of boolean arrays."""
+        return keep_best(self.scores, count, None, self.candidates)
+
+    def number_for(self, wanted, count):
+        """The least number of connections to keep to have `count` of the wanted ones.
+
+        Args:
+            wanted: List of boolean arrays.
+            count: Whole number from 1 on.
+
+        Returns:
+            A whole number, or None if fewer are wanted and may be kept.
+        """
+        scores, allowed, wanted = map(_joined, (self.scores, self.candidates, wanted))
+        wanted = wanted & allowed
+        if np.count_nonzero(wanted) < count:
+            return None
+        kept = np.flatnonzero(_largest(scores, wanted, count))
+        threshold = scores[kept].min()
+        last = kept[scores[kept] == threshold][-1]
+        above = np.count_nonzero(allowed & (scores > threshold))
+        ties = allowed[: last + 1] & (scores[: last + 1] == threshold)
+        return above + np.count_nonzero(ties)
+
+
+class QuotaRanking(Ranking):
+    """A `Ranking` within each kernel, which keeps what `quotas` give it."""
+
+    def __init__(self, scores, candidates, quotas):
+        super().__init__(scores, candidates)
+        self._quotas = quotas
+
+    def keep(self, count):
+        """As `Ranking.keep`."""
+        counts = self._counts(count)
+        return [r < n for r, n in zip(self._places, counts, strict=True)]
+
+    def number_for(self, wanted, count):
+        """As `Ranking.number_for`."""
+        found = [np.sort(r[w]) for r, w in zip(self._places, wanted, strict=True)]
+        found = [r[r < n] for r, n in zip(found, self._limits, strict=True)]
+
+        def kept(number):
+            pairs = zip(found, self._counts(number), strict=True)
+            return sum(np.searchsorted(places, n) for places, n in pairs)
+
+        low, high = 0, sum(self._limits)
+        if kept(high) < count:
+            return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if kept(middle) < count else (low, middle)
+        return high
+
+    def _counts(self, count):
+        shapes = [values.shape for values in self.scores]
+        return quota_counts(self._quotas, shapes, count, self._limits)
+
+    @functools.cached_property
+    def _limits(self):
+        return [int(np.count_nonzero(c)) for c in self.candidates]
+
+    @functools.cached_property
+    def _places(self):
+        """Places from 0 on within each kernel, candidates first, the best first."""
+        places = []
+        for values, allowed in zip(self.scores, self.candidates, strict=True):
+            check_scores([values])
+            keys = -np.ravel(values), ~np.ravel(allowed)
+            place = np.empty(values.size, np.int64)
+            place[np.lexsort(keys)] = np.arange(values.size)
+            places.append(place.reshape(values.shape))
+        return places
+
+
+def ranking(scores, candidates, quotas=None):
+    """A `Ranking`, or a `QuotaRanking` where there are quotas."""
+    if quotas is None:
+        return Ranking(scores, candidates)
+    return QuotaRanking(scores, candidates, quotas)
 
 
 def keep_best(scores, count, quotas=None, candidates=None):
@@ -31,8 +126,7 @@ def keep_best(scores, count, quotas=None, candidates=None):
         candidates = [np.ones(values.shape, bool) for values in scores]
     check_scores(flat)
     if quotas is None:
-        allowed = np.concatenate([np.ravel(c) for c in candidates])
-        kept = _largest(np.concatenate(flat), allowed, count)
+        kept = _largest(np.concatenate(flat), _joined(candidates), count)
         return unravel(kept, [values.shape for values in scores])
     shapes = [values.shape for values in scores]
     limits = [int(np.count_nonzero(c)) for c in candidates]
@@ -72,6 +166,10 @@ def unravel(flat, shapes):
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts = np.split(flat, ends[:-1])
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _joined(arrays):
+    return np.concatenate([np.ravel(values) for values in arrays])
 
 
 def _largest(values, allowed, count):
