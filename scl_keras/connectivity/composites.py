@@ -69,6 +69,11 @@ def binarized(x):
 
 def binary(x):
     """1 where a tensor of whole numbers is positive, else 0."""
+    return ops.cast(positive(x), "float32")
+
+
+def positive(x):
+    """Where a tensor of whole numbers is positive, as booleans."""
     # The half is far from both zero and one, for convolutions that are computed by
     # transforms and so are only nearly exact, as on some GPUs.
-    return ops.cast(ops.greater(x, 0.5), "float32")
+    return ops.greater(x, 0.5)

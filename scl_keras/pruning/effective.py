@@ -65,17 +65,8 @@ def search_effective(network, ranking, count, verbose=0):
     """
     with tqdm(desc="search", disable=not verbose, leave=False) as bar:
         search = _Search(network, ranking, count, bar)
-        high = search.probe(total(ranking.candidates))
-        if high.count < count:
-            raise DisconnectedError(
-                f"Only {high.count} connections of model '{network.model.name}' lie on "
-                f"a path from its inputs to its outputs: {count} can't be kept. Ask "
-                "for more sparsity."
-            )
-        while high.count > count and high.number > 0:
-            low = search.lowest()
-            if low.count >= count:
-                return low.effective
+        low, high = search.begin()
+        while high.count > count:
             low, high = search.narrow(low, high)
             if high.count == count:
                 break
@@ -84,6 +75,9 @@ def search_effective(network, ranking, count, verbose=0):
                 return filled
             search.build_bridge(low, high)
             high = dataclasses.replace(high, number=low.number)
+            low = search.probe(0)
+            if low.count >= count:
+                return low.effective
         return high.effective
 
 
@@ -102,11 +96,23 @@ class _Search:
         pairs = zip(usable, self._ranking.candidates, strict=True)
         return Probe(number, effective, [u & c for u, c in pairs])
 
-    def lowest(self):
-        """A `Probe` of nothing but the bridges."""
-        if total(self._bridges):
-            return self.probe(0)
-        return Probe(0, self._bridges, self._bridges)
+    def begin(self):
+        """A pair of probes, with too few and with enough.
+
+        The second one is exact, or the only one, where all of the best are effective.
+        """
+        low = self.probe(min(self._count, total(self._ranking.candidates)))
+        if low.count == self._count:
+            return low, low
+        most = total(self._ranking.candidates)
+        high = self.probe(self._number_for(low.usable) or most)
+        if high.count < self._count:
+            raise DisconnectedError(
+                f"Only {high.count} connections of model '{self._network.model.name}' "
+                f"lie on a path from its inputs to its outputs: {self._count} can't be "
+                "kept. Ask for more sparsity."
+            )
+        return low, high
 
     def narrow(self, low, high):
         """Moves probes with too few and with enough together.
@@ -122,10 +128,11 @@ class _Search:
         while high.number - low.number > 1 and high.count > self._count:
             least = max(self._number_for(high.effective), low.number + 1)
             most = min(self._number_for(low.usable) or high.number, high.number)
-            pairs = zip(high.effective, self._kept(most), strict=True)
-            bound = [effective & kept for effective, kept in pairs]
-            if most < high.number and total(bound) == self._count:
-                return low, Probe(most, bound, high.usable)
+            if most < high.number:
+                pairs = zip(high.effective, self._kept(most), strict=True)
+                bound = [effective & kept for effective, kept in pairs]
+                if total(bound) == self._count:
+                    return low, Probe(most, bound, high.usable)
             if tries == 0:
                 number = least
             elif tries % 3:

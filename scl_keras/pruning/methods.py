@@ -8,6 +8,7 @@ import numpy as np
 from scl_keras import checks
 from scl_keras.pruning.flow import SynapticFlow
 from scl_keras.pruning.network import PrunableNetwork
+from scl_keras.pruning.ranking import falling_order
 
 
 class PruningMethod(abc.ABC):
@@ -88,9 +89,9 @@ class LAMP(PruningMethod):
     @staticmethod
     def _scores(weights):
         flat = np.abs(weights).ravel()
-        flat = flat / (flat.max() or 1.0)  # squares of small weights would underflow
-        order = np.argsort(-flat, kind="stable")
-        squares = flat[order] ** 2
+        order = falling_order(flat)
+        # Divided by the largest: squares of small weights would underflow.
+        squares = (flat[order] / (flat.max() or 1.0)) ** 2
         scores = np.empty_like(flat)
         scores[order] = squares / np.maximum(np.cumsum(squares), np.finfo(float).tiny)
         return scores.reshape(weights.shape)

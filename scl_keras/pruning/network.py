@@ -110,8 +110,8 @@ class PrunableNetwork:
             not, that lead from what the inputs reach to what reaches an output.
         """
         kernels = self.graph.kernels
-        masks = iter(masks)
-        kept = [k.kept() if k.mask is None else next(masks) for k in kernels]
+        given = iter(masks)
+        kept = [k.kept() if k.mask is None else next(given) for k in kernels]
         found = self.graph.spread(kept)
         masked = [kernel.mask is not None for kernel in kernels]
         effective = list(itertools.compress(found.effective, masked))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scl_keras.pruning import Uniform
-from scl_keras.pruning.ranking import keep_best, ranks
+from scl_keras.pruning.ranking import falling_order, keep_best, ranks
 
 few_values = st.lists(st.integers(0, 3), min_size=1, max_size=12)
 
@@ -48,3 +48,30 @@ def test_ranks_go_by_round_then_by_score_then_by_place(data):
     (rank,) = ranks([scores], [rounds])
     expected = sorted(range(size), key=lambda i: (rounds[i], scores[i], -i))
     assert np.argsort(rank).tolist() == expected
+
+
+@given(st.data())
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_falling_order_is_that_of_a_stable_sort(dtype, data):
+    few = st.sampled_from([0.0, 1e-40, 0.1, 0.5, 1.0, 3e38])
+    values = np.array(data.draw(st.lists(few, min_size=1, max_size=20)), dtype)
+    values = values.astype("float64")
+    order = falling_order(values)
+    assert order.tolist() == sorted(range(values.size), key=lambda i: (-values[i], i))
+
+
+@pytest.mark.parametrize("kind", ["distinct", "few", "rising", "constant", "periodic"])
+def test_the_nth_largest_of_many_is_that_of_a_sort(kind):
+    rng, size = np.random.default_rng(0), 400_000
+    values = {
+        "distinct": rng.normal(size=size),
+        "few": rng.integers(0, 5, size).astype(float),
+        "rising": np.arange(size, dtype=float),
+        "constant": np.ones(size),
+        "periodic": np.tile(np.arange(6.0), size // 6 + 1)[:size],
+    }[kind]
+    falling = np.sort(values)[::-1]
+    for n in (1, 2, 777, size // 3, size // 2, size - 1, size):
+        (kept,) = keep_best([values], n)
+        assert np.count_nonzero(kept) == n
+        assert np.array_equal(np.sort(values[kept])[::-1], falling[:n])
