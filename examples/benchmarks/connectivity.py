@@ -1,17 +1,18 @@
-r"""Times effective masks against a dense forward and backward pass.
+r"""Times effective masks and pruning by them on networks that people use.
 
     python examples/benchmarks/connectivity.py
 
-For VGG-16 and ResNet-18 on images of 32 x 32, with random masks: finding all effective
+For each of --networks of `keras.applications`, with random masks: finding all effective
 connections, forwards and backwards through the whole graph, as a ratio to the gradient
 of the dense network for one image, both as a plain call ("eager") and as a compiled
-function ("graph"). They take turns; the figures are medians. Each network has a process
-of its own, and memory is how much its peak grew over that of the bare model. Then
-`prune(..., effective=True)` takes VGG-16 to --compression by each of --method. Prints
-two Markdown tables, and writes the figures to --out as JSON.
+function ("graph"). They take turns; the figures are medians. Then `prune(...,
+effective=True)` to each of --compressions by each of --methods, as a ratio to finding
+the effective connections once ("passes"), with the time that the method's own scores
+took of it. Each figure has a process of its own, and memory is how much its peak grew
+over that of the bare model. Prints two Markdown tables, and writes the figures to --out
+as JSON.
 """
 
-import functools
 import multiprocessing
 import pathlib
 import sys
@@ -20,39 +21,42 @@ from concurrent import futures
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
+import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 from measuring import peak_bytes
 from records import write_json
 
-import scl_keras
-from scl_keras import ConnectionGraph
-from scl_keras.architectures.resnet import resnet
-from scl_keras.architectures.vgg import vgg
-from scl_keras.pruning import prune
+from scl_keras import ConnectionGraph, find_masks, sparsify
+from scl_keras.pruning import PrunableNetwork, get_method, prune
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("turns", 10, "Turns of each variant.", lower_bound=1)
 flags.DEFINE_float("density", 0.1, "Share of connections kept.", 0, 1)
-flags.DEFINE_list("method", ["random", "magnitude", "lamp"], "Methods of pruning.")
-flags.DEFINE_float("compression", 1000, "Effective compression that is asked for.")
+flags.DEFINE_list(
+    "networks",
+    ["VGG16", "ResNet101", "InceptionV3", "NASNetMobile", "ConvNeXtTiny"],
+    "Networks of keras.applications.",
+)
+flags.DEFINE_list("methods", ["magnitude", "lamp"], "Methods of pruning.")
+flags.DEFINE_list("compressions", ["10"], "Effective compressions that are asked for.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/benchmark_connectivity.json", "File to write to.")
 
 MEBIBYTE = 2**20
-COLUMNS = ("connections", "effective ms", "eager", "graph", "trace ms", "memory MiB")
+COLUMNS = ("connections", "effective s", "eager", "graph", "trace s", "memory MiB")
 
-NETWORKS = {
-    "VGG-16": functools.partial(vgg, depth=16),
-    "ResNet-18": functools.partial(resnet, depth=18, stages=4),
-}
-WIDTHS = {"VGG-16": 1.0, "ResNet-18": 4.0}
+
+def network(name, size):
+    """A network with random weights, for images of a size, or of its own."""
+    shape = None if size is None else (size, size, 3)
+    return getattr(keras.applications, name)(weights=None, input_shape=shape)
 
 
 def gradient_of(model):
     """A function that does one dense forward and backward pass."""
-    x = tf.random.normal((1, 32, 32, 3), seed=0)
+    x = tf.random.normal((1, *model.input_shape[1:]), seed=0)
 
     def gradient():
         with tf.GradientTape() as tape:
@@ -62,9 +66,9 @@ def gradient_of(model):
     return gradient
 
 
-def measure(name, scale, density, turns):
-    """Times one network, at a share of its width: a dict."""
-    model = NETWORKS[name]((32, 32, 3), 10, width=scale * WIDTHS[name])
+def measure(name, size, density, turns):
+    """Times one network: a dict."""
+    model = network(name, size)
     start = time.perf_counter()
     graph = ConnectionGraph(model)
     trace = time.perf_counter() - start
@@ -89,29 +93,41 @@ def measure(name, scale, density, turns):
     medians = {name: float(np.median(values)) for name, values in times.items()}
     return {
         "connections": sum(values.size for values in kept),
-        "effective ms": 1000 * medians["effective"],
+        "effective s": medians["effective"],
         "eager": medians["effective"] / medians["eager"],
         "graph": medians["effective"] / medians["graph"],
-        "trace ms": 1000 * trace,
+        "trace s": trace,
         "memory MiB": memory,
     }
 
 
-def measure_pruning(scale, method, compression):
-    """Prunes VGG-16 to an effective compression: what it took, a dict."""
-    model = NETWORKS["VGG-16"]((32, 32, 3), 10, width=scale * WIDTHS["VGG-16"])
+def measure_pruning(name, size, method, compression):
+    """Prunes a network to an effective compression: what it took, a dict."""
+    model = network(name, size)
+    graph = ConnectionGraph(model)
+    passes = []
+    for _ in range(4):
+        start = time.perf_counter()
+        graph.effective()
+        passes.append(time.perf_counter() - start)
+    one_pass = float(np.median(passes[1:]))
+    masked = PrunableNetwork(sparsify(network(name, size), ste=None))
+    start = time.perf_counter()
+    get_method(method).scores(masked)
+    scoring = time.perf_counter() - start
+    del masked
     before, start = peak_bytes(), time.perf_counter()
     pruned = prune(model, method, compression=compression, effective=True, verbose=0)
     seconds = time.perf_counter() - start
     memory = (peak_bytes() - before) / MEBIBYTE
-    masks = scl_keras.effective_masks(pruned).values()
-    size = sum(mask.size for mask in masks)
+    total = sum(kernel.mask.size for kernel in PrunableNetwork(pruned).kernels)
     return {
         "seconds": seconds,
+        "passes": seconds / one_pass,
+        "scores": scoring / one_pass,
         "memory MiB": memory,
-        "asked for": round(size / compression),
-        "effective": int(sum(mask.sum() for mask in masks)),
-        "kept": sum(int(mask.count()) for mask in scl_keras.find_masks(pruned)),
+        "asked for": round(total / compression),
+        "effective": sum(int(mask.count()) for mask in find_masks(pruned)),
     }
 
 
@@ -138,20 +154,24 @@ def _text(figure):
 def main(argv):
     """Times all networks, then all methods."""
     del argv
-    scale, turns, compression = 1.0, FLAGS.turns, FLAGS.compression
+    names, methods, turns, size = FLAGS.networks, FLAGS.methods, FLAGS.turns, None
     if FLAGS.smoke:
-        scale, turns, compression = 1 / 16, 1, 10.0
+        names, methods, turns, size = ["MobileNet"], methods[:1], 1, 32
     networks = {
-        name: in_own_process(measure, name, scale, FLAGS.density, turns)
-        for name in NETWORKS
+        name: in_own_process(measure, name, size, FLAGS.density, turns)
+        for name in names
     }
     print_table("network", COLUMNS, networks)
     pruning = {
-        method: in_own_process(measure_pruning, scale, method, compression)
-        for method in FLAGS.method[: 1 if FLAGS.smoke else None]
+        f"{name}, {method}, {compression}x": in_own_process(
+            measure_pruning, name, size, method, float(compression)
+        )
+        for name in names
+        for method in methods
+        for compression in FLAGS.compressions
     }
     columns = list(next(iter(pruning.values()), {}))
-    print_table(f"VGG-16, effective {compression:,.0f}x", columns, pruning)
+    print_table("pruned", columns, pruning)
     results = {"density": FLAGS.density, **networks, "pruning": pruning}
     write_json(FLAGS.out, results)
 
