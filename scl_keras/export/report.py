@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scl_keras.export.latency import Latency
+from scl_keras.export.picture import draw
 from scl_keras.export.verification import Difference
 from scl_keras.export.weights import TensorEncoding
 from scl_keras.timing import Speed
@@ -163,38 +163,13 @@ class ExportReport:
             "repaired": self.repaired,
         }
 
-    def plot(self, axes: Axes | None = None) -> Figure:
-        """Draws every correct candidate by its bytes and its latency.
-
-        Without latencies the bytes alone are drawn.
-
-        Args:
-            axes: Matplotlib axes to draw on; by default those of a new figure.
+    def plot(self) -> Figure:
+        """Draws the correct candidates by their bytes, and by their speed if timed.
 
         Returns:
             The matplotlib `Figure`.
         """
-        correct = [attempt for attempt in self.attempts if attempt.correct]
-        if axes is None:
-            height = 5 if self.latency else 1.5 + 0.35 * len(correct)
-            axes = Figure(figsize=(8, height), layout="constrained").add_subplot()
-        if self.latency is None:
-            _draw_bytes(correct, axes)
-        else:
-            _draw_speed(correct, axes)
-        axes.axvline(
-            self.bytes_bitmap, color="0.5", linestyle=":", label="bitmap limit"
-        )
-        wrong = sum(attempt.correct is False for attempt in self.attempts)
-        axes.set(
-            xlabel="bytes",
-            xscale="log",
-            title=f"{self.candidate!r} is written (best by {self.optimize_for}); "
-            f"{wrong} wrong or unusable files aren't shown",
-        )
-        axes.title.set_fontsize("medium")
-        axes.legend(fontsize="small")
-        return cast(Figure, axes.figure)
+        return draw(self)
 
     def __str__(self) -> str:
         return "\n".join(
@@ -324,27 +299,3 @@ def _aligned(rows: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _draw_bytes(correct: Sequence[Attempt], axes: Axes) -> None:
-    colors = ["C3" if attempt.chosen else "C0" for attempt in correct]
-    names = [attempt.candidate for attempt in correct]
-    axes.barh(names, [attempt.bytes or 0 for attempt in correct], color=colors)
-    axes.invert_yaxis()
-
-
-def _draw_speed(correct: Sequence[Attempt], axes: Axes) -> None:
-    for attempt in correct:
-        point = attempt.bytes or 0, attempt.latency_ratio or 0.0
-        color = "C3" if attempt.chosen else "C0"
-        axes.plot(*point, "o", color=color, label="written" if attempt.chosen else None)
-        axes.annotate(
-            attempt.candidate,
-            point,
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize="small",
-        )
-    axes.axhline(1, color="0.8", zorder=0)
-    axes.set(ylabel="times as fast as the plain converter's file", yscale="log")
-    axes.margins(0.15)

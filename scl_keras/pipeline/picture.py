@@ -1,9 +1,11 @@
 """The picture of a compression."""
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+
+from scl_keras.report.style import QUIET, STRONG, in_words, share_bars, styled
 
 
+@styled
 def draw(result):
     """The metric by compression, where it went by it, and what is left of what.
 
@@ -14,7 +16,7 @@ def draw(result):
         A matplotlib `Figure`.
     """
     panels = 2 if result.looks else 1
-    figure = Figure(figsize=(5 * panels, 3.5), layout="constrained")
+    figure = Figure(figsize=(5 * panels, 3.5))
     axes = figure.subplots(1, panels, squeeze=False)[0]
     if result.looks:
         _draw_looks(axes[0], result)
@@ -26,19 +28,18 @@ def _draw_looks(axes, result):
     looks = result.looks
     compressions = [look["compression"] for look in looks]
     drops = [look["drop"] for look in looks]
-    axes.plot(compressions, drops, "o-", color="0.7", zorder=1)
+    axes.plot(compressions, drops, "o-", color=QUIET, zorder=1)
     reached = result.connections.compression, result.drop
-    axes.plot(*reached, "o", color="tab:red", markersize=9)
+    axes.plot(*reached, "o", color=STRONG, markersize=9)
     offset = {"xytext": (8, 8), "textcoords": "offset points"}
-    axes.annotate(f"{reached[0]:.3g}x", reached, color="tab:red", **offset)
-    axes.axhline(looks[-1]["may_lose"], color="0.4", linestyle=":")
-    axes.set(
-        xscale="log",
-        xlabel="compression",
-        ylabel=f"lost of {result.monitor.removeprefix('val_')}",
-    )
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}x"))
-    axes.spines[["top", "right"]].set_visible(False)
+    axes.annotate(f"{reached[0]:.3g}x", reached, color=STRONG, **offset)
+    bound = looks[-1]["may_lose"]
+    axes.axhline(bound, color="0.4", linestyle=":")
+    above = {"xytext": (0, 4), "textcoords": "offset points", "fontsize": "small"}
+    axes.annotate("what may be lost", (1, bound), color="0.4", **above)
+    name = result.monitor.removeprefix("val_")
+    axes.set(xscale="log", xlabel="compression", title=f"Lost of {name}")
+    in_words(axes.xaxis, "{:g}x".format)
 
 
 def _draw_shares(axes, result):
@@ -50,11 +51,5 @@ def _draw_shares(axes, result):
         shares["bytes"] = export.bytes_written / export.bytes_dense
         if export.latency is not None and export.latency.speed.is_decided:
             shares["time"] = 1 / export.latency.speed.ratio
-    names = list(shares)[::-1]
-    values = [100 * shares[name] for name in names]
-    axes.barh(names, [100] * len(names), color="0.93")
-    axes.barh(names, values, color="tab:red")
-    for place, value in enumerate(values):
-        axes.text(min(value + 2, 101), place, f"{value:.3g} %", va="center")
-    axes.set(xlim=(0, 115), xlabel="% of the dense model")
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    share_bars(axes, shares, {name: f"{share:.2%}" for name, share in shares.items()})
+    axes.set_title("What is left of the dense model")

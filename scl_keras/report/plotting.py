@@ -9,12 +9,22 @@ from matplotlib.figure import Figure
 
 from scl_keras import checks
 from scl_keras.graph.kernels import prunable_kernels
+from scl_keras.report.style import (
+    QUIET,
+    STRONG,
+    end_labels,
+    in_words,
+    new_axes,
+    share_bars,
+    styled,
+)
 
 __all__ = ["plot_densities", "plot_input_mask", "plot_kept", "plot_training"]
 
 _PREFIX = "density/"
 
 
+@styled
 def plot_densities(
     history: keras.callbacks.History | dict[str, Any], axes: Axes | None = None
 ) -> Figure:
@@ -47,21 +57,29 @@ def plot_densities(
             "The history holds no densities: train with the `MaskLogger` callback. "
             f"Received keys: {sorted(logs)}"
         )
-    axes = axes or _new_axes(7, 4.5)
+    axes = axes or new_axes(7, 4.5)
+    few = len(curves) <= 8  # more names would bury the curves
+    ends = []
     for key, values in curves.items():
-        epochs = range(1, len(values) + 1)
-        axes.plot(epochs, values, label=key.removeprefix(_PREFIX), linewidth=1.2)
+        color = axes.plot(_epochs(values), values, color=None if few else QUIET)[0]
+        name = key.removeprefix(_PREFIX)
+        ends.append((len(values), values[-1], name, str(color.get_color())))
+    ends = ends if few else []
     if "density" in logs:
         total = logs["density"]
-        axes.plot(range(1, len(total) + 1), total, "k--", label="all", linewidth=2)
-    axes.set(xlabel="epoch", ylabel="density (kept / all)", yscale="log")
-    axes.grid(alpha=0.3)
-    # More than a dozen layers would bury the curves under their names.
-    if len(curves) <= 12:
-        axes.legend(fontsize="small")
+        axes.plot(_epochs(total), total, color=STRONG, linewidth=2.5)
+        ends.append((len(total), total[-1], "all layers", STRONG))
+    axes.set(xlabel="epoch", title="Share of connections kept", yscale="log")
+    in_words(axes.yaxis, lambda share: f"{100 * share:g}%")
+    end_labels(axes, ends)
     return cast(Figure, axes.figure)
 
 
+def _epochs(values):
+    return range(1, len(values) + 1)
+
+
+@styled
 def plot_input_mask(model: keras.Model, axes: Axes | None = None) -> Figure:
     """Draws how many connections of the first dense layer each input pixel keeps.
 
@@ -101,17 +119,16 @@ def plot_input_mask(model: keras.Model, axes: Axes | None = None) -> Figure:
     counts = kernel.kept().sum(axis=1).reshape(_as_image(image_shape))
     if counts.ndim == 3:
         counts = counts.sum(axis=-1)
-    axes = axes or _new_axes(4.5, 4)
+    axes = axes or new_axes(4.5, 4)
     picture = axes.imshow(counts, cmap="magma")
-    # As wide as the picture, whose own figure would cut off larger letters.
-    title = f"connections kept of each input ({kernel.label})"
-    axes.set_title(title, fontsize="medium")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set_title(f"Connections kept of each input\n{kernel.label}")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
     axes.figure.colorbar(picture, ax=axes, shrink=0.8)
     return cast(Figure, axes.figure)
 
 
+@styled
 def plot_kept(model: keras.Model, axes: Axes | None = None) -> Figure:
     """Draws how many connections each layer keeps, of how many.
 
@@ -133,16 +150,22 @@ def plot_kept(model: keras.Model, axes: Axes | None = None) -> Figure:
     """
     checks.built_model("plot_kept", model)
     kernels = prunable_kernels(model)
+    kept = [(int(k.kept().sum()), int(np.prod(k.shape))) for k in kernels]
     labels = [kernel.label for kernel in kernels]
-    axes = axes or _new_axes(6, 1 + 0.3 * len(labels))
-    axes.barh(labels, [np.prod(k.shape) for k in kernels], color="0.85", label="all")
-    axes.barh(labels, [k.kept().sum() for k in kernels], color="C0", label="kept")
-    axes.set(xlabel="connections", xscale="log", xlim=(0.8, None))
-    axes.invert_yaxis()
-    axes.legend(fontsize="small")
+    axes = axes or new_axes(7, 1 + 0.3 * len(labels))
+    shares = {
+        label: some / size for label, (some, size) in zip(labels, kept, strict=True)
+    }
+    notes = {
+        label: f"{some:,} of {size:,}"
+        for label, (some, size) in zip(labels, kept, strict=True)
+    }
+    share_bars(axes, shares, notes)
+    axes.set_title("Connections kept")
     return cast(Figure, axes.figure)
 
 
+@styled
 def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figure:
     """One picture of a training: densities, loss and accuracy, and what is left.
 
@@ -166,7 +189,7 @@ def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figur
     checks.built_model("plot_training", model)
     if not isinstance(history, keras.callbacks.History):
         raise checks.refusal("history", history, "the `History` that `fit` returned")
-    figure = Figure(figsize=(12, 8.5), layout="constrained")
+    figure = Figure(figsize=(12, 8.5))
     top, bottom = figure.subplots(2, 2)
     plot_densities(history, top[0])
     _plot_metrics(history.history, top[1])
@@ -179,24 +202,18 @@ def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figur
 
 
 def _plot_metrics(logs, axes):
-    """Draws the loss on one axis, the accuracies on another."""
-    epochs = range(1, len(logs["loss"]) + 1)
-    axes.plot(epochs, logs["loss"], color="0.5", label="loss")
-    axes.set(xlabel="epoch", ylabel="loss")
-    accuracies = [key for key in logs if key.endswith("accuracy")]
-    twin = axes.twinx()
-    for key in accuracies:
-        twin.plot(epochs, logs[key], label=key)
-    twin.set(ylabel="accuracy")
-    lines = axes.lines + twin.lines
-    labels = [line.get_label() for line in lines]
-    axes.legend(lines, labels, fontsize="small", loc="center right")
+    """Draws accuracies, or the loss where there are none."""
+    keys = [key for key in logs if key.endswith("accuracy")] or ["loss"]
+    ends = []
+    for key in keys:
+        values = logs[key]
+        color = STRONG if key == keys[-1] else QUIET
+        axes.plot(_epochs(values), values, color=color)
+        ends.append((len(values), values[-1], key, color))
+    axes.set(xlabel="epoch", title=", ".join(keys))
+    end_labels(axes, ends)
 
 
 def _as_image(shape):
     """Rows and columns to draw inputs of a shape in: a vector is one row."""
     return (1, *shape) if len(shape) == 1 else shape
-
-
-def _new_axes(width, height):
-    return Figure(figsize=(width, height), layout="constrained").add_subplot()

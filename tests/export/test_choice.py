@@ -161,8 +161,14 @@ def test_report_as_text_data_and_picture(exported, tmp_path):
     assert "75.00%" in text
     figure = report.plot()
     assert isinstance(figure, Figure)
-    drawn = {text.get_text() for text in figure.axes[0].texts}
-    assert drawn == {a.candidate for a in report.attempts if a.correct}
+    drawn = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    right = sorted((a for a in report.attempts if a.correct), key=lambda a: a.bytes)
+    assert report.candidate in drawn and right[0].candidate in drawn
+    assert set(drawn) <= {a.candidate for a in right}
+    assert len(drawn) == min(12, len(right))
+    written = drawn.index(report.candidate)
+    colors = [bar.get_facecolor() for bar in figure.axes[0].patches]
+    assert colors.count(colors[written]) == 1
     figure.savefig(tmp_path / "report.png")
     assert path.stat().st_size == report.bytes_written
 

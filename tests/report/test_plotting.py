@@ -1,6 +1,9 @@
+import itertools
+
 import keras
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from scl_keras import MaskedConv2D, MaskedDense, find_masks
 from scl_keras.report.plotting import (
@@ -9,6 +12,7 @@ from scl_keras.report.plotting import (
     plot_kept,
     plot_training,
 )
+from scl_keras.report.style import end_labels, new_axes
 
 
 def network(first_masked=True, shape=(4, 3, 2)):
@@ -56,8 +60,11 @@ def test_kept_has_a_bar_of_all_and_one_of_kept_for_each_kernel(rng):
     for mask in find_masks(model):
         mask.assign(rng.random(mask.variable.shape) < 0.5)
     axes = plot_kept(model).axes[0]
-    lengths = [[bar.get_width() for bar in bars] for bars in axes.containers]
-    assert lengths == [[120, 10], [int(mask.count()) for mask in find_masks(model)]]
+    shares = [[bar.get_width() for bar in bars] for bars in axes.containers]
+    counts = [int(mask.count()) for mask in find_masks(model)]
+    assert shares == [[1, 1], [counts[0] / 120, counts[1] / 10]]
+    notes = {text.get_text() for text in axes.texts}
+    assert notes == {f"{counts[0]} of 120", f"{counts[1]} of 10"}
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert ["first" in labels[0], "last" in labels[1]] == [True, True]
 
@@ -65,8 +72,12 @@ def test_kept_has_a_bar_of_all_and_one_of_kept_for_each_kernel(rng):
 def test_densities_are_drawn_by_layer_and_in_total():
     logs = {"density": [1, 0.5], "density/a": [1, 0.4], "density/b": [1, 0.9]}
     axes = plot_densities({**logs, "loss": [3, 2]}).axes[0]
-    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
-    assert lines == {"all": [1, 0.5], "a": [1, 0.4], "b": [1, 0.9]}
+    assert [list(line.get_ydata()) for line in axes.lines] == [
+        *([1, 0.4], [1, 0.9]),
+        [1, 0.5],
+    ]
+    ends = {text.get_text(): text.xy for text in axes.texts}
+    assert ends == {"all layers": (2, 0.5), "a": (2, 0.4), "b": (2, 0.9)}
     assert axes.get_yscale() == "log"
     with pytest.raises(ValueError, match=r"MaskLogger.*\['loss'\]"):
         plot_densities({"loss": [1]})
@@ -83,7 +94,20 @@ def test_the_picture_of_a_training_is_written(dense_first, tmp_path):
     figure = plot_training(model, history)
     figure.savefig(tmp_path / "t.png")
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title("left") for axes in figure.axes]
     assert any("input" in title for title in titles) == dense_first
-    drawn = {line.get_label() for axes in figure.axes for line in axes.lines}
-    assert {"loss", "accuracy", "val_accuracy", "a"} <= drawn
+    drawn = {text.get_text() for axes in figure.axes for text in axes.texts}
+    assert {"accuracy", "val_accuracy", "a"} <= drawn
+
+
+def test_names_at_the_ends_of_lines_do_not_overlap():
+    axes = new_axes(6, 3)
+    ends = [(1, 0.5 + 0.001 * i, f"line {i}", "k") for i in range(6)]
+    axes.plot([0, 1], [0, 1])
+    end_labels(axes, ends)
+    canvas = FigureCanvasAgg(axes.figure)
+    canvas.draw()
+    boxes = [text.get_window_extent(canvas.get_renderer()) for text in axes.texts]
+    boxes.sort(key=lambda box: box.y0)
+    for below, above in itertools.pairwise(boxes):
+        assert below.y1 <= above.y0 + 1

@@ -2,11 +2,11 @@
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from comparison.cells import asked_compressions, cells_of, geometric_mean, groups
 from comparison.methods import DENSE, METHODS
 from comparison.tasks import PROTOCOLS, TITLES, title_of
+from scl_keras.report.style import QUIET, STRONG, end_labels, in_words, styled
 
 AXES = {
     "effective compression": lambda r: r["effective_compression"],
@@ -19,11 +19,14 @@ AXES = {
 TICKS = (0.1, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.98)
 TICKS += (0.985, 0.99, 0.995)
 
-LINES = {"scl_plain": "--", "scl_distilled": (0, (1, 1))}
-LINES |= {"scl_feature": "-.", "scl_flops": ":"}
-"""How other ways of SCL are drawn, in its color."""
+LINES = {"scl": "-", "scl_distilled": (0, (1, 1)), "scl_plain": "--"}
+"""SCL, and how other ways of it are drawn in its color."""
+
+NAMED = ("gradual", "tfmot", "lamp", "switcher")
+"""Of the other methods those that have their names in the picture."""
 
 
+@styled
 def draw(results, validation=False):
     """Draws accuracy by effective compression, and by multiply-accumulates.
 
@@ -43,27 +46,18 @@ def draw(results, validation=False):
     frontiers = {t: r for t, r in tasks.items() if len(asked_compressions(r)) > 1}
     tasks = frontiers or tasks
     size = (1 + 5.5 * len(AXES), 4.5 * len(tasks))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size)
     panels = figure.subplots(len(tasks), len(AXES), squeeze=False)
     for row, (task, some) in zip(panels, tasks.items(), strict=True):
         for axes, (label, value) in zip(row, AXES.items(), strict=True):
             title = f"{title_of(task)}, {TITLES[task.dataset]}"
             title += f", {PROTOCOLS[task.protocol]}"
-            axes.set(xscale="log", xlabel=label, ylabel="accuracy", title=title)
+            axes.set(xscale="log", xlabel=label, title=title)
             axes.set_xlim(_limits(some, value))
-            _panel(axes, some, value)
+            in_words(axes.xaxis, "{:g}x".format)
+            lines = _panel(axes, some, value)
             _stretch(axes)
-    handles = {}
-    for axes in panels.flat:
-        lines, labels = axes.get_legend_handles_labels()
-        handles |= dict(zip(labels, lines, strict=True))
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside upper center",
-        ncols=4,
-        fontsize="small",
-    )
+            end_labels(axes, lines)
     return figure
 
 
@@ -78,27 +72,36 @@ def _limits(results, value):
 
 
 def _panel(axes, results, value):
+    """Draws the lines of a panel, and returns what `end_labels` needs of them."""
     connected = [r for r in results if not r["cut_off"]]
     points = cells_of(connected)
-    colored = [name for name in METHODS if name not in (*LINES, *DENSE)]
+    ends = []
     for name, method in METHODS.items():
         asked = sorted(c for known, c in points if known == name)
-        if not asked or name == "trained":
+        if not asked or name == "trained" or (name[:3] == "scl" and name not in LINES):
             continue
         if name == "dense":
             dense = np.mean([r["accuracy"] for r in points[name, 1]])
-            axes.axhline(dense, color="gray", linestyle="--", label="dense")
+            axes.axhline(dense, color="0.4", linestyle=":", linewidth=1)
+            below = {"xytext": (-2, -9), "textcoords": "offset points", "ha": "right"}
+            end = axes.get_xlim()[1], dense
+            axes.annotate("dense", end, color="0.4", fontsize="small", **below)
             continue
         by_asked = [points[name, c] for c in asked]
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
         accuracies = [[r["accuracy"] for r in some] for some in by_asked]
         y = [np.mean(a) for a in accuracies]
-        number = colored.index("scl" if name in LINES else name)
-        line = LINES.get(name, "-" if number < 6 else "--")
-        style = {"color": f"C{number}", "linestyle": line}
-        axes.plot(x, y, "o", label=method.title.replace("`", ""), markersize=3, **style)
-        low, high = map(min, accuracies), map(max, accuracies)
-        axes.fill_between(x, list(low), list(high), alpha=0.15, color=style["color"])
+        strong = name in LINES
+        color = STRONG if strong else QUIET
+        line = {"linestyle": LINES.get(name, "-"), "linewidth": 2 if strong else 1}
+        axes.plot(x, y, "o", color=color, zorder=3 if strong else 2, **line)
+        if name == "scl":
+            low, high = map(min, accuracies), map(max, accuracies)
+            axes.fill_between(x, list(low), list(high), alpha=0.15, color=color)
+        if strong or name in NAMED:
+            title = method.title.replace("`", "")
+            ends.append((x[-1], y[-1], title, STRONG if strong else "0.5"))
+    return ends
 
 
 def _stretch(axes):
@@ -106,6 +109,4 @@ def _stretch(axes):
     axes.set_yscale("logit", nonpositive="clip")
     low, high = axes.get_ylim()
     axes.set_yticks([t for t in TICKS if low <= t <= high])
-    axes.yaxis.set_major_formatter(lambda t, _: f"{100 * t:g}%")
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.grid(alpha=0.3)
+    in_words(axes.yaxis, lambda t: f"{100 * t:g} %")
