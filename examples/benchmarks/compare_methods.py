@@ -58,10 +58,11 @@ as they are now:
     comparison.md     accuracy by method and compression; bold: the best; and the cells
                       in which SCL by its defaults is the worse choice, if any
     frontier.png      accuracy by effective compression, and by multiply-accumulates
+    headline.png      the same of the small VGG that was trained before, alone
     costs/*.json      with --costs: time and memory of a training step (run it quietly)
 
-In examples/benchmarks/study are the runs that the README's table is made of, by the
-last of the lines above with --readme=README.md.
+In examples/benchmarks/study are the runs that docs/comparison.md is made of, by the
+last of the lines above with --page=docs/comparison.md.
 """
 
 import dataclasses
@@ -118,7 +119,7 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_bool("costs", False, "Measure time and memory of a training step.")
 flags.DEFINE_integer("turns", 20, "Turns of each method's step.", lower_bound=1)
-flags.DEFINE_string("readme", None, "Markdown file to write the table into.")
+flags.DEFINE_string("page", None, "Markdown page: tables go into it, pictures beside.")
 flags.DEFINE_bool("download", False, "Let TFDS download data sets that are absent.")
 flags.DEFINE_string(
     "data_dir", None, "Folder of the TFDS data sets; default: $TFDS_DATA_DIR."
@@ -234,10 +235,13 @@ def show(store):
         ("validation", "validation") if FLAGS.validate else ("comparison", "frontier")
     )
     write_text(store.top / f"{names[0]}.md", text)
-    picture = frontier.draw(results, FLAGS.validate)
-    picture.savefig(store.top / f"{names[1]}.png", dpi=100)
-    if FLAGS.readme is not None:
-        tables.write_between_markers(FLAGS.readme, text)
+    folder = store.top
+    if FLAGS.page is not None:
+        tables.write_between_markers(FLAGS.page, text)
+        folder = pathlib.Path(FLAGS.page).parent
+    frontier.draw(results, FLAGS.validate).savefig(folder / f"{names[1]}.png", dpi=100)
+    if not FLAGS.validate and (picture := frontier.headline(results)):
+        picture.savefig(folder / "headline.png", dpi=100)
     print(text)
 
 

@@ -34,7 +34,7 @@ class Descent:
         """Has masks stay where they are until `steer`."""
         self.optimizer.connection_cost.assign(NO_COST)
 
-    def steer(self, planned, begin, steps):
+    def steer(self, planned, begin, steps, falls_from=float):
         """Begins to steer at step `begin` of a way of `steps`, see `Steering`."""
         optimizer = self.optimizer
         if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:
@@ -45,6 +45,7 @@ class Descent:
             planned,
             begin,
             steps,
+            falls_from,
         )
 
     @property

@@ -58,6 +58,15 @@ class Plan:
         # A backup in the midst of an epoch begins it again.
         return same and self.epoch <= epoch <= min(self.epoch + 1, self.end)
 
+    @property
+    def falls_from(self) -> float:
+        """The share of the way from which on the rate of the masks falls.
+
+        `1 - 1 / d` for `d` factors of ten, and 0 for one or less: on a longer way masks
+        have to move for longer, and the rate falls over the share of one such factor.
+        """
+        return 1 - 1 / max(math.log10(self.start / self.target), 1)
+
     def planned(self, share: float) -> int:
         """The number to be kept at a share of the way, a float from 0 on."""
         curve = 1 - (1 - min(share, 1.0)) ** 3

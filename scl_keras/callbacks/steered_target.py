@@ -159,7 +159,8 @@ class SteeredTarget(FitListener):
         if not steps:
             return
         length = (self._plan.end - self._plan.begin) * steps
-        self._descent.steer(self._plan.planned, done, length)
+        plan = self._plan
+        self._descent.steer(plan.planned, done, length, lambda: plan.falls_from)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Freezes the masks when the time has come, also in a resumed run."""

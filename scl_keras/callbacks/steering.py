@@ -58,11 +58,14 @@ class Steering:
             connections planned then.
         begin: The training step from which on it steers.
         steps: Number of training steps of the whole way, those before included.
+        falls_from: Function without arguments: the share of the way from which on the
+            rate falls.
     """
 
-    def __init__(self, optimizer, distance, planned, begin, steps):
+    def __init__(self, optimizer, distance, planned, begin, steps, falls_from):
         self.optimizer, self.begin, self.steps = optimizer, begin, steps
         self._distance, self._planned = distance, planned
+        self._falls_from = falls_from
         self._last_look, self._wait = -math.inf, 0
 
     @property
@@ -116,7 +119,7 @@ class Steering:
         state.step, state.updates = done, updates
         way = horizon * self._rate_between(done, ahead)
         cost = state.balance + state.distance / way
-        optimizer.set_mask_rate(self._share(done))
+        optimizer.set_mask_rate(self._share(done), self._falls_from())
         optimizer.connection_cost.assign(max(cost, 0))
         state.write(optimizer.steering)
         self._last_look = done
@@ -132,5 +135,8 @@ class Steering:
     def _rate_between(self, begin, end):
         """The mean rate from one step to another."""
         shares = map(self._share, np.linspace(begin, end, 11))
-        rates = [self.optimizer.mask_rate_at(min(share, 1.0)) for share in shares]
+        falls_from = self._falls_from()
+        rates = [
+            self.optimizer.mask_rate_at(min(share, 1.0), falls_from) for share in shares
+        ]
         return max(float(np.mean(rates)), self._least_rate)

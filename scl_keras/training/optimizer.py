@@ -326,27 +326,32 @@ class SCLOptimizer(PairedOptimizer):
         """How far mask variables fall in an update for each unit of cost, a float."""
         return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
 
-    def mask_rate_at(self, share: float) -> float:
+    def mask_rate_at(self, share: float, falls_from: float = 0.0) -> float:
         """The rate of the masks at a share of the way to a target.
 
-        `0.003 · (1 + cos(π · share)) / 2` for the default optimizer: with a constant
-        rate, connections that matter little would be cut and come back until they are
-        frozen, in whatever state they are in then. (This is ours, not the paper's.)
+        For the default optimizer it is 0.003 until `falls_from`, and then
+        `0.003 · (1 + cos(π · (share - falls_from) / (1 - falls_from))) / 2`. With a
+        constant rate, connections that matter little would be cut and come back until
+        they are frozen, in whatever state they are in then. (This is ours, not the
+        paper's.)
 
         Args:
             share: Float from 0, where training begins, to 1, where masks freeze.
+            falls_from: The share from which on it falls, a float in [0, 1).
 
         Returns:
             A float.
         """
         if not self._rate_falls:
             return self.mask_rate
+        share = max(share - falls_from, 0.0) / (1 - falls_from)
         return DEFAULT_MASK_LEARNING_RATE * (1 + math.cos(math.pi * share)) / 2
 
-    def set_mask_rate(self, share: float) -> None:
-        """Sets the rate of the masks to `mask_rate_at(share)`."""
+    def set_mask_rate(self, share: float, falls_from: float = 0.0) -> None:
+        """Sets the rate of the masks to `mask_rate_at(share, falls_from)`."""
         if self._rate_falls:
-            self.mask_optimizer.learning_rate.assign(self.mask_rate_at(share))
+            rate = self.mask_rate_at(share, falls_from)
+            self.mask_optimizer.learning_rate.assign(rate)
 
     @property
     def mask_updates_per_step(self) -> float:

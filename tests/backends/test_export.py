@@ -1,4 +1,4 @@
-"""The README's way from another backend to a TFLite file."""
+"""The documented way from another backend to a TFLite file."""
 
 import importlib.util
 import os
@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "scale_out.md"
 MAKE = """
 import keras, numpy as np, scl_keras
 assert "{backend}" == keras.backend.backend()
@@ -29,10 +30,10 @@ def test_the_documented_command_exports_a_model_of_another_backend(backend, tmp_
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed: pip install '.[backends]'")
     pattern = r"```bash\n(KERAS_BACKEND=tensorflow python -m .*?)```"
-    (command,) = re.findall(pattern, README.read_text(), re.DOTALL)
+    (command,) = re.findall(pattern, PAGE.read_text(), re.DOTALL)
     environment = os.environ | {
         "KERAS_BACKEND": backend,
-        "PYTHONPATH": str(README.parent),
+        "PYTHONPATH": str(ROOT),
         "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     for words in ([sys.executable, "-c", MAKE.format(backend=backend)], command):

@@ -110,6 +110,17 @@ def test_the_rate_falls_by_a_cosine_and_is_there_again_afterwards():
     assert any(moved)
 
 
+def test_on_a_longer_way_the_rate_falls_later():
+    model, watching = _sparse(), Watching()
+    callbacks = [watching, TargetSparsity(compression=60, by_epoch=4)]
+    model.fit(X, Y, 8, epochs=5, verbose=0, callbacks=callbacks)
+    begin = 1 - 1 / math.log10(60)  # 0.44
+    shares = [max(0, e / 4 - begin) / (1 - begin) for e in (1, 2, 3)]
+    expected = [0.003 * (1 + math.cos(math.pi * share)) / 2 for share in shares]
+    assert expected[0] == 0.003
+    np.testing.assert_allclose(watching.rates[:3], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kept", ["sgd", "schedule"])
 def test_the_rate_of_an_optimizer_that_was_given_is_its_own(kept):
     schedule = keras.optimizers.schedules.InverseTimeDecay(0.01, 10, 0.5)

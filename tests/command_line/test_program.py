@@ -65,7 +65,7 @@ def commands_in(text):
     ]
 
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_commands_of_the_help_and_of_the_pages_can_be_parsed():

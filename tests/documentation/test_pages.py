@@ -14,7 +14,8 @@ from scl_keras.datasets import load_dataset
 
 from .blocks import ROOT, blocks_of, run
 
-PAGES = ["README.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+PAGES = ["README.md"]
+PAGES += sorted(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))
 # How many Python blocks of a page aren't run. Each says why in front of it.
 NOT_RUN = {"docs/extending.md": 2, "docs/hard_cases.md": 1}
 SLOW = {"docs/from_tfmot.md", "docs/hard_cases.md"}  # many trainings

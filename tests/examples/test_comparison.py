@@ -305,7 +305,7 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
     # It starts itself anew on the way.
     options = ["--smoke", "--protocol=initial", "--runs_per_process=5"]
     options.append(f"--methods={','.join(names)}")
-    options.append(f"--readme={readme}")
+    options.append(f"--page={readme}")
     command = [sys.executable, str(SCRIPT), *options, f"--out={tmp_path / 'o'}"]
     times = []
     for _ in range(2):
@@ -331,7 +331,7 @@ def test_a_smoke_run_of_all_methods_is_not_repeated(tmp_path):
         assert result["command"] == " ".join(words)
         wanted = {"keras", keras.backend.backend(), "scl_keras"}
         assert wanted <= set(result["versions"])
-    assert (tmp_path / "o" / "frontier.png").stat().st_size > 10_000
+    assert (tmp_path / "frontier.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

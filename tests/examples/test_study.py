@@ -41,10 +41,10 @@ def test_all_methods_trained_on_the_same(task):
 
 
 @needs_runs
-def test_the_readme_has_the_table_that_is_made_of_them():
+def test_the_page_has_the_table_that_is_made_of_them():
     costs = STORE.costs()
     assert {cost["task"]["network"] for cost in costs} == {t.network for t in GROUPS}
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "comparison.md").read_text()
     table = text.split(tables.BEGIN)[1].split(tables.END)[0]
     assert table.strip() == tables.report(RESULTS, costs).strip()
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from comparison.cells import asked_compressions, cells_of, geometric_mean, groups
 from comparison.methods import DENSE, METHODS
 from comparison.tasks import PROTOCOLS, TITLES, title_of
-from scl_keras.report.style import QUIET, STRONG, end_labels, in_words, styled
+from scl_keras.report.style import QUIET, STRONG, end_labels, in_words, new_axes, styled
 
 AXES = {
     "effective compression": lambda r: r["effective_compression"],
@@ -59,6 +59,32 @@ def draw(results, validation=False):
             _stretch(axes)
             end_labels(axes, lines)
     return figure
+
+
+@styled
+def headline(results, network="small_vgg"):
+    """Draws accuracy by compression of one trained network, in one panel.
+
+    Args:
+        results: Dicts as `Store` keeps them.
+        network: Its name.
+
+    Returns:
+        A matplotlib `Figure`, or None without results of it.
+    """
+    for task, some in groups(results, validation=False).items():
+        if task.network == network and task.protocol == "finetuned":
+            value = AXES["effective compression"]
+            axes = new_axes(8, 3.6)
+            title = f"Accuracy of a {title_of(task)} on {TITLES[task.dataset]}"
+            label = "times fewer connections on a path from input to output"
+            axes.set(xscale="log", xlabel=label, title=title)
+            axes.set_xlim(_limits(some, value))
+            in_words(axes.xaxis, "{:g}x".format)
+            in_words(axes.yaxis, lambda t: f"{100 * t:g} %")
+            end_labels(axes, _panel(axes, some, value))
+            return axes.figure
+    return None
 
 
 def _limits(results, value):
