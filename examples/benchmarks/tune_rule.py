@@ -4,7 +4,8 @@ r"""How SCL's default rule was chosen: other starts and rates of masks, beside i
 
 Trains networks as `compare_methods.py` does, on its tasks and a short one on digits,
 and measures on the last training samples, which are left out of the training: test data
-are not looked at. One thing differs from the default in each row:
+are not looked at. In the first table, up to 100x, one thing differs from the first row
+in each other one:
 
     start   none: all alike; layer: |v| over the root mean square of its kernel;
             network: over that of all kernels; lamp: the root of its LAMP score; inputs,
@@ -14,6 +15,10 @@ are not looked at. One thing differs from the default in each row:
     rate    of the masks, at first; steps: by the number S of steps until they freeze,
             0.003 · sqrt(1000 / S)
     falls   by a cosine to zero, or not at all
+
+The second table tells when the rate begins to fall, from 30x to 1,000x: from the first
+step on (True), as it does by default (late: over the share of one factor of ten, see
+`TargetSparsity`), or not at all (False). Up to 10x the first two are the same.
 
 Each run is kept as JSON in --out/runs; several processes may share the folder. Then it
 writes rule.md there (with --notrain, of what is there), and prints it: mean validation
@@ -63,12 +68,19 @@ VARIANTS = [
     {**DEFAULT, "falls": False},
     {**DEFAULT, "start": "none", "falls": False},
 ]
+LATE = [{**DEFAULT, "falls": falls} for falls in (True, "late", False)]
 COMPRESSIONS = {
     "lenet_300_100": (10, 100),
     "lenet_5": (10, 100),
     "small_vgg": (10, 100),
     "vision_transformer": (5, 10),
     "resnet": (10,),
+}
+FAR_COMPRESSIONS = {
+    "lenet_300_100": (30, 100, 300, 1000),
+    "lenet_5": (100, 1000),
+    "small_vgg": (30, 100),
+    "vision_transformer": (30, 100),
 }
 DIGITS = dataclasses.replace(
     TASKS["finetuned"]["lenet_300_100"],
@@ -90,6 +102,20 @@ def cells(protocols):
     ]
     digits = [(DIGITS.validating(), c) for c in (10, 50)]
     return found + (digits if "finetuned" in protocols else [])
+
+
+def far_cells():
+    """The same for the table of when the rate begins to fall."""
+    return [
+        (TASKS["finetuned"][network].validating(), compression)
+        for network, compressions in FAR_COMPRESSIONS.items()
+        for compression in compressions
+    ]
+
+
+def cell_of(run):
+    """The pair of a run."""
+    return run.task, run.compression
 
 
 class Start(keras.callbacks.Callback):
@@ -136,7 +162,7 @@ def variant(model, run, data, epochs, start, height, rate, falls):
         rate = 3e-3 * (1000 / until) ** 0.5
     schedule = keras.optimizers.schedules.CosineDecay(rate, until)
     arguments = {"mask_optimizer": keras.optimizers.SGD(schedule if falls else rate)}
-    if falls and rate == DEFAULT["rate"]:
+    if falls == "late":
         arguments = {}  # the optimizer that there is by default
     target = scl_keras.TargetSparsity(compression=run.compression, start=None)
     return Prepared(model, arguments, callbacks=[Start(start, height), target])
@@ -149,16 +175,19 @@ def plan():
     """All runs: a seed of everything, then the next."""
     if FLAGS.smoke:
         tasks = [dataclasses.replace(DIGITS, dense_epochs=1, epochs=3, samples=256)]
-        wanted = [(task.validating(), 10) for task in tasks]
+        wanted = [((task.validating(), 10), VARIANTS[:2]) for task in tasks]
     else:
-        wanted = cells(FLAGS.protocol)
-    return [
+        wanted = [(cell, VARIANTS) for cell in cells(FLAGS.protocol)]
+        if "finetuned" in FLAGS.protocol:
+            wanted += [(cell, LATE) for cell in far_cells()]
+    runs = [
         Run(task, "variant", compression, seed, tuple(values.items()))
         for seed in list(map(int, FLAGS.seeds))[: 1 if FLAGS.smoke else None]
-        for task, compression in wanted
+        for (task, compression), variants in wanted
         if FLAGS.network is None or task.network in FLAGS.network
-        for values in (VARIANTS[:2] if FLAGS.smoke else VARIANTS)
+        for values in variants
     ]
+    return list(dict.fromkeys(runs))
 
 
 def table(runs, results):
@@ -206,13 +235,26 @@ def _differences(row, default):
 def tables(runs, results):
     """A table for each protocol."""
     pairs = list(zip(runs, results, strict=True))
-    texts = []
-    for protocol, title in PROTOCOLS.items():
-        chosen = [pair for pair in pairs if pair[0].task.protocol == protocol]
-        if chosen:
-            heading = title[0].upper() + title[1:]
-            texts.append(f"{heading}:\n\n{table(*zip(*chosen, strict=True))}")
-    return "\n".join(texts)
+    far, late = far_cells(), [tuple(values.items()) for values in LATE]
+    only_far = [cell for cell in far if cell not in cells(TASKS)]
+    groups = {
+        title[0].upper() + title[1:]: [
+            pair
+            for pair in pairs
+            if pair[0].task.protocol == protocol
+            and cell_of(pair[0]) not in only_far
+            and pair[0].parameters != late[1]
+        ]
+        for protocol, title in PROTOCOLS.items()
+    }
+    groups["When the rate begins to fall"] = [
+        pair for pair in pairs if cell_of(pair[0]) in far and pair[0].parameters in late
+    ]
+    return "\n".join(
+        f"{heading}:\n\n{table(*zip(*chosen, strict=True))}"
+        for heading, chosen in groups.items()
+        if chosen
+    )
 
 
 def main(argv):

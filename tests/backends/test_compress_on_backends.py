@@ -47,6 +47,7 @@ print(result)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_killed_compression_goes_on_and_keeps_its_bound(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:

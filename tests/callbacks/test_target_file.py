@@ -54,8 +54,15 @@ def fit(model, *callbacks, epochs=5, **options):
     )
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-@pytest.mark.parametrize("max_bytes", [8_000, 12_000])
+@pytest.mark.parametrize(
+    ("max_bytes", "dtype"),
+    [
+        (8_000, "float32"),
+        pytest.param(12_000, "float32", marks=pytest.mark.slow),
+        pytest.param(8_000, "int8", marks=pytest.mark.slow),
+        pytest.param(12_000, "int8", marks=pytest.mark.slow),
+    ],
+)
 def test_the_written_file_has_the_bytes_asked_for(tmp_path, dtype, max_bytes):
     model = network()
     fit(model, TargetBytes(max_bytes, dtype))
@@ -73,6 +80,7 @@ def test_the_written_file_has_the_bytes_asked_for(tmp_path, dtype, max_bytes):
     assert 0.95 * max_bytes <= size <= max_bytes
 
 
+@pytest.mark.slow
 def test_frozen_masks_that_meet_it_stay_in_a_later_fit():
     model = network()
     fit(model, TargetBytes(8_000))
@@ -95,6 +103,7 @@ def test_fewer_bytes_than_can_be_had_are_refused_before_training(max_bytes):
         np.testing.assert_array_equal(now, then)
 
 
+@pytest.mark.slow
 def test_what_is_refused_names_what_can_be_had():
     model = network()
     with pytest.raises(ValueError, match="for each mask it is of") as refused:
@@ -128,7 +137,14 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
-@pytest.mark.parametrize("at", [(1, 2), (3, 0), (4, 5)])
+@pytest.mark.parametrize(
+    "at",
+    [
+        (3, 0),
+        pytest.param((1, 2), marks=pytest.mark.slow),
+        pytest.param((4, 5), marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_training_ends_with_the_same_masks(tmp_path, at):
     whole, cut = network(), network()
     fit(whole, TargetBytes(6_000, by_epoch=4), epochs=6)

@@ -92,6 +92,7 @@ def test_a_result_of_another_setting_is_not_taken(tmp_path):
     assert grid.find(run) is None
 
 
+@pytest.mark.slow
 def test_processes_share_a_grid(tmp_path):
     processes = [start(tmp_path) for _ in range(3)]
     outputs = [output(process) for process in processes]
@@ -101,6 +102,7 @@ def test_processes_share_a_grid(tmp_path):
     assert not list(tmp_path.rglob("*.lock"))
 
 
+@pytest.mark.slow
 def test_the_run_of_a_killed_process_is_made_by_another(tmp_path):
     made, grid = tmp_path / "made.txt", Grid(tmp_path / "runs")
     first = start(tmp_path, "hangs")

@@ -35,6 +35,7 @@ def run_of(method, task=TASK, compression=5.0, seed=0):
     return study.planned(task, method, compression, seed)
 
 
+@pytest.mark.slow
 def test_all_methods_start_from_the_same_trained_weights(tmp_path):
     """The dense training, and the one after it, against Keras alone."""
     data, store = TASK.load(), Store(tmp_path)
@@ -82,6 +83,7 @@ def test_the_dense_network_teaches_and_stays_as_it_was(tmp_path):
     assert not any(find_masks(model))
 
 
+@pytest.mark.slow
 def test_a_longer_fine_tuning_takes_the_same_dense_network(tmp_path):
     data, store = TASK.load(), Store(tmp_path)
     for epochs in (1, 2):

@@ -258,6 +258,7 @@ def test_epochs_by_default(steps, epochs):
     assert default_epochs(steps) == epochs
 
 
+@pytest.mark.slow
 def test_a_number_of_bytes(model, digits, tmp_path):
     result = compress(
         model, *digits, max_bytes=4_000, epochs=4, out=tmp_path, verbose=0
@@ -271,6 +272,7 @@ def test_a_number_of_bytes(model, digits, tmp_path):
         compress(model, *digits, max_bytes=900, epochs=4, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_file_that_rounding_makes_worse_is_still_of_so_many_bytes(
     model, digits, tmp_path, monkeypatch
 ):
@@ -295,6 +297,7 @@ def test_a_file_that_rounding_makes_worse_is_still_of_so_many_bytes(
     assert result.met and result.export.bytes_written <= 5_000
 
 
+@pytest.mark.slow
 def test_a_speed_by_channels(model, digits, tmp_path, monkeypatch):
     monkeypatch.setattr(FileMeter, "time", lambda meter: units_of(meter._model) / 48)
     result = compress(
@@ -313,6 +316,7 @@ def units_of(model):
         return compact(stock).layers[-1].kernel.shape[0]
 
 
+@pytest.mark.slow
 def test_something_else_isnt_what_goes_on(model, digits, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(keras.Model, "evaluate", fail_after(2, keras.Model.evaluate))
@@ -328,6 +332,7 @@ def test_something_else_isnt_what_goes_on(model, digits, tmp_path, monkeypatch):
     compress(model, *digits, sparsity=0.7, epochs=3, out=tmp_path, verbose=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("goal", [{"sparsity": 0.8}, {"max_drop": 0.05}])
 def test_an_export_that_fails_doesnt_cost_the_training(
     model, digits, tmp_path, monkeypatch, goal

@@ -54,6 +54,7 @@ def test_one_output_of_yes_or_no(tmp_path, capfd):
     assert "accuracy of the file" in (tmp_path / "report.txt").read_text()
 
 
+@pytest.mark.slow
 def test_several_outputs_by_one_of_them(tmp_path):
     inputs, x = body()
     outputs = [layers.Dense(2, name="place")(x), layers.Dense(2, name="kind")(x)]
@@ -90,6 +91,7 @@ def test_a_loss_is_that_by_the_labels():
     assert result.connections.compression > 1
 
 
+@pytest.mark.slow
 def test_a_coarse_file_that_loses_too_much_is_not_taken(tmp_path):
     inputs, x = body()
     model = trained(keras.Model(inputs, layers.Dense(2)(x)), PLACE, 10, loss="mse")
