@@ -131,7 +131,6 @@ def test_a_sweep_compares_and_does_not_repeat_what_is_there(tmp_path):
     ("name", "arguments", "words"),
     [
         ("train_scl", ["--dataset=mnist", "--data_dir=nowhere"], "download"),
-        ("export_tflite", ["--model=nothing.keras"], "nothing.keras"),
         ("sweep", ["--vary=ste"], "--vary"),
         *(
             pytest.param(*mistake, marks=pytest.mark.slow)
@@ -148,26 +147,6 @@ def test_mistakes_end_in_one_line_and_no_traceback(name, arguments, words, tmp_p
     assert result.returncode != 0
     assert words in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.slow
-def test_any_model_is_exported(smoke, tmp_path):
-    """A stock model of a file, on inputs of another, with labels."""
-    data = load_dataset("digits")
-    inputs = tmp_path / "inputs.npz"
-    model = keras.models.load_model(smoke[0] / "stripped.keras")
-    np.savez(inputs, **{model.inputs[0].name: data.x_test}, labels=data.y_test)
-    arguments = [f"--model={smoke[0]}/stripped.keras", f"--samples={inputs}"]
-    flags = ["--optimize_for=size", "--smoke", "--limit=100", "--out=o"]
-    result = run("export_tflite", *arguments, *flags, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    figures = json.loads((tmp_path / "o" / "export.json").read_text())
-    size = (tmp_path / "o" / "model.tflite").stat().st_size
-    assert figures["bytes_written"] == size
-    assert f"{size:,} bytes" in result.stdout.strip().splitlines()[-1]
-    found = np.argmax(model.predict(data.x_test[:100], verbose=0), axis=-1)
-    assert figures["accuracy"] == pytest.approx(np.mean(found == data.y_test[:100]))
-    assert (tmp_path / "o" / "export.png").exists()
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ ROWS = {
     )
 }
 # What another one makes for it.
-NEEDS = {"export_tflite": ["train_scl"], "zoo/make_card": ["train_scl"]}
+NEEDS = {"zoo/make_card": ["train_scl"]}
 
 
 def binaries():
