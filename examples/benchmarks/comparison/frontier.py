@@ -82,7 +82,7 @@ def headline(results, network="small_vgg"):
             axes.set_xlim(_limits(some, value))
             in_words(axes.xaxis, "{:g}x".format)
             in_words(axes.yaxis, lambda t: f"{100 * t:g} %")
-            end_labels(axes, _panel(axes, some, value))
+            end_labels(axes, _panel(axes, some, value, ("dense", "scl", *NAMED)))
             return axes.figure
     return None
 
@@ -97,21 +97,22 @@ def _limits(results, value):
     return min(shown, default=1) / 1.3, max(shown, default=1) * 1.3
 
 
-def _panel(axes, results, value):
+def _panel(axes, results, value, only=METHODS):
     """Draws the lines of a panel, and returns what `end_labels` needs of them."""
     connected = [r for r in results if not r["cut_off"]]
     points = cells_of(connected)
     ends = []
     for name, method in METHODS.items():
         asked = sorted(c for known, c in points if known == name)
-        if not asked or name == "trained" or (name[:3] == "scl" and name not in LINES):
+        other_scl = name.startswith("scl") and name not in LINES
+        if not asked or name == "trained" or other_scl or name not in only:
             continue
         if name == "dense":
             dense = np.mean([r["accuracy"] for r in points[name, 1]])
             axes.axhline(dense, color="0.4", linestyle=":", linewidth=1)
-            below = {"xytext": (-2, -9), "textcoords": "offset points", "ha": "right"}
-            end = axes.get_xlim()[1], dense
-            axes.annotate("dense", end, color="0.4", fontsize="small", **below)
+            above = {"xytext": (2, 3), "textcoords": "offset points"}
+            begin = axes.get_xlim()[0], dense
+            axes.annotate("dense", begin, color="0.4", fontsize="small", **above)
             continue
         by_asked = [points[name, c] for c in asked]
         x = [geometric_mean([value(r) for r in some]) for some in by_asked]
