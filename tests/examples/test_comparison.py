@@ -71,7 +71,7 @@ def test_a_killed_study_goes_on_where_it_stopped(tmp_path):
         {"compression": 11.0},
         {"method": "snip"},
         {"parameters": (("mask_learning_rate", 0.5),)},
-        {"edition": 2},
+        {"edition": 99},
         *(
             {"task": dataclasses.replace(TASK, **{name: value})}
             for name, value in [
