@@ -34,7 +34,7 @@ class Descent:
         """Has masks stay where they are until `steer`."""
         self.optimizer.connection_cost.assign(NO_COST)
 
-    def steer(self, planned, begin, steps, falls_from=float):
+    def steer(self, planned, begin, steps, falls_from=lambda: 0.0):
         """Begins to steer at step `begin` of a way of `steps`, see `Steering`."""
         optimizer = self.optimizer
         if float(keras.ops.convert_to_numpy(optimizer.connection_cost)) < 0:

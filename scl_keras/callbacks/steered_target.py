@@ -158,8 +158,8 @@ class SteeredTarget(FitListener):
         self._steps = steps
         if not steps:
             return
-        length = (self._plan.end - self._plan.begin) * steps
         plan = self._plan
+        length = (plan.end - plan.begin) * steps
         self._descent.steer(plan.planned, done, length, lambda: plan.falls_from)
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:

@@ -1,6 +1,7 @@
 """How many connections to keep for a number of effective ones."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from tqdm import tqdm
@@ -26,7 +27,7 @@ class Probe:
     effective: list
     usable: list
 
-    @property
+    @functools.cached_property
     def count(self):
         """Number of effective connections."""
         return total(self.effective)
@@ -99,12 +100,12 @@ class _Search:
     def begin(self):
         """A pair of probes, with too few and with enough.
 
-        The second one is exact, or the only one, where all of the best are effective.
+        Where none of the best is dead, the first try is the answer, and both are it.
         """
-        low = self.probe(min(self._count, total(self._ranking.candidates)))
+        most = total(self._ranking.candidates)
+        low = self.probe(min(self._count, most))
         if low.count == self._count:
             return low, low
-        most = total(self._ranking.candidates)
         high = self.probe(self._number_for(low.usable) or most)
         if high.count < self._count:
             raise DisconnectedError(

@@ -150,16 +150,12 @@ def plot_kept(model: keras.Model, axes: Axes | None = None) -> Figure:
     """
     checks.built_model("plot_kept", model)
     kernels = prunable_kernels(model)
-    kept = [(int(k.kept().sum()), int(np.prod(k.shape))) for k in kernels]
-    labels = [kernel.label for kernel in kernels]
-    axes = axes or new_axes(7, 1 + 0.3 * len(labels))
-    shares = {
-        label: some / size for label, (some, size) in zip(labels, kept, strict=True)
-    }
-    notes = {
-        label: f"{some:,} of {size:,}"
-        for label, (some, size) in zip(labels, kept, strict=True)
-    }
+    axes = axes or new_axes(7, 1 + 0.3 * len(kernels))
+    shares, notes = {}, {}
+    for kernel in kernels:
+        kept = kernel.kept()
+        shares[kernel.label] = kept.mean()
+        notes[kernel.label] = f"{kept.sum():,} of {kept.size:,}"
     share_bars(axes, shares, notes)
     axes.set_title("Connections kept")
     return cast(Figure, axes.figure)

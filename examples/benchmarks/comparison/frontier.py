@@ -81,7 +81,7 @@ def headline(results, network="small_vgg"):
             axes.set(xscale="log", xlabel=label, title=title)
             axes.set_xlim(_limits(some, value))
             in_words(axes.xaxis, "{:g}x".format)
-            in_words(axes.yaxis, lambda t: f"{100 * t:g} %")
+            in_words(axes.yaxis, _percent)
             end_labels(axes, _panel(axes, some, value, ("dense", "scl", *NAMED)))
             return axes.figure
     return None
@@ -136,4 +136,8 @@ def _stretch(axes):
     axes.set_yscale("logit", nonpositive="clip")
     low, high = axes.get_ylim()
     axes.set_yticks([t for t in TICKS if low <= t <= high])
-    in_words(axes.yaxis, lambda t: f"{100 * t:g} %")
+    in_words(axes.yaxis, _percent)
+
+
+def _percent(share):
+    return f"{100 * share:g} %"
