@@ -23,6 +23,7 @@ LATER = {
     # What imports TensorFlow.
     "scl_keras.callbacks.file_budget": {"scl_keras.export.meter"},
     "scl_keras.pipeline.phone_file": {
+        "scl_keras.export.tflite",
         "scl_keras.export",
         "scl_keras.export.accuracy",
         "scl_keras.export.metrics",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import tempfile
 import uuid
+from collections.abc import Callable, Iterator
 
 import keras
 from numpy.typing import ArrayLike
@@ -38,7 +40,7 @@ def export_tflite(
     max_accuracy_drop: float | None = None,
     tolerance: float | None = None,
     latency_seconds: float = 2.0,
-    verbose: int = 1,
+    verbose: int | Callable[[str], None] = 1,
 ) -> ExportReport:
     """Writes a model as the best TFLite file that computes the same.
 
@@ -113,7 +115,8 @@ def export_tflite(
             weights are found by decoding the file, however small they are.
         latency_seconds: How long to time the files, all together; 0 for not
             at all, and bytes decide.
-        verbose: 1 for a progress bar, 0 for none.
+        verbose: 1 for a progress bar, 0 for none, or a function that is called with the
+            name of each step when it is done (there are `export_steps(dtype)`).
 
     Returns:
         The sizes, encodings, differences and times, and what was tried. `print` it,
@@ -148,14 +151,7 @@ def export_tflite(
         )
     max_accuracy_drop = check_max_drop(max_accuracy_drop, labels is not None)
     tried = candidates(dtype)
-    with tqdm(
-        desc="export", total=len(tried) + 3, disable=not verbose, leave=False
-    ) as bar:
-
-        def done(step: str) -> None:
-            bar.set_postfix_str(step, refresh=False)
-            bar.update()
-
+    with _progress(verbose, export_steps(dtype)) as done:
         with (in_float32 := InFloat32(model)):
             reference = build_reference(in_float32.model, samples)
         reference = in_float32.compared(reference, tolerance)
@@ -178,6 +174,32 @@ def export_tflite(
         done("times")
     _write(path, outcome.chosen.made)
     return report
+
+
+def export_steps(dtype: str) -> int:
+    """Number of steps of an export of which `verbose` is told.
+
+    Args:
+        dtype: See `export_tflite`.
+    """
+    return len(candidates(dtype)) + 3  # Keras's answers, the plain file, the times
+
+
+@contextlib.contextmanager
+def _progress(
+    verbose: int | Callable[[str], None], steps: int
+) -> Iterator[Callable[[str], None]]:
+    """Yields what is to be called after each step: the caller's, or that of a bar."""
+    if callable(verbose):
+        yield verbose
+        return
+    with tqdm(desc="export", total=steps, disable=not verbose, leave=False) as bar:
+
+        def done(step: str) -> None:
+            bar.set_postfix_str(step, refresh=False)
+            bar.update()
+
+        yield done
 
 
 def _check_path(path: str | os.PathLike[str]) -> pathlib.Path:

@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from scl_keras import backend
 from scl_keras.callbacks.baseline import is_accuracy
 
 SAMPLES = 512
@@ -11,7 +12,16 @@ _FINER = {"int8": "float16", "float16": "float32"}
 _ROUNDING = 1e-6  # of a mean over batches
 
 
-def export(result, request, validation, labels, verbose):
+def steps_of_file(request):
+    """Number of steps that making the file of a `Request` takes, 0 if none is made."""
+    if request.out is None or not backend.can_export():
+        return 0
+    from scl_keras.export.tflite import export_steps
+
+    return export_steps(request.dtype)
+
+
+def export(result, request, validation, labels, progress):
     """Writes the file, and measures it on all validation data.
 
     `export_tflite` compares accuracies, of the first samples, for a model with classes.
@@ -25,7 +35,7 @@ def export(result, request, validation, labels, verbose):
         request: The `Request`.
         validation: `Data`.
         labels: Their class indices, or None.
-        verbose: See `export_tflite`.
+        progress: The `Progress` to go on with.
 
     Returns:
         The `Compressed` with its `ExportReport`, and with what was measured.
@@ -38,7 +48,7 @@ def export(result, request, validation, labels, verbose):
     elif is_accuracy(result.monitor):
         may_lose = DEFAULT_MAX_DROP
     samples, _ = validation.first(SAMPLES)
-    options = {"samples": samples, "verbose": verbose}
+    options = {"samples": samples, "verbose": progress.exported}
     if labels is not None and _has_classes(result.model, samples):
         options["labels"] = labels[:SAMPLES]
     result = as_coarse_as_allowed(result, request, validation, may_lose, options)

@@ -21,6 +21,7 @@ from scl_keras.pipeline.dense import (
     measured,
 )
 from scl_keras.pipeline.goal import Goal
+from scl_keras.pipeline.phone_file import steps_of_file
 from scl_keras.pipeline.progress import Progress
 from scl_keras.pipeline.request import Request
 from scl_keras.pipeline.result import Compressed
@@ -96,7 +97,7 @@ def compress(
         learning_rate: At first. By default that which the optimizer began with.
         batch_size: Samples a batch, where data are arrays.
         out: Folder for what is written, made if it isn't there; None to write nothing.
-        verbose: 1 for a progress bar and the report, 0 for neither.
+        verbose: 1 for one progress bar over all and the report, 0 for neither.
 
     Returns:
         What came of it, a `Compressed`.
@@ -158,45 +159,51 @@ def _compressed(request, model, training, validation, verbose):
         *(watched, request.mode, before[monitor.removeprefix("val_")]),
         *(request.dtype, next(validation.batches())[0]),
     )
-    with trainable_kept(model):
-        student, trained = student_of(model, request.distill, request.masks)
-        steps = epochs * training.steps
-        rate, cost = request.learning_rate, request.goal.cost
-        compile_like(model, trained, rate, steps, cost=cost)
-        if not trained.built:  # what isn't can't be restored
-            trained(next(training.batches())[0])
-        out = request.out
-        _fit(trained, training, validation, epochs, watched, callback, out, verbose)
-    table = summary(student, print_fn=None)
-    strip_masks(student)
-    compile_like(model, student, rate, 1)
-    student.optimizer.build(student.trainable_variables)  # or files lack its variables
-    result = Compressed(
-        model=student,
-        compact=compact(student),
-        monitor=monitor,
-        larger_is_better=sign_of(monitor, request.mode) > 0,
-        before=before,
-        after=measured(student, validation),
-        connections=table,
-        looks=tuple(getattr(callback, "history", ())),
-        goal=request.goal,
-        met=getattr(callback, "met", True),
-    )
-    if request.out is not None:
-        result = write(result, request, validation, labels, verbose)
-        request.finish()
+    steps = steps_of_file(request)
+    with Progress(training.steps, watched, steps, disable=not verbose) as progress:
+        callbacks = [callback, progress]
+        student = _trained(request, model, training, validation, epochs, callbacks)
+        table = summary(student, print_fn=None)
+        strip_masks(student)
+        compile_like(model, student, request.learning_rate, 1)
+        # Files lack its variables otherwise.
+        student.optimizer.build(student.trainable_variables)
+        result = Compressed(
+            model=student,
+            compact=compact(student),
+            monitor=monitor,
+            larger_is_better=sign_of(monitor, request.mode) > 0,
+            before=before,
+            after=measured(student, validation),
+            connections=table,
+            looks=tuple(getattr(callback, "history", ())),
+            goal=request.goal,
+            met=getattr(callback, "met", True),
+        )
+        if request.out is not None:
+            result = write(result, request, validation, labels, progress)
+            request.finish()
     return result
 
 
-def _fit(model, training, validation, epochs, monitor, callback, folder, verbose):
+def _trained(request, model, training, validation, epochs, callbacks):
+    """A copy of the model, trained with masks."""
+    with trainable_kept(model):
+        student, trained = student_of(model, request.distill, request.masks)
+        rate, cost = request.learning_rate, request.goal.cost
+        compile_like(model, trained, rate, epochs * training.steps, cost=cost)
+        if not trained.built:  # what isn't can't be restored
+            trained(next(training.batches())[0])
+        _fit(trained, training, validation, epochs, callbacks, request.out)
+    return student
+
+
+def _fit(model, training, validation, epochs, callbacks, folder):
     """Trains, in a folder so that it can go on there; Ctrl-C ends it well."""
-    callbacks = [callback]
-    if verbose:
-        progress = Progress(training.steps, monitor)
-        callbacks.append(progress)
+    (target, *_) = callbacks
     if folder is not None:
-        callbacks.append(SafeBackup(folder / "training", delete_when_done=False))
+        backup = SafeBackup(folder / "training", delete_when_done=False)
+        callbacks = [*callbacks, backup]
     try:
         model.fit(
             **training.training(),
@@ -207,12 +214,9 @@ def _fit(model, training, validation, epochs, monitor, callback, folder, verbose
         )
     except KeyboardInterrupt:
         backend.synchronize(model)
-        if isinstance(callback, TargetAccuracy):
-            callback.leave_best()
+        if isinstance(target, TargetAccuracy):
+            target.leave_best()
         warnings.warn(
             "The training was interrupted: what follows is of the best that it had.",
-            stacklevel=3,
+            stacklevel=4,
         )
-    finally:
-        if verbose:
-            progress.close()

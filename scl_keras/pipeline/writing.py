@@ -13,7 +13,7 @@ _NO_FILE = (
 )
 
 
-def write(result, request, validation, labels, verbose):
+def write(result, request, validation, labels, progress):
     """Writes the models, the file for the phone and the report.
 
     Args:
@@ -21,7 +21,7 @@ def write(result, request, validation, labels, verbose):
         request: The `Request`, with a folder, which is made if it isn't there.
         validation: `Data`.
         labels: Their class indices, or None.
-        verbose: Whether to show a progress bar.
+        progress: The `Progress` to go on with.
 
     Returns:
         The `Compressed` with its `ExportReport`; on other backends than TensorFlow,
@@ -32,7 +32,7 @@ def write(result, request, validation, labels, verbose):
     result.model.save(folder / "model.keras")
     result.compact.save(folder / "compact.keras")
     if backend.can_export():
-        result = export(result, request, validation, labels, verbose)
+        result = export(result, request, validation, labels, progress)
     else:
         note = _NO_FILE.format(folder=folder)
         result = dataclasses.replace(result, notes=(*result.notes, note))
