@@ -15,7 +15,6 @@ class Variant:
     def __init__(self, name, model, callback, data):
         self.name, self.callback, self.times = name, callback, []
         model.make_train_function()
-        self.step = model.train_function
         self.iterator = iter(data)
         self.batch = 0
         if callback is not None:
@@ -24,6 +23,7 @@ class Variant:
             callback.on_train_begin()
             if isinstance(model, keras.Model):
                 callback.on_epoch_begin(0)
+        self.step = model.train_function  # a callback may have had it built anew
 
     def run(self, steps):
         """Seconds that `steps` steps take."""

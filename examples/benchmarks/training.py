@@ -4,7 +4,8 @@ r"""Times one training step: dense Keras, SCL, and TFMOT's magnitude pruning.
 
 All variants of a network are made in one process and take turns, a few steps each, in
 an order that changes; the figures are medians over the turns, and ratios of medians to
-dense Keras. "scl + target" has `TargetSparsity` at work, "scl frozen" its masks frozen.
+dense Keras. "scl + target" has `TargetSparsity` at work, "scl frozen" its masks frozen,
+so that `fit` leaves out of the step what moves them.
 Dense is `keras.Model` with the same layers, batch and Adam. Prints a Markdown table,
 and writes the figures to --out as JSON.
 """
@@ -27,6 +28,7 @@ from tqdm import tqdm
 
 import scl_keras
 from scl_keras.architectures import build_architecture
+from scl_keras.training.stillness import StillMasks
 
 FLAGS = flags.FLAGS
 SHAPES = {
@@ -61,7 +63,7 @@ def variants(network, jit):
     yield "dense", compiled(keras, keras.models.clone_model(model), jit), None
     yield "scl", scl, None
     yield "scl + target", steered, scl_keras.TargetSparsity(0.98)
-    yield "scl frozen", frozen, None
+    yield "scl frozen", frozen, StillMasks()  # as `fit` has it
     yield "tf_keras", compiled(tf_keras, legacy_twin(model), jit), None
     pruned = prune_low_magnitude(legacy_twin(model), steps=2000, sparsity=0.98)
     yield "tfmot", compiled(tf_keras, pruned, jit), tfmot.UpdatePruningStep()

@@ -93,6 +93,14 @@ class Mask(keras.layers.Layer):
         self.kernel_values: Callable[[], Tensor] | None = None
         self._acts_behind: weakref.ref | None = None
 
+    still_count: int | None = None
+    """How many connections it keeps while it is still, see `StillMasks`; else None."""
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is a constant of the training step."""
+        return self.still_count is not None
+
     def build(self, kernel_shape: Shape) -> None:
         """Creates the mask variable for a kernel of shape `kernel_shape`."""
         self.kernel_shape = tuple(kernel_shape)
@@ -195,8 +203,8 @@ class Mask(keras.layers.Layer):
 
     def switches(self, dtype: str = "float32") -> Tensor:
         """`H(Π(s))`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
-        if not self.is_learned:
-            return ops.cast(ops.greater(self.variable, 0), dtype)
+        if not self.is_learned or self.is_still:
+            return ops.cast(ops.greater(self.deciding(), 0), dtype)
         s = self.variable
         if self._limits_what_is_kept:
             s = s + ops.stop_gradient(self.deciding() - s)  # rounds nothing: 0 or -s

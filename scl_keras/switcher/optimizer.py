@@ -126,6 +126,11 @@ class SwitcherOptimizer(SCLOptimizer):
             (), "ones", "bool", aggregation="only_first_replica", name="stale"
         )
 
+    @property
+    def may_leave_out_masks(self) -> bool:
+        """False: its turns go on while masks are frozen."""
+        return False
+
     def _build_for_masks(self, masks):
         if backend.replicas() > 1:
             raise ValueError(

@@ -27,6 +27,7 @@ from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.prices import cost_for
 from scl_keras.training.random_states import load_states, save_states
 from scl_keras.training.reporting import fit_with_hooks, step_logs
+from scl_keras.training.stillness import StillMasks, moving_afterwards
 from scl_keras.types import Optimizer, Shape, Tensor
 
 
@@ -213,7 +214,15 @@ class SCLModel(keras.Model):
         Returns:
             The `History`.
         """
-        return fit_with_hooks(super().fit, args, kwargs)
+        still = [StillMasks()] if self._steps_as_keras_does() else []
+        with moving_afterwards(self):
+            return fit_with_hooks(super().fit, args, kwargs, still)
+
+    def _steps_as_keras_does(self):
+        """Whether nobody's own `train_step` may count on gradients of all variables."""
+        step = getattr(super().train_step, "__func__", None)
+        own = type(self).train_step is not SCLModel.train_step
+        return step is keras.Model.train_step and not own
 
     def train_step(self, *args: Any) -> Any:
         """One step: gradients of the task loss, then `SCLOptimizer.apply`.

@@ -193,6 +193,7 @@ class SCLOptimizer(PairedOptimizer):
         grads = backend.sum_over_replicas(grads)
         gradient_of = {id(v): g for v, g in zip(variables, grads, strict=True)}
         weights, masks = split_masks(variables)
+        masks = [v for v in masks if not v.connection_mask.is_still]
         for_weights = [gradient_of[id(v)] for v in weights]
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
@@ -320,6 +321,16 @@ class SCLOptimizer(PairedOptimizer):
             and not masks.weight_decay
             and not masks.use_ema
         )
+
+    @property
+    def may_leave_out_masks(self) -> bool:
+        """Whether frozen masks may be left out of a step, see `StillMasks`.
+
+        Momentum and averages of masks would change meanwhile, and so would gradients
+        that are being accumulated.
+        """
+        accumulates = bool(self.optimizer.gradient_accumulation_steps)
+        return self._stops_without_gradient and not accumulates
 
     @property
     def mask_rate(self) -> float:

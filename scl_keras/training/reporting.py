@@ -24,7 +24,9 @@ def step_logs(model, optimizer):
     if not masks:
         return {}
     size = float(sum(mask.size for mask in masks))
-    counts = {id(mask): mask.count() for mask in masks}
+    counts = {
+        id(mask): mask.still_count if mask.is_still else mask.count() for mask in masks
+    }
     # Whole numbers first: 1 - kept / size would round away what little is cut.
     cut = sum(mask.size - counts[id(mask)] for mask in masks)
     logs = {"sparsity": ops.cast(cut, "float32") / size}
@@ -89,7 +91,7 @@ class ShortLines(keras.callbacks.Callback):
                 del logs[key]
 
 
-def fit_with_hooks(fit, args, kwargs):
+def fit_with_hooks(fit, args, kwargs, behind=()):
     """Calls `fit` with short progress lines, and tells callbacks of its begin and end.
 
     Callbacks may have two more methods: `before_fit(callbacks, arguments)` is given all
@@ -100,6 +102,7 @@ def fit_with_hooks(fit, args, kwargs):
         fit: The `fit` of a Keras model, or of a class of the user's.
         args: Its arguments.
         kwargs: Its keyword arguments.
+        behind: Callbacks to put behind those of the user.
 
     Returns:
         What it returns.
@@ -114,7 +117,7 @@ def fit_with_hooks(fit, args, kwargs):
     else:
         callbacks = [] if given is None else keras.tree.flatten(given)
         history = [x for x in callbacks if isinstance(x, keras.callbacks.History)]
-        added = [] if history else [keras.callbacks.History()]
+        added = [*behind, *([] if history else [keras.callbacks.History()])]
         if len(args) < _POSITION_OF_CALLBACKS:
             bar = kwargs.get("verbose", "auto") not in (0, "0")
             added += [ShortLines()] if bar else []
