@@ -209,6 +209,16 @@ def test_the_benchmark_of_connectivity_writes_what_it_prints(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_benchmark_of_depth_writes_what_it_prints(tmp_path):
+    out = tmp_path / "figures.json"
+    result = run("benchmarks/depth", "--smoke", f"--out={out}")
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(out.read_text())
+    (line,) = [x for x in result.stdout.splitlines() if x.startswith("| 4 |")]
+    assert line.endswith(f"{1000 * figures['4']['compact'] / 4:.2f} |")
+
+
+@pytest.mark.slow
 def test_effective_sparsity_prunes_trains_and_draws(tmp_path):
     arguments = ["--smoke", "--accuracy", "--compressions=10", "--out=o"]
     result = run("benchmarks/effective_sparsity", *arguments, cwd=tmp_path)
