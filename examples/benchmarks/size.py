@@ -3,6 +3,8 @@ r"""Memory and time of a training step of a large network: dense Keras and SCL.
     KERAS_BACKEND=jax python examples/benchmarks/size.py
     python examples/benchmarks/size.py --variant=switcher --connections=1.024e8 \
         --layers=1
+    KERAS_BACKEND=jax python examples/benchmarks/size.py --devices=2 --variant=dense \
+        --variant=scl --connections=1e8
 
 A stack of Dense layers with --connections connections and SGD with momentum for its
 weights. Memory is the peak of what is resident after --steps steps, less what was
@@ -14,6 +16,10 @@ Markdown row a variant, and writes the figures to --out as JSON. What is needed 
 are 4 bytes a connection for each of: weights, their gradients and momentum, and with
 SCL masks, their gradients and the masked kernels (the mask optimizer is plain SGD,
 without a state).
+
+With --devices, JAX makes that many of the CPU, and each holds a share of the columns of
+each kernel (`keras.distribution.ModelParallel`). What each of them holds between steps
+is printed, too, and in the file.
 """
 
 import json
@@ -40,6 +46,7 @@ flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
 flags.DEFINE_float("connections", 50e6, "About how many connections.", lower_bound=1)
 flags.DEFINE_integer("layers", 8, "Number of layers.", lower_bound=1)
 flags.DEFINE_integer("batch_size", 32, "Samples a step.", lower_bound=1)
+flags.DEFINE_integer("devices", 1, "Devices to make of the CPU (JAX).", lower_bound=1)
 flags.DEFINE_integer("steps", 8, "Steps, of which the first two don't count.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_bool("inner", False, "Measure here, and print JSON: for its own use.")
@@ -64,19 +71,44 @@ class Clock(keras.callbacks.Callback):
 def network(connections):
     """A stack of Dense layers of equal width."""
     width = max(round((connections / FLAGS.layers) ** 0.5), 1)
+    width += -width % FLAGS.devices  # alike on each
     model = keras.Sequential([keras.Input((width,))])
     for _ in range(FLAGS.layers):
         model.add(keras.layers.Dense(width, activation="relu", use_bias=False))
     return model, width
 
 
+def spread_over_devices():
+    """Has each device hold a share of the columns of each kernel; masks follow."""
+    devices = keras.distribution.list_devices()
+    mesh = keras.distribution.DeviceMesh((1, len(devices)), ["batch", "model"], devices)
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*kernel"] = (None, "model")
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(layout_map=layouts, batch_dim_name="batch")
+    )
+
+
+def bytes_by_device():
+    """Bytes of the arrays that each of JAX's devices holds."""
+    import jax
+
+    held = dict.fromkeys(map(str, jax.devices()), 0)
+    for array in jax.live_arrays():
+        for shard in array.addressable_shards:
+            held[str(shard.device)] += shard.data.nbytes
+    return held
+
+
 def measure(variant, connections, steps):
     """Figures of one variant."""
-    tiny, width = network(FLAGS.layers)
+    tiny, width = network(FLAGS.layers)  # what Keras and the backend need anyway
     tiny.compile("sgd", "mse")
     tiny.fit(np.ones((1, width)), np.ones((1, width)), verbose=0)
     tiny.get_config()  # on other backends, too, Keras imports TensorFlow here: 0.4 GiB
     before = resident_bytes()
+    if FLAGS.devices > 1:
+        spread_over_devices()
     model, width = network(connections)
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
@@ -96,7 +128,10 @@ def measure(variant, connections, steps):
     x = rng.normal(size=(FLAGS.batch_size * steps, width)).astype("float32")
     clock = Clock()
     model.fit(x, x, batch_size=FLAGS.batch_size, callbacks=[clock], verbose=0)
+    del x
+    by_device = bytes_by_device() if FLAGS.devices > 1 else {}
     return {
+        "bytes_by_device": by_device,
         "backend": keras.backend.backend(),
         "variant": variant,
         "connections": size,
@@ -111,6 +146,9 @@ def measure_apart(variant, connections, steps, environment=None):
     command = [sys.executable, __file__, "--inner", f"--variant={variant}"]
     command += [f"--connections={connections}", f"--steps={steps}"]
     command += [f"--layers={FLAGS.layers}", f"--batch_size={FLAGS.batch_size}"]
+    command += [f"--devices={FLAGS.devices}"]
+    devices = f"--xla_force_host_platform_device_count={FLAGS.devices}"
+    environment = (environment or os.environ) | {"XLA_FLAGS": devices}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
         sys.exit(run.stderr)
@@ -141,6 +179,8 @@ def main(argv):
             f"{result['bytes'] / result['connections']:.1f} | "
             f"{result['seconds']:.3f} s | {ratio:.2f} |"
         )
+        for device, held in result["bytes_by_device"].items():
+            print(f"  {device}: {held / result['connections']:.1f} bytes a connection")
     write_json(FLAGS.out, results)
 
 

@@ -115,3 +115,12 @@ def track_parameters(layer):
     """
     if hasattr(layer, "_torch_params"):
         layer._track_variables()
+
+
+def set_layout(variable, layout):
+    """Spreads a variable that exists over devices, as a `TensorLayout` says.
+
+    Keras takes a layout when a variable is made, and `Layer.add_weight` passes none on.
+    """
+    variable._layout = layout
+    variable.assign(variable.value)

@@ -15,6 +15,7 @@ from scl_keras.layers.twins import masked_class_of, own_kernels, register_twin
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks.granularity import Granularity
+from scl_keras.masks.layout import follow_layout
 from scl_keras.masks.mask import Mask
 from scl_keras.masks.settings import DEFAULT_MASK_INITIALIZER, MaskSettings
 from scl_keras.masks.ste import STE
@@ -161,6 +162,7 @@ class MaskedLayer(_Layer):
             mask.trainable = self.trainable
             if not isinstance(variable, keras.Variable):
                 continue  # LoRA, enabled at build: a sum with a frozen kernel in it
+            follow_layout(mask.variable, variable)
             if variable.regularizer is not None:
                 variable.regularizer = OnMaskedKernel(variable.regularizer, mask)
             if variable.constraint is not None:
