@@ -230,7 +230,8 @@ def show(store):
     if not results and FLAGS.costs:
         print(f"No runs yet to make a table of. Costs are in {store.top}/costs.")
         return
-    text = tables.report(results, store.costs(), FLAGS.validate)
+    remarks = None if FLAGS.validate else store.remarks()
+    text = tables.report(results, store.costs(), FLAGS.validate, remarks)
     names = (
         ("validation", "validation") if FLAGS.validate else ("comparison", "frontier")
     )

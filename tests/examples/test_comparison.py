@@ -200,6 +200,20 @@ def test_the_table_has_means_deviations_and_what_else_must_be_said():
     frontier.draw(results)
 
 
+def test_a_remark_stands_under_its_table(tmp_path):
+    (tmp_path / "remarks").mkdir()
+    result = result_of("scl", 10.0, 0, 0.9)
+    task = result["setting"]["task"]
+    protocol = "finetuned" if task["dense_epochs"] else "initial"
+    name = f"{task['network']}_{protocol}"
+    (tmp_path / "remarks" / f"{name}.md").write_text("SCL is alone.\n")
+    remarks = Store(tmp_path).remarks()
+    assert remarks == {name: "SCL is alone."}
+    text = tables.report([result], remarks=remarks)
+    assert "| 90.00 |\n\nSCL is alone.\n" in text.replace("**", "")
+    assert "alone" not in tables.report([result], remarks={"another": "SCL is alone."})
+
+
 def test_a_task_with_one_compression_is_drawn_only_without_frontiers():
     single = result_of("scl", 10.0, 0, 0.7)
     single["setting"]["task"] |= {"epochs": 3}

@@ -42,11 +42,12 @@ def test_all_methods_trained_on_the_same(task):
 
 @needs_runs
 def test_the_page_has_the_table_that_is_made_of_them():
-    costs = STORE.costs()
+    costs, remarks = STORE.costs(), STORE.remarks()
+    assert remarks.keys() == {f"{t.network}_{t.protocol}" for t in GROUPS}
     assert {cost["task"]["network"] for cost in costs} == {t.network for t in GROUPS}
     text = (ROOT / "docs" / "comparison.md").read_text()
     table = text.split(tables.BEGIN)[1].split(tables.END)[0]
-    assert table.strip() == tables.report(RESULTS, costs).strip()
+    assert table.strip() == tables.report(RESULTS, costs, remarks=remarks).strip()
 
 
 def test_the_plan_begins_with_what_tells_most():

@@ -11,7 +11,7 @@ from records import versions, write_json
 
 
 class Store(Grid):
-    """The folder of a study: `runs`, `costs` and `pretrained`."""
+    """The folder of a study: `runs`, `costs`, `remarks` and `pretrained`."""
 
     def __init__(self, folder):
         super().__init__(pathlib.Path(folder) / "runs")
@@ -26,6 +26,11 @@ class Store(Grid):
         """Writes the measurement of a network's steps, a dict."""
         document = {**figures, "versions": versions()}
         write_json(self.top / "costs" / f"{network}.json", document)
+
+    def remarks(self):
+        """What somebody wrote of a table, by the network and the protocol."""
+        paths = self.top.glob("remarks/*.md")
+        return {path.stem: path.read_text().strip() for path in paths}
 
     def weights(self, name, make):
         """Arrays that several runs share, made once: those of dense pre-training.

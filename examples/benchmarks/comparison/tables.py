@@ -35,13 +35,14 @@ COSTS_NOTE = (
 )
 
 
-def report(results, costs=(), validation=False):
+def report(results, costs=(), validation=False, remarks=None):
     """All tables, one for each task, and where SCL isn't the best choice.
 
     Args:
         results: Dicts as `Store` keeps them.
         costs: Dicts as `comparison.costs` keeps them.
         validation: Whether to show what was measured on a validation split.
+        remarks: What to say under tables, as `Store.remarks` has it.
 
     Returns:
         A string of Markdown.
@@ -53,10 +54,11 @@ def report(results, costs=(), validation=False):
     if not tasks:
         raise ValueError("No results of today's tasks yet: nothing to make a table of.")
     costs = {task: cost for task in tasks for cost in costs if _same_step(task, cost)}
-    parts = [NOTE.format("Validation" if validation else "Test")] + [
-        f"{describe(task, some)}\n\n{_table(some, costs.get(task))}"
-        for task, some in tasks.items()
-    ]
+    parts = [NOTE.format("Validation" if validation else "Test")]
+    for task, some in tasks.items():
+        parts += [describe(task, some), _table(some, costs.get(task))]
+        if remark := (remarks or {}).get(f"{task.network}_{task.protocol}"):
+            parts.append(remark)
     if claims := claims_of(tasks):
         parts.append(section(claims))
     if costs:
