@@ -102,9 +102,6 @@ _OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
 _LESS = (*_OF_INITIAL_WEIGHTS, "tfmot")
 # ResNet-8 trains for three minutes a run.
 _DEAR = ("tfmot", "snip", "synflow")
-# From initial weights, a seed shows that these are behind their likes.
-_BEHIND = ("tfmot", "magnitude", "snip", "synflow")
-
 _LENETS = ("lenet_5", "lenet_300_100")
 _OTHERS = ("vision_transformer", "small_vgg")
 
@@ -117,7 +114,6 @@ STUDY = (
     *(Part("finetuned", n, c, SEEDS[1:], _LESS) for n, c in _SMALL.items()),  # 2.2
     *(Part("initial", n, (10, 100), SEEDS[:1]) for n in _OTHERS),  # 0.8
     *(Part("initial", n, (10, 100, 300), SEEDS[:1]) for n in _LENETS),  # 0.5
-    Part("initial", "lenet_300_100", (10, 100, 300), SEEDS[1:], _BEHIND),  # 0.2
 )
 """What the study is made of; of a stage, see below, in this order."""
 
