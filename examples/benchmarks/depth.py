@@ -71,10 +71,10 @@ def main(argv):
         taken[length].append(measure(length))
     medians = {  # but for the first turn, which warms up
         length: {
-            name: float(np.median([turn[name] for turn in turns[1:]]))
-            for name in turns[0]
+            name: float(np.median([seconds[name] for seconds in measured[1:]]))
+            for name in measured[0]
         }
-        for length, turns in taken.items()
+        for length, measured in taken.items()
     }
     names = list(medians[lengths[0]])
     print("| layers | " + " | ".join(f"`{name}`" for name in names) + " |")

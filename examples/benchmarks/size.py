@@ -147,8 +147,9 @@ def measure_apart(variant, connections, steps, environment=None):
     command += [f"--connections={connections}", f"--steps={steps}"]
     command += [f"--layers={FLAGS.layers}", f"--batch_size={FLAGS.batch_size}"]
     command += [f"--devices={FLAGS.devices}"]
-    devices = f"--xla_force_host_platform_device_count={FLAGS.devices}"
-    environment = (environment or os.environ) | {"XLA_FLAGS": devices}
+    if FLAGS.devices > 1:
+        devices = f"--xla_force_host_platform_device_count={FLAGS.devices}"
+        environment = (environment or os.environ) | {"XLA_FLAGS": devices}
     run = subprocess.run(command, capture_output=True, text=True, env=environment)
     if run.returncode:
         sys.exit(run.stderr)

@@ -5,6 +5,7 @@ import keras
 from scl_keras import backend
 from scl_keras.callbacks.closing import close_the_gap
 from scl_keras.callbacks.steering import Steering, SteeringState
+from scl_keras.masks.freezing import all_frozen
 from scl_keras.masks.start import start_from_magnitudes
 from scl_keras.training.optimizer import NO_COST
 
@@ -84,5 +85,4 @@ class Descent:
     @property
     def is_frozen(self):
         """Whether all masks are frozen."""
-        flags = [mask.frozen for mask in self.budget.masks]
-        return all(bool(keras.ops.convert_to_numpy(flag)) for flag in flags)
+        return all_frozen(self.budget.masks)

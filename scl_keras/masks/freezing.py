@@ -58,8 +58,12 @@ def thaw_masks(model: keras.layers.Layer) -> None:
 def are_frozen(model):
     """Whether a model has masks and none of them moves: a bool."""
     masks = find_masks(model)
-    flags = [bool(ops.convert_to_numpy(mask.frozen)) for mask in masks]
-    return bool(flags) and all(flags)
+    return bool(masks) and all_frozen(masks)
+
+
+def all_frozen(masks):
+    """Whether none of these masks moves: a bool."""
+    return all(bool(ops.convert_to_numpy(mask.frozen)) for mask in masks)
 
 
 def _masks_of(model, function):

@@ -203,11 +203,11 @@ class Mask(keras.layers.Layer):
 
     def switches(self, dtype: str = "float32") -> Tensor:
         """`H(Π(s))`: a 0/1 tensor of the shape of `s`, with the STE's gradient."""
-        if not self.is_learned or self.is_still:
-            return ops.cast(ops.greater(self.deciding(), 0), dtype)
         s = self.variable
         if self._limits_what_is_kept:
             s = s + ops.stop_gradient(self.deciding() - s)  # rounds nothing: 0 or -s
+        if not self.is_learned or self.is_still:
+            return ops.cast(ops.greater(s, 0), dtype)
         return ops.cast(self.ste(s), dtype)
 
     def kept(self, dtype: str = "float32") -> Tensor:

@@ -326,11 +326,13 @@ class SCLOptimizer(PairedOptimizer):
     def may_leave_out_masks(self) -> bool:
         """Whether frozen masks may be left out of a step, see `StillMasks`.
 
-        Momentum and averages of masks would change meanwhile, and so would gradients
-        that are being accumulated.
+        Momentum and averages of masks would change meanwhile, so would gradients that
+        are being accumulated, and a schedule of the masks' rate counts all steps.
         """
-        accumulates = bool(self.optimizer.gradient_accumulation_steps)
-        return self._stops_without_gradient and not accumulates
+        goes_on = bool(self.optimizer.gradient_accumulation_steps)
+        rate = self.mask_optimizer.get_config()["learning_rate"]
+        goes_on |= isinstance(rate, dict)  # a schedule
+        return self._stops_without_gradient and not goes_on
 
     @property
     def mask_rate(self) -> float:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import keras
 
 from scl_keras import backend
+from scl_keras.masks.freezing import all_frozen
 from scl_keras.masks.mask import split_masks
 from scl_keras.types import Logs
 
@@ -31,15 +32,12 @@ class StillMasks(keras.callbacks.Callback):
         still = bool(masks) and self.model.scl_optimizer.may_leave_out_masks
         if still:
             backend.synchronize(self.model)
-            flags = (keras.ops.convert_to_numpy(mask.frozen) for mask in masks)
-            still = all(map(bool, flags))
-        self._set(masks, still)
-
-    def _set(self, masks, still):
-        if any(mask.is_still != still for mask in masks):
-            for mask in masks:
-                count = keras.ops.convert_to_numpy(mask.count())
-                mask.still_count = int(count) if still else None
+            still = all_frozen(masks)
+        counts = [_count(mask) if still else None for mask in masks]
+        # Others than before where they move again, or a callback has changed them.
+        if counts != [mask.still_count for mask in masks]:
+            for mask, count in zip(masks, counts, strict=True):
+                mask.still_count = count
             self.model.make_train_function(force=True)
 
 
@@ -54,6 +52,10 @@ def moving_afterwards(model: keras.Model) -> Iterator[None]:
             mask.still_count = None
         if masks:
             model.train_function = None  # it is built anew when it is needed
+
+
+def _count(mask):
+    return int(keras.ops.convert_to_numpy(mask.count()))
 
 
 def _learned(model):

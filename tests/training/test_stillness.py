@@ -113,6 +113,22 @@ def test_masks_thawed_by_a_callback_learn_in_the_next_epoch(monkeypatch):
     assert learned.by_epoch == [False, True, True]
 
 
+def test_frozen_masks_that_a_callback_changes_are_counted_anew():
+    model = network()
+    freeze_masks(model)
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                (*_, last) = find_masks(self.model)
+                last.assign(np.eye(*last.kernel_shape))
+
+    history = model.fit(*data(), epochs=3, callbacks=[Change()], verbose=0).history
+    kept = sum(int(mask.count()) for mask in find_masks(model))
+    size = sum(mask.size for mask in find_masks(model))
+    np.testing.assert_allclose(history["sparsity"], [0, *2 * [1 - kept / size]])
+
+
 def test_a_fit_that_fails_leaves_masks_that_learn():
     model = network(connection_cost=0.5)
     freeze_masks(model)
@@ -135,9 +151,14 @@ def test_a_fit_that_fails_leaves_masks_that_learn():
     "options",
     [
         {"mask_optimizer": keras.optimizers.SGD(1e-3, momentum=0.9)},
+        {
+            "mask_optimizer": keras.optimizers.SGD(
+                keras.optimizers.schedules.CosineDecay(1e-3, 100)
+            )
+        },
         {"optimizer": keras.optimizers.Adam(gradient_accumulation_steps=2)},
     ],
-    ids=["momentum", "accumulation"],
+    ids=["momentum", "schedule", "accumulation"],
 )
 def test_what_goes_on_while_masks_are_frozen_is_left_in(monkeypatch, options):
     model, learned = network(**options), Learned(monkeypatch)

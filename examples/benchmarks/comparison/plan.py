@@ -96,14 +96,14 @@ _SMALL = {
     "lenet_300_100": _TO_1000,
 }
 
+_FEWER = {n: tuple(x for x in c if x in (10, 100, 300)) for n, c in _SMALL.items()}
+
 # Made for initial weights: on trained ones a seed shows how far they are behind.
 _OF_INITIAL_WEIGHTS = ("snip", "synflow", "random")
 # TFMOT prunes by the same schedule as `gradual`: one seed shows whether it differs.
 _LESS = (*_OF_INITIAL_WEIGHTS, "tfmot")
 # ResNet-8 trains for three minutes a run.
 _DEAR = ("tfmot", "snip", "synflow")
-_LENETS = ("lenet_5", "lenet_300_100")
-_OTHERS = ("vision_transformer", "small_vgg")
 
 # Behind each part: hours of one core, all seeds. Two cores take half of their sum.
 # ResNet-8 isn't trained from initial weights: as long as makes it worth pruning, that
@@ -112,8 +112,7 @@ STUDY = (
     *(Part("finetuned", n, c, seeds=(0,)) for n, c in _SMALL.items()),  # 1.6
     Part("finetuned", "resnet", (10, 100), (0,), _DEAR),  # 1.1
     *(Part("finetuned", n, c, SEEDS[1:], _LESS) for n, c in _SMALL.items()),  # 2.2
-    *(Part("initial", n, (10, 100), SEEDS[:1]) for n in _OTHERS),  # 0.8
-    *(Part("initial", n, (10, 100, 300), SEEDS[:1]) for n in _LENETS),  # 0.5
+    *(Part("initial", n, c, seeds=(0,)) for n, c in _FEWER.items()),  # 1.3
 )
 """What the study is made of; of a stage, see below, in this order."""
 
