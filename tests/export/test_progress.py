@@ -12,6 +12,7 @@ from scl_keras.export import export_tflite
 from scl_keras.export import tflite as tflite_module
 from scl_keras.export.chatter import without_chatter
 from scl_keras.export.converter import ConvertedFiles
+from scl_keras.export.tflite import export_steps
 
 
 def test_a_bar_and_nothing_else(tmp_path, capfd):
@@ -30,6 +31,15 @@ def test_a_bar_and_nothing_else(tmp_path, capfd):
         shown[verbose] = "".join(capfd.readouterr())
     assert "export: " in shown[1] and "fully_quantize" not in shown[1]
     assert shown[0] == ""
+
+
+def test_a_function_is_told_of_each_step(tmp_path, capsys):
+    told = []
+    options = {"samples": samples(8), "latency_seconds": 0, "verbose": told.append}
+    export_tflite(dense_net(8), tmp_path / "model.tflite", dtype="int8", **options)
+    assert len(told) == export_steps("int8")
+    assert told[:2] == ["answers of Keras", "conversion"] and told[-1] == "times"
+    assert "%|" not in capsys.readouterr().err
 
 
 def test_what_is_printed_before_a_failure_is_shown(capfd):

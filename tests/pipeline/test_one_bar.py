@@ -7,7 +7,6 @@ import numpy as np
 from keras import layers
 
 from scl_keras import compress
-from scl_keras.export.tflite import export_steps, export_tflite
 from scl_keras.pipeline.progress import Progress
 
 X = np.random.default_rng(0).normal(size=(320, 8)).astype("float32")
@@ -32,16 +31,6 @@ def test_one_bar_from_the_first_step_to_the_file(tmp_path, capsys):
     counts = [tuple(map(int, re.search(r"(\d+)/(\d+)", x).groups())) for x in shown]
     assert all(done <= total for done, total in counts)
     assert counts == sorted(counts, key=lambda count: count[0])
-
-
-def test_an_export_tells_of_each_step(tmp_path, capsys):
-    told = []
-    samples, path = X[:8], tmp_path / "model.tflite"
-    options = {"samples": samples, "latency_seconds": 0, "verbose": told.append}
-    export_tflite(trained(), path, dtype="int8", **options)
-    assert len(told) == export_steps("int8")
-    assert told[:2] == ["answers of Keras", "conversion"] and told[-1] == "times"
-    assert "%|" not in capsys.readouterr().err
 
 
 def test_a_second_file_and_one_without_a_training():
