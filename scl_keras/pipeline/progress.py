@@ -1,5 +1,7 @@
 """One progress bar over a whole `compress`, with the time that is left."""
 
+from typing import Any
+
 import keras
 from tqdm import tqdm
 
@@ -29,7 +31,7 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self.steps, self.monitor = steps, monitor
         self.export_steps, self.disable = export_steps, disable
-        self._bar: tqdm | None = None
+        self._bar: Any = None  # a `tqdm` as soon as the number of steps is known
         self._exporting = 1  # what a step of the export counts
         self._is_exporting = False
 
