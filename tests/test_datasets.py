@@ -123,6 +123,7 @@ def test_digits_test_images_are_not_in_training():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_prepared_data(name, monkeypatch, offline):
     folder = prepared_folder(name)

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 # What comes with the extras `examples` and `tfmot`. (absl comes with TensorFlow.)
 EXTRAS = (
@@ -70,6 +72,7 @@ def test_what_is_imported_is_declared():
     assert found == declared
 
 
+@pytest.mark.slow
 def test_the_package_works_without_its_extras(tmp_path):
     command = [sys.executable, "-c", PROGRAM]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -97,6 +97,7 @@ def test_the_same_connections_are_effective(floatx):
     assert_same(*in_float32(compute))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["magnitude", "lamp", "snip", "synflow"])
 def test_the_same_connections_are_pruned(floatx, method):
     def compute():
@@ -151,6 +152,7 @@ def test_the_same_masks_are_learned(floatx, granularity):
         np.testing.assert_allclose(a, b, atol=0.03 * 2**-8)
 
 
+@pytest.mark.slow
 def test_the_same_masks_are_switched(floatx):
     expected, found = in_float32(lambda: trained(SwitcherModel))
     for a, b in zip(expected, found, strict=True):

@@ -170,6 +170,7 @@ def test_what_is_not_there_is_no_attribute():
         scl_keras.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     [

@@ -32,6 +32,7 @@ def data_of(name):
         return None, str(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", zoo.names(FOLDER))
 def test_each_entry_is_what_its_card_says(name):
     data, reason = data_of(name)

@@ -36,6 +36,7 @@ def reference(tmp_path_factory):
     return run("tensorflow", tmp_path_factory.mktemp("tensorflow"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_learns_what_tensorflow_does(backend, reference, tmp_path):
     if importlib.util.find_spec(backend) is None:

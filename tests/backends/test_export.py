@@ -25,6 +25,7 @@ np.save("outputs.npy", keras.ops.convert_to_numpy(model(samples)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_the_documented_command_exports_a_model_of_another_backend(backend, tmp_path):
     if importlib.util.find_spec(backend) is None:

@@ -64,12 +64,14 @@ def compare(model, folder):
     assert kept == round(0.2 * sum(mask.size for mask in masks[0]))
 
 
+@pytest.mark.slow
 def test_two_devices_of_one_process(one_device, tmp_path):
     output = finish([start(tmp_path, "--cpu_devices=2")])
     assert "2 devices, 1 processes" in output
     compare(one_device, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes(one_device, tmp_path):
     common = [f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"]
     common.append("--cpu_devices=1")

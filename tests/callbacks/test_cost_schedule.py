@@ -27,6 +27,7 @@ class Costs(keras.callbacks.Callback):
         self.seen.append(float(self.model.connection_cost))
 
 
+@pytest.mark.slow
 def test_every_epoch_has_the_cost_of_the_schedule_and_the_logs_show_it():
     model, costs = _model(), Costs()
     scheduler = ConnectionCostScheduler(lambda epoch, cost: cost / 2 + epoch)
@@ -36,6 +37,7 @@ def test_every_epoch_has_the_cost_of_the_schedule_and_the_logs_show_it():
     np.testing.assert_allclose(history["connection_loss"], [1.5, 6.75, 15.375])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_with_the_saved_cost(tmp_path):
     def double(epoch, cost):
         return 2 * cost

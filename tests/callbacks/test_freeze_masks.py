@@ -35,6 +35,7 @@ class Snapshots(keras.callbacks.Callback):
         self.weights.append(self.model.layers[0].kernel.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("mask_optimizer", ["sgd", "adam"])
 def test_masks_are_bit_identical_from_the_epoch_on_while_weights_move(

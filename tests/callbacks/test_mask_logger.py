@@ -2,6 +2,7 @@ import csv
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from scl_keras import MaskedDense, MaskLogger, SCLModel, find_masks
@@ -56,6 +57,7 @@ def test_densities_are_the_counts_and_reach_history_csv_and_tensorboard(tmp_path
     np.testing.assert_allclose(history["density"][-1], total / size, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_layers_down_to_last_by_their_last_connection_are_named(capsys):
     model = _model()
     model.fit(X, Y, verbose=0, callbacks=[MaskLogger()])

@@ -58,6 +58,7 @@ class Watching(keras.callbacks.Callback):
         self.rates.append(float(self.model.mask_optimizer.learning_rate))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [sparsify, SwitcherModel])
 def test_without_a_price_the_model_trains_as_the_dense_one(kind):
     dense, sparse = (
@@ -133,6 +134,7 @@ def test_the_rate_of_an_optimizer_that_was_given_is_its_own(kept):
     assert sum(int(m.count()) for m in find_masks(model)) == round(0.3 * 240)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["magnitudes", None])
 def test_masks_start_from_magnitudes_unless_they_should_not(start):
     model, watching = _sparse(), Watching()
@@ -171,6 +173,7 @@ def test_a_last_batch_of_one_sample_moves_masks_no_more_than_others():
 
 
 # Keras says so of every generator, at the end of its first epoch.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("cost", [None, 0.1])
 def test_masks_rest_while_the_length_of_data_is_unknown_if_there_is_no_price(cost):

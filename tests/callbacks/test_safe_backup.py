@@ -250,6 +250,7 @@ def test_another_model_is_refused(tmp_path):
         _fit(tmp_path, units=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [1, 3])
 def test_it_keeps_as_many_as_asked_and_removes_them_when_done(keep, tmp_path):
     assert len(_interrupted(tmp_path / "backup", keep=keep)) == keep

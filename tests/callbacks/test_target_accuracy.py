@@ -77,6 +77,7 @@ def test_the_bound_is_met_and_much_is_cut(trained, digits, max_drop):
     assert any(math.isclose(compression(model), c, rel_tol=1e-3) for c in states)
 
 
+@pytest.mark.slow
 def test_who_can_spare_more_gets_less(trained, digits):
     found = []
     for max_drop in (0.01, 0.2):
@@ -86,6 +87,7 @@ def test_who_can_spare_more_gets_less(trained, digits):
     assert found[1] > 1.5 * found[0]
 
 
+@pytest.mark.slow
 def test_a_loss_that_may_rise(trained, digits):
     model = sparse(trained)
     target = TargetAccuracy(0.5, monitor="val_loss")
@@ -96,6 +98,7 @@ def test_a_loss_that_may_rise(trained, digits):
     assert compression(model) > 3
 
 
+@pytest.mark.slow
 def test_a_bound_out_of_reach_leaves_the_dense_network(trained, digits):
     model = sparse(trained, rate=1e-6)
     before = model.get_weights()
@@ -108,6 +111,7 @@ def test_a_bound_out_of_reach_leaves_the_dense_network(trained, digits):
     assert compression(model) == 1
 
 
+@pytest.mark.slow
 def test_masks_rest_in_the_first_epoch(trained, digits):
     model, target = sparse(trained), TargetAccuracy(0.05)
     fit(model, digits, target)
@@ -116,6 +120,7 @@ def test_masks_rest_in_the_first_epoch(trained, digits):
     assert [h["epoch"] for h in target.history] == list(range(EPOCHS))
 
 
+@pytest.mark.slow
 def test_what_the_rate_costs_may_be_lost_while_it_is_high(trained, digits):
     model, target = sparse(trained, rate=0.05), TargetAccuracy(0.05, margin=0.0)
     fit(model, digits, target)
@@ -128,6 +133,7 @@ def test_what_the_rate_costs_may_be_lost_while_it_is_high(trained, digits):
         assert look["may_lose"] == pytest.approx(0.05 + more, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_constant_rate_gets_nothing_added(trained, digits):
     model = sparsify(trained[0], verbose=0, copy=True)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -137,6 +143,7 @@ def test_a_constant_rate_gets_nothing_added(trained, digits):
     assert {look["may_lose"] for look in target.history} == {0.05}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`TargetAccuracy` found no sparse network")
 def test_small_validation_data_tighten_the_bound(trained, digits):
     target = TargetAccuracy(0.05, margin=2.0)
@@ -145,6 +152,7 @@ def test_small_validation_data_tighten_the_bound(trained, digits):
     assert target.history[-1]["may_lose"] == pytest.approx(bound, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_early_stopping_leaves_what_held(trained, digits):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -158,6 +166,7 @@ def test_early_stopping_leaves_what_held(trained, digits):
     assert accuracy(model, digits) >= trained[1] - 0.2
 
 
+@pytest.mark.slow
 def test_channels(trained, digits):
     model = compiled(
         sparsify(trained[0], granularity="channel", verbose=0, copy=True), 23 * EPOCHS
@@ -180,6 +189,7 @@ def test_validation_data_of_any_kind_are_counted(digits):
     assert samples_of({}) is None
 
 
+@pytest.mark.slow
 def test_a_dataset_to_validate_on(trained, digits):
     import tensorflow as tf
 
@@ -189,6 +199,7 @@ def test_a_dataset_to_validate_on(trained, digits):
     assert target.history[1]["drop"] < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 def test_data_of_unknown_length(trained, digits):
     import tensorflow as tf
@@ -255,6 +266,7 @@ def test_bad_arguments(options, match):
         TargetAccuracy(**options)
 
 
+@pytest.mark.slow
 def test_bad_trainings(trained, digits):
     x, y, _ = digits
     model = sparse(trained)
@@ -268,6 +280,7 @@ def test_bad_trainings(trained, digits):
         fit(model, digits, TargetAccuracy(monitor="val_auc", baseline=0.5))
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_class(trained, digits):
     class Own(SCLModel):
         def train_step(self, *args):
@@ -319,6 +332,7 @@ def test_a_resumed_search_is_the_same(trained, digits, tmp_path, epoch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_backup_of_a_training_without_it_is_refused(trained, digits, tmp_path):
     x, y, validation = digits
     options = {"validation_data": validation, "verbose": 0, "epochs": 4}

@@ -47,6 +47,7 @@ def mixed_float16():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_float16")
 def test_a_loss_scale_may_be_found_for_some_epochs():
     scaled = keras.optimizers.LossScaleOptimizer(
@@ -59,6 +60,7 @@ def test_a_loss_scale_may_be_found_for_some_epochs():
     assert sum(int(mask.count()) for mask in find_masks(model)) == 80
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mixed_float16")
 def test_under_loss_scaling_too_batches_that_are_all_bad_are_told_of():
     with pytest.raises(ValueError, match="NaN or infinite|no batch has updated"):

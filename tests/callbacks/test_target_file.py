@@ -93,6 +93,7 @@ def test_frozen_masks_that_meet_it_stay_in_a_later_fit():
     assert FileMeter(model).bytes() <= 5_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_bytes", [500, 1_500])
 def test_fewer_bytes_than_can_be_had_are_refused_before_training(max_bytes):
     model = network()
@@ -113,6 +114,7 @@ def test_what_is_refused_names_what_can_be_had():
     assert FileMeter(model).bytes() <= 2 * least
 
 
+@pytest.mark.slow
 def test_a_budget_larger_than_the_file_cuts_nothing():
     model = network()
     with pytest.warns(UserWarning, match="Nothing has to be cut"):
@@ -174,6 +176,7 @@ def share_of_macs(meter, seconds=1.0):
             return 1.0
 
 
+@pytest.mark.slow
 def test_a_speed_is_reached_by_channels(monkeypatch):
     monkeypatch.setattr(FileMeter, "time", share_of_macs)
     model = network(runtime="compact")
@@ -191,6 +194,7 @@ def test_a_speed_out_of_reach_is_refused(monkeypatch):
         fit(network(runtime="compact"), TargetSpeed(3.0))
 
 
+@pytest.mark.slow
 def test_times_are_those_of_files():
     model = network(runtime="compact")
     meter = FileMeter(model)
@@ -217,6 +221,7 @@ def test_open_sizes_need_samples():
     assert FileMeter(model, samples=samples).bytes() > 1000
 
 
+@pytest.mark.slow
 def test_what_can_be_had_is_known_before(monkeypatch):
     model = network()
     with stripped(model) as stock:

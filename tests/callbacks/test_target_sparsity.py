@@ -355,6 +355,7 @@ def _macs(model):
     return kept, total
 
 
+@pytest.mark.slow
 def test_multiply_accumulates_are_counted_where_they_are_the_target():
     shares = {}
     for cost in ("macs", "connections"):

@@ -151,6 +151,7 @@ def test_after_target_the_best_weights_are_those_of_the_first_epoch_after_it(ord
     assert _kept(model) == 112
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target_first", [True, False])
 def test_a_checkpoint_of_the_best_is_one_of_the_target_or_told_of(
     target_first, tmp_path
@@ -202,6 +203,7 @@ for _event in ("train_begin", "train_end", "test_begin", "test_end"):
     )
 
 
+@pytest.mark.slow
 def test_a_wrapped_callback_hears_what_it_would_hear_of_these_epochs_alone():
     data, wrapped, bare = (X[:16], Y[:16]), Heard(), Heard()
     model = _model()

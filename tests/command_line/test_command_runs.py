@@ -130,6 +130,7 @@ def answers(path, x):
 FAST = ("--latency_seconds=0", "--samples=40")
 
 
+@pytest.mark.slow
 def test_export_and_verify(given, capsys):
     out = ["--out=m.tflite", "--data=data.npz", *FAST]
     found = run(capsys, "export", "model.keras", *out)
@@ -158,6 +159,7 @@ def test_export_and_verify(given, capsys):
     assert "It computes what the model computes" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_export_without_data(given, capsys):
     found = run(capsys, "export", "model.keras", "--out=m.tflite", *FAST)
     assert found["random_samples"] is True and found["accuracy"] is None
@@ -172,6 +174,7 @@ def test_export_without_data(given, capsys):
     assert not (given / "m.tflite").exists()
 
 
+@pytest.mark.slow
 def test_export_of_what_no_file_computes(given, capsys):
     arguments = ["--out=m.tflite", "--tolerance=1e-30", *FAST]
     found = run(capsys, "export", "model.keras", *arguments, code=1)
@@ -203,6 +206,7 @@ def test_on_other_backends(given, capsys, monkeypatch):
 COMPRESS = ("model.keras", "--data=data.npz", "--out=small", "--epochs=3")
 
 
+@pytest.mark.slow
 def test_compress(given, capsys):
     found = run(capsys, "compress", *COMPRESS, "--compression=6")
     assert found["out"] == "small" and found["met"] is True

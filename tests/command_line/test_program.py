@@ -179,6 +179,7 @@ def process(*arguments, **options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **options)
 
 
+@pytest.mark.slow
 def test_a_process_prints_the_document_and_nothing_else(path, tmp_path):
     """TensorFlow's own words are elsewhere, and masked models can be read."""
     pruned = str(tmp_path / "pruned.keras")
@@ -215,6 +216,7 @@ assert all(hasattr(scl_keras, name) for name in scl_keras.__all__)
 """
 
 
+@pytest.mark.slow
 def test_help_waits_for_nothing():
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True

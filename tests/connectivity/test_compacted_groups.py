@@ -119,6 +119,7 @@ def test_what_is_left_may_be_one_group(rng):
     assert_same(model, small, rng)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1))
 def test_random_masks_leave_what_a_count_by_hand_does(seed):

@@ -305,6 +305,7 @@ STAY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reason", STAY)
 def test_the_report_tells_why_dead_channels_stay(reason, rng):
     keras.utils.clear_session()

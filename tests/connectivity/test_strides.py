@@ -28,6 +28,7 @@ print("not crashed")
 """
 
 
+@pytest.mark.slow
 def test_a_shortcut_does_not_crash_the_process(tmp_path):
     script = ANALYSES.format(path=str(tmp_path / "a.tflite"))
     done = subprocess.run(

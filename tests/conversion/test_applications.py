@@ -83,10 +83,12 @@ def check(stock, rng, path, eager):
     return sparse
 
 
+@pytest.mark.slow
 def test_mobilenet_v2(rng, tmp_path):
     check(application("MobileNetV2", alpha=0.35), rng, tmp_path / "m.keras", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [transformer, sequence_to_one])
 def test_sequences(make, rng, tmp_path):
     check(make(), rng, tmp_path / "m.keras", True)

@@ -371,6 +371,7 @@ def test_the_models_without_a_file_are_those_that_keras_can_not_load(make, tmp_p
         keras.models.load_model(tmp_path / "m.keras")
 
 
+@pytest.mark.slow
 def test_what_is_stripped_loads_where_this_package_is_not(tmp_path, rng):
     model = residual_with_ops()
     sparse = sparsify(model)
@@ -705,6 +706,7 @@ def random_graph(draw):
     return keras.Model(inputs, layers.Dense(3)(layers.Concatenate()(ends)))
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(draws=st.data(), seed=st.integers(0, 99), share=st.floats(0.1, 0.9))
 def test_random_graphs_keep_their_outputs_all_the_way(

@@ -48,6 +48,7 @@ def same(a, b):
     return [np.array_equal(x, y) for x, y in zip(a, b, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_guides_recipe_from_a_frozen_base_to_fine_tuning(data):
     base = base_model()
     base.trainable = False
@@ -90,6 +91,7 @@ def _size(mask):
     return mask.size
 
 
+@pytest.mark.slow
 def test_a_base_alone_may_be_masked_in_a_model_around_it(data, tmp_path):
     """Masks of the base train with the outer model, once that is made for them."""
     base = base_model()
@@ -105,6 +107,7 @@ def test_a_base_alone_may_be_masked_in_a_model_around_it(data, tmp_path):
     np.testing.assert_allclose(strip_masks(model)(data[0]), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_switcher_leaves_frozen_layers_alone(data):
     x = data[0].reshape(64, -1)
     model = keras.Sequential(

@@ -14,6 +14,19 @@ from .public import members, public_names, public_objects
 OBJECTS = public_objects()
 # What raises them, or returns them, has the example.
 WITHOUT = {"DisconnectedError", "ExportError"}
+# Their examples train or export.
+SLOW = {
+    *("AfterTarget", "Compressed", "Distiller", "ExportReport", "RunDifference"),
+    *("SafeBackup", "TargetAccuracy", "TargetBytes", "TargetSpeed", "TurnsByEpoch"),
+    *("WeightRewinding", "compress", "export_tflite", "plot_densities"),
+    *("plot_training", "read_metadata", "verify_tflite"),
+}
+
+
+def marked(name):
+    """The parameter of a test, slow if its example is."""
+    is_slow = name.rpartition(".")[2] in SLOW
+    return pytest.param(name, marks=[pytest.mark.slow] * is_slow)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +53,7 @@ def models():
 
 # TFMOT, when it is imported.
 @pytest.mark.filterwarnings("ignore:distutils Version classes:DeprecationWarning")
-@pytest.mark.parametrize("name", sorted(OBJECTS))
+@pytest.mark.parametrize("name", [marked(n) for n in sorted(OBJECTS)])
 def test_examples_run(name, names, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     value = OBJECTS[name]

@@ -25,7 +25,13 @@ NOT_RUN = {
 }
 # Many trainings, or exports.
 SLOW = {"README.md"}
-SLOW |= {f"docs/{x}.md" for x in ("compress", "from_tfmot", "hard_cases", "phone")}
+SLOW |= {
+    f"docs/{x}.md"
+    for x in (
+        *("command_line", "compress", "export", "extending", "features", "from_tfmot"),
+        *("hard_cases", "index", "phone"),
+    )
+}
 
 
 def my_keras_model():

@@ -49,6 +49,7 @@ def test_each_page_of_the_reference_is_in_its_index():
         assert page.name == "index.md" or f"({page.name})" in index
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("mkdocs") is None
     or importlib.util.find_spec("mkdocstrings") is None,

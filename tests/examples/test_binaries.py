@@ -29,6 +29,7 @@ def smoke(tmp_path_factory):
     return folder / "a", result.stdout
 
 
+@pytest.mark.slow
 def test_train_scl_prints_and_writes_what_it_says(smoke):
     folder, output = smoke
     names = ("dense.keras", "scl.keras", "stripped.keras", "model.tflite")
@@ -78,6 +79,7 @@ def _masks(folder):
     return [mask.variable.numpy() for mask in find_masks(model)]
 
 
+@pytest.mark.slow
 def test_train_dense_writes_a_model(tmp_path):
     result = run("train_dense", "--smoke", "--out=o", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -276,6 +276,7 @@ def test_a_readme_without_markers_is_left_alone(text, tmp_path):
     assert readme.read_text() == text
 
 
+@pytest.mark.slow
 def test_one_run_is_what_it_says(tmp_path):
     """Pre-training and pruning, against the same by hand."""
     task = dataclasses.replace(

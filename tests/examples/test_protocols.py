@@ -65,6 +65,7 @@ def test_all_methods_start_from_the_same_trained_weights(tmp_path):
     assert results["scl"]["direct_compression"] == pytest.approx(5, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_dense_network_teaches_and_stays_as_it_was(tmp_path):
     data, run = TASK.load(), run_of("scl_distilled")
     model = TASK.build(data)
@@ -119,6 +120,7 @@ def test_validation_takes_the_last_training_samples_and_no_test_samples():
         dataclasses.replace(task, validation=9999).load()
 
 
+@pytest.mark.slow
 def test_validating_runs_report_no_test_accuracy(tmp_path):
     task = TASK.validating()
     result = train(run_of("dense", task), task.load(), Store(tmp_path))
@@ -159,6 +161,7 @@ def test_augmented_images_are_shifts_of_the_image_or_its_mirror():
     assert {way[1] for way in found} == {way[2] for way in found} == set(range(9))
 
 
+@pytest.mark.slow
 def test_the_test_images_are_not_augmented(tmp_path):
     task = dataclasses.replace(TASK, augment=True)
     data = task.load()

@@ -80,6 +80,7 @@ def test_a_drop_without_labels(tmp_path, no_conversion):
         )
 
 
+@pytest.mark.slow
 def test_every_kind_of_integer(tmp_path, monkeypatch):
     only(monkeypatch, "dense")
     model, x = dense_net(8), samples(8)
@@ -145,6 +146,7 @@ def three(monkeypatch):
     only(monkeypatch, "dense", "float16", "int8 weights")
 
 
+@pytest.mark.slow
 def test_a_precision_that_loses_accuracy_is_not_chosen(tmp_path, three):
     model, x, labels, coarse = on_the_edge(lost=6)
     report = export(model, tmp_path / "m.tflite", x, labels)
@@ -160,6 +162,7 @@ def test_a_precision_that_loses_accuracy_is_not_chosen(tmp_path, three):
     assert report.max_accuracy_drop == 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lost", "allowed", "chosen"),
     [
@@ -179,6 +182,7 @@ def test_the_largest_drop(tmp_path, three, lost, allowed, chosen):
     assert report.candidate == chosen
 
 
+@pytest.mark.slow
 def test_one_label_of_few_may_be_chance(tmp_path, three):
     model, x, labels, _ = on_the_edge(lost=1)
     report = export(model, tmp_path / "m.tflite", x[:20], labels[:20])
@@ -186,6 +190,7 @@ def test_one_label_of_few_may_be_chance(tmp_path, three):
     assert any("more of them can" in note for note in report.notes)
 
 
+@pytest.mark.slow
 def test_labels_that_it_wins_count_as_well(tmp_path, three):
     model, x, labels, coarse = on_the_edge(lost=6)
     mixed = np.where(np.arange(200) < 3, coarse, labels)  # of the six, three each

@@ -117,6 +117,7 @@ def exported(tmp_path_factory):
     return model, x, path, report
 
 
+@pytest.mark.slow
 def test_every_candidate_is_in_the_report(exported):
     *_, report = exported
     assert [a.candidate for a in report.attempts] == [
@@ -186,6 +187,7 @@ def test_the_file_says_what_it_is(exported, tmp_path):
         read_metadata(other)
 
 
+@pytest.mark.slow
 def test_dead_units_are_removed(tmp_path):
     model, x = dense_net(40, hidden=60), samples(40)
     kernel = model.layers[0].kernel.numpy()
@@ -201,6 +203,7 @@ def test_dead_units_are_removed(tmp_path):
     assert report.bytes_written < 0.5 * report.bytes_dense
 
 
+@pytest.mark.slow
 def test_sparse_kernels_are_faster(tmp_path):
     """98 % of a wide layer: far more than noise could make."""
     model, x = dense_net(1024, hidden=1024, zeros=0.98), samples(1024)
@@ -214,6 +217,7 @@ def test_sparse_kernels_are_faster(tmp_path):
     assert report.batch_latency.batch_size == 32
 
 
+@pytest.mark.slow
 def test_without_a_gain_the_report_says_so(tmp_path):
     model = keras.Sequential(
         [keras.Input((10, 10, 8)), layers.Conv2D(64, 3), layers.Conv2D(64, 3)]
@@ -230,6 +234,7 @@ def test_without_a_gain_the_report_says_so(tmp_path):
         assert "no sparse kernel" in str(report)
 
 
+@pytest.mark.slow
 def test_int8_falls_back_where_it_is_too_coarse(tmp_path):
     """A tolerance that no int8 file meets: a finer precision is written instead."""
     model, x = dense_net(100, zeros=0.5), samples(100)
@@ -245,6 +250,7 @@ def test_int8_falls_back_where_it_is_too_coarse(tmp_path):
     assert "int8 was allowed, but a file of float32 is the best." in report.notes
 
 
+@pytest.mark.slow
 def test_labels_of_positions(tmp_path):
     """A map of classes: one label a position."""
     model = keras.Sequential([keras.Input((6, 5)), layers.Dense(4)])
@@ -258,6 +264,7 @@ def test_labels_of_positions(tmp_path):
         export_tflite(model, tmp_path / "m.tflite", samples=x, labels=labels[:, 0])
 
 
+@pytest.mark.slow
 def test_a_model_of_no_operator_at_all(tmp_path):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, layers.Identity()(inputs))

@@ -35,6 +35,7 @@ def close(found, expected):
     np.testing.assert_allclose(found, np.asarray(expected), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [
@@ -87,6 +88,7 @@ class Sum(layers.Layer):
         return first if second is None else first + second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_an_optional_input(tmp_path, as_dict):
     first = keras.Input((4,), name="first")
@@ -129,6 +131,7 @@ NESTED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", NESTED)
 @pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict")
 def test_samples_are_nested_as_the_inputs_are(tmp_path, form):

@@ -32,6 +32,7 @@ def outputs(file, x, resolver):
     return runner(**{name: x})["output_0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "int8"])
 @pytest.mark.parametrize("how", ["pruned", "learned"])
 def test_the_file_computes_the_same_and_its_groups_hold(

@@ -189,6 +189,7 @@ def test_model_the_converter_cannot_take(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_recurrent_layer_converts_when_it_is_unrolled(tmp_path):
     def model(unroll):
         inputs = keras.Input((3, 4))
@@ -203,6 +204,7 @@ def test_a_recurrent_layer_converts_when_it_is_unrolled(tmp_path):
     assert export_tflite(model(True), path, samples=x, latency_seconds=0).candidate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_recurrent_layer_converts_with_a_fixed_batch(tmp_path, size):
     def model(batch):
@@ -229,6 +231,7 @@ class Forgetful(keras.layers.Layer):
         return self.factor * self.dense(inputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_layer_that_cannot_be_made_from_its_config(tmp_path, masked):
     inputs = keras.Input((8,))

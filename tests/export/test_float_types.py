@@ -67,6 +67,7 @@ def check(model, path, rounding):
 ROUNDINGS = {"float16": 2**-11, "bfloat16": 2**-8, "float64": 2**-20}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_policy(policy, tmp_path):
     set_defaults(policy)
@@ -75,6 +76,7 @@ def test_a_policy(policy, tmp_path):
     assert f"The Keras model computes in {name}" in report.notes[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float64"])
 def test_a_default_type_with_masks(floatx, tmp_path, rng):
     set_defaults(floatx, floatx)

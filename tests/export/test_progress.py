@@ -15,6 +15,7 @@ from scl_keras.export.converter import ConvertedFiles
 from scl_keras.export.tflite import export_steps
 
 
+@pytest.mark.slow
 def test_a_bar_and_nothing_else(tmp_path, capfd):
     """The converter prints `fully_quantize: ...` for files of int8, from C++."""
     model, x = dense_net(30, zeros=0.9), samples(30)
@@ -52,6 +53,7 @@ def test_what_is_printed_before_a_failure_is_shown(capfd):
     assert capfd.readouterr().err == "the reason\nafterwards\n"
 
 
+@pytest.mark.slow
 def test_what_differs_in_encoding_only_is_converted_once(tmp_path, monkeypatch):
     """14 conversions before: twice for `int8 weights`, and four sparse ones."""
     model, x = dense_net(40, hidden=60, zeros=0.8), samples(40)
@@ -85,6 +87,7 @@ def open_network(width=64):
     return model
 
 
+@pytest.mark.slow
 def test_open_sizes_are_compacted_and_stay_open(tmp_path):
     model, path = open_network(), tmp_path / "m.tflite"
     report = export_tflite(
@@ -100,6 +103,7 @@ def test_open_sizes_are_compacted_and_stay_open(tmp_path):
         assert abs(found - model.predict(x, verbose=0)).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_what_is_dead_at_the_samples_sizes_only_stays(tmp_path):
     """At length 1 the padding hides all but the middle of each kernel."""
     model = open_network()

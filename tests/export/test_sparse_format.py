@@ -46,6 +46,7 @@ def test_encoding_twice_changes_nothing():
     assert encode_csr(once) == once
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", [256, 257, 70_000])
 def test_index_widths(tmp_path, inputs):
     model = dense_net(inputs, hidden=3, zeros=0.95)
@@ -68,6 +69,7 @@ def test_layout_is_the_smallest():
     assert best_layout(np.eye(40, dtype=np.float32)).axis == 1
 
 
+@pytest.mark.slow
 def test_a_lost_weight_is_noticed(tmp_path, monkeypatch):
     """However small it is: no run on samples could tell it from rounding."""
     model = dense_net(100, zeros=0.9)

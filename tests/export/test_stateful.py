@@ -9,6 +9,7 @@ from scl_keras.export import export_tflite
 from scl_keras.export.verification import open_interpreter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
 def test_a_file_begins_with_no_state_and_the_model_goes_on(kind, tmp_path, rng):
     layer = kind(4, stateful=True, bias_initializer="ones")

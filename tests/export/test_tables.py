@@ -25,6 +25,7 @@ def words(zeros=0.94, seed=0):
     return model, rng.integers(0, 1000, (50, 7)).astype("int32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dtype", "bytes_at_most", "tolerance"),
     [("float32", 16_500, 1e-6), ("float16", 13_000, 1e-3), ("int8", 11_500, 0.06)],
@@ -49,6 +50,7 @@ def test_zeros_of_a_table_take_no_bytes(tmp_path, dtype, bytes_at_most, toleranc
             assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_all_precisions_load(tmp_path):
     model, x = words()
     report = export_tflite(
@@ -60,6 +62,7 @@ def test_all_precisions_load(tmp_path):
         assert found[name].bytes < 16_500
 
 
+@pytest.mark.slow
 def test_a_table_without_zeros_stays_as_it_is(tmp_path):
     model, x = words(zeros=0)
     report = export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)
@@ -68,6 +71,7 @@ def test_a_table_without_zeros_stays_as_it_is(tmp_path):
     assert "1000x32, dense: 98% of the file" in str(report)
 
 
+@pytest.mark.slow
 def test_what_dominates_is_named_in_any_case(tmp_path):
     model, x = dense_net(3, hidden=2, outputs=2), samples(3)
     report = export_tflite(model, tmp_path / "m.tflite", samples=x, latency_seconds=0)

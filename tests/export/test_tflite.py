@@ -65,6 +65,7 @@ def converters_own_file(model, capfd) -> bytes:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("inputs", "zeros"), [(6, 0.97), (10, 0.98), (50, 0.99), (301, 0.98)]
 )
@@ -87,6 +88,7 @@ def test_inputs_no_multiple_of_four(tmp_path, capfd, inputs, zeros):
     assert_correct(tmp_path / "model.tflite", model, x)
 
 
+@pytest.mark.slow
 def test_own_rows_are_smaller_than_blocks(tmp_path):
     # A multiple of four: the converter's blocks are right, but large.
     model, x = dense_net(400, 300, zeros=0.98), samples(400)
@@ -106,6 +108,7 @@ def test_convolutions(tmp_path, zeros):
     assert_correct(tmp_path / "model.tflite", model, x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_dict", [False, True])
 def test_several_inputs_and_outputs(tmp_path, as_dict):
     model, path = two_by_two(0.9), tmp_path / "model.tflite"
@@ -133,6 +136,7 @@ class Subclassed(keras.Model):
         return {"hidden": hidden, "active": active + inputs["shift"]}
 
 
+@pytest.mark.slow
 def test_subclassed_model_with_integers(tmp_path):
     model = Subclassed()
     x = {"pixels": samples(70), "shift": np.arange(40, dtype="int32")}
@@ -166,6 +170,7 @@ def test_kernel_without_connections(tmp_path, inputs):
     assert_correct(tmp_path / "model.tflite", model, x)
 
 
+@pytest.mark.slow
 def test_fixed_batch_size(tmp_path):
     model = keras.Sequential(
         [keras.Input(batch_shape=(3, 8)), layers.Dense(64), layers.Dense(4)]
@@ -249,6 +254,7 @@ def test_docstring_example(tmp_path, monkeypatch, capsys):
     assert "model.tflite" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -175,6 +175,7 @@ def sparse_files():
     return model, x, made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*[p.name for p in PRECISIONS], "sparse"])
 def test_files_of_all_precisions(sparse_files, name):
     model, x, made = sparse_files
@@ -231,6 +232,7 @@ def twins():
 X_OF_TWINS = {"a": samples(4, count=6), "b": samples(4, count=6, seed=2)}
 
 
+@pytest.mark.slow
 def test_twins_are_told_apart_by_name_and_by_number():
     model = twins()
     for inputs, outputs in (

@@ -49,6 +49,7 @@ def is_bad(file, x, expected, tolerance):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "float16", "int8", "int8 dynamic"])
 @pytest.mark.parametrize(("inputs", "zeros"), [(50, 0.99), (301, 0.98)])
 def test_the_converters_own_bad_files(tmp_path, monkeypatch, name, inputs, zeros):
@@ -191,6 +192,7 @@ def check_any_model(tmp_path, kind, width, units, zeros, dtype, optimize_for, se
         assert report.bytes_written < report.bytes_dense + 200
 
 
+@pytest.mark.slow
 @random_models
 @FAST
 def test_any_model(tmp_path, **case):

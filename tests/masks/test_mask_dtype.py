@@ -38,6 +38,7 @@ def test_masks_and_their_gradients_are_half_as_large(rng):
     assert all(w.dtype == "float32" for w in values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_an_update_is_that_of_float32_up_to_rounding(jit, rng):
     x, y = some_data(rng)
@@ -55,6 +56,7 @@ def test_an_update_is_that_of_float32_up_to_rounding(jit, rng):
         np.testing.assert_allclose(rounded, exact, rtol=0, atol=2**-12)
 
 
+@pytest.mark.slow
 def test_the_target_is_met_with_the_accuracy_of_float32():
     data, accuracy = load_dataset("digits"), {}
     for dtype in ("float32", "bfloat16"):

@@ -248,6 +248,7 @@ def test_without_a_target_connections_of_a_group_compete(rng):
     assert np.array(mask.kept()).ravel().tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", [0.5, 0.75])
 def test_a_target_is_reached_to_the_connection_and_groups_hold(sparsity, tmp_path, rng):
     x, y = data(rng)

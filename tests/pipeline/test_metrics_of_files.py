@@ -40,6 +40,7 @@ def trained(model, y, epochs=30, **options):
     return model
 
 
+@pytest.mark.slow
 def test_one_output_of_yes_or_no(tmp_path, capfd):
     inputs, x = body()
     model = keras.Model(inputs, layers.Dense(1, activation="sigmoid")(x))
@@ -81,6 +82,7 @@ def test_several_outputs_by_one_of_them(tmp_path):
     assert result.in_file["loss"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_loss_is_that_by_the_labels():
     """The distance from the teacher hides what noisy labels lose."""
     inputs, x = body()

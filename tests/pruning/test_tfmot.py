@@ -103,6 +103,7 @@ def test_weights_names_and_outputs_are_the_same(build):
     )
 
 
+@pytest.mark.slow
 def test_a_model_pruned_by_tfmot_comes_over_and_stays_pruned():
     schedule = tfmot.ConstantSparsity(0.75, begin_step=0, frequency=1)
     wrapped = tfmot.prune_low_magnitude(randomized(residual()), schedule)
@@ -167,6 +168,7 @@ def test_layers_that_compute_something_else_are_noticed():
         from_tf_keras(legacy)
 
 
+@pytest.mark.slow
 def test_tf_keras_need_not_be_there():
     code = "import sys; sys.modules['tf_keras'] = None; import scl_keras"
     environment = {

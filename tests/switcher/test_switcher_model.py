@@ -128,6 +128,7 @@ def trained(digits):
     return model, history.history
 
 
+@pytest.mark.slow
 def test_target_sparsity_steers_the_price_and_meets_the_number(trained):
     model, history = trained
     size = sum(m.size for m in find_masks(model))
@@ -155,6 +156,7 @@ def test_turns_of_whole_epochs_follow_the_plan_too(digits):
     assert density[2] == density[3] == density[4] > density[5] > density[8]
 
 
+@pytest.mark.slow
 def test_masks_serve_all_that_serves_other_methods(trained, digits, tmp_path):
     model, _ = trained
     x = digits.x_test[:32]
@@ -173,6 +175,7 @@ def test_masks_serve_all_that_serves_other_methods(trained, digits, tmp_path):
     assert report.bytes_written < report.bytes_dense
 
 
+@pytest.mark.slow
 def test_it_learns_better_masks_than_chance(trained, digits):
     model, _ = trained
     test = digits.x_test, digits.y_test
@@ -219,6 +222,7 @@ def _state(model):
     return [v.numpy() for v in model.variables + model.optimizer.variables]
 
 
+@pytest.mark.slow
 def test_a_saved_model_goes_on_bit_for_bit_also_in_midst_of_a_turn(digits, tmp_path):
     model = _resumable()
     _fit(model, digits, 32 * 4, epochs=1)  # four steps: the switcher is half done
@@ -231,6 +235,7 @@ def test_a_saved_model_goes_on_bit_for_bit_also_in_midst_of_a_turn(digits, tmp_p
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_file_loads_where_only_the_package_is_imported(digits, tmp_path):
     model = _resumable()
     _fit(model, digits, 64, epochs=1)
@@ -248,6 +253,7 @@ def test_a_file_loads_where_only_the_package_is_imported(digits, tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_is_resumed_bit_for_bit(digits, tmp_path):
     class Stop(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

@@ -78,6 +78,7 @@ def _one_by_one(model, x, y, steps):
     return moves
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jit", [False, True])
 def test_the_frozen_side_rests_bit_for_bit(jit, rng):
     model = _network()

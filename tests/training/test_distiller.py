@@ -54,6 +54,7 @@ FEATURES = keras.distillation.FeatureDistillation("mse", "hidden", "hidden")
 LOGITS = keras.distillation.LogitsDistillation(temperature=4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("losses", [LOGITS, FEATURES, [LOGITS, FEATURES]])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_with_masks_that_keep_all_it_is_the_stock_class_step_for_step(
@@ -142,6 +143,7 @@ def test_the_student_learns_from_the_teacher_and_is_a_model_to_ship():
     np.testing.assert_allclose(stock.predict(X, verbose=0), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_is_saved_and_goes_on(tmp_path):
     whole, first = _distiller(), _distiller()
     target = TargetSparsity(0.8, by_epoch=3)
