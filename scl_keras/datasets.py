@@ -2,7 +2,8 @@
 
 `digits` ships with scikit-learn. The others come from TensorFlow Datasets (TFDS): what
 is already prepared on this machine is used at once, and nothing is downloaded unless
-asked for. Both libraries come with the extra `scl_keras[examples]`.
+asked for. Both libraries come with the extra `scl_keras[examples]`. A data set that
+`pack_dataset` made a file of needs neither.
 """
 
 import contextlib
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from scl_keras import checks
+from scl_keras.packed_dataset import read_packed, write_packed
 from scl_keras.types import Shape
 
-__all__ = ["DATASETS", "Dataset", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "load_dataset", "pack_dataset"]
 
 # Where TFDS fetches each data set from; None: TFDS cannot fetch it. Only used to find
 # out, within seconds, whether a download has any chance at all.
@@ -99,9 +101,9 @@ def load_dataset(
 
     Args:
         name: One of `DATASETS`.
-        data_dir: Folder with prepared TFDS data sets. Defaults to the environment
-            variable `TFDS_DATA_DIR`, else to `~/tensorflow_datasets`. Not used for
-            `digits`.
+        data_dir: Folder with prepared TFDS data sets, or with what `pack_dataset` made
+            of them. Defaults to the environment variable `TFDS_DATA_DIR`, else to
+            `~/tensorflow_datasets`. Not used for `digits`.
         download: Whether to download the data set if it is not in `data_dir` yet.
 
     Returns:
@@ -117,7 +119,64 @@ def load_dataset(
     checks.one_of("name", name, DATASETS)
     if data_dir is not None:
         checks.path("data_dir", data_dir)
-    return _load_digits() if name == "digits" else _load_tfds(name, data_dir, download)
+    if name == "digits":
+        return _load_digits()
+    # TFDS reads the variable once, when imported; a later change should count too.
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
+    packed = os.path.join(data_dir, f"{name}.npz") if data_dir else ""
+    if os.path.exists(packed):
+        splits, num_classes = read_packed(packed)
+    else:
+        splits, num_classes = _load_tfds(name, data_dir, download)
+    (x_train, y_train), (x_test, y_test) = splits["train"], splits["test"]
+    x_train, x_test = _unit_range(x_train), _unit_range(x_test)
+    return Dataset(name, x_train, y_train, x_test, y_test, num_classes)
+
+
+def pack_dataset(
+    name: str,
+    folder: str | os.PathLike[str],
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    download: bool = False,
+) -> str:
+    """Makes one file of a TFDS data set, for machines without TFDS and TensorFlow.
+
+    There, `load_dataset(name, data_dir=folder)` reads it. Images that TFDS keeps as
+    JPEG stay so in the file, and are decoded by Pillow: their pixels differ by a few
+    of 255 levels from those that TensorFlow decodes.
+
+    Example:
+
+    ```python
+    try:
+        pack_dataset("cifar10_jpeg", "packed")  # "packed/cifar10_jpeg.npz"
+    except (FileNotFoundError, ImportError):
+        print("it isn't on this machine")
+    ```
+
+    Args:
+        name: One of `DATASETS` but `digits`, which comes with scikit-learn.
+        folder: Where to write it; made if it isn't there.
+        data_dir: As for `load_dataset`.
+        download: As for `load_dataset`.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        ValueError: If `name` is unknown.
+        FileNotFoundError: As `load_dataset`.
+        ConnectionError: As `load_dataset`.
+        ImportError: As `load_dataset`.
+    """
+    checks.one_of("name", name, tuple(_SOURCES))
+    checks.path("folder", folder)
+    splits, num_classes = _load_tfds(name, data_dir, download, encoded=True)
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"{name}.npz")
+    write_packed(path, splits, num_classes)
+    return path
 
 
 @contextlib.contextmanager
@@ -150,12 +209,14 @@ def _load_digits():
     )
 
 
-def _load_tfds(name, data_dir, download):
-    """Loads a TFDS data set, looking on this machine first."""
+def _load_tfds(name, data_dir, download, encoded=False):
+    """Loads a TFDS data set, looking on this machine first.
+
+    Images are uint8; or, if `encoded`, the bytes of their files where those are JPEG.
+    """
     with _extra(name):
         import tensorflow_datasets as tfds
 
-    # TFDS reads the variable once, when imported; a later change should count too.
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     try:
         builder = tfds.builder(name, data_dir=data_dir)
@@ -164,13 +225,21 @@ def _load_tfds(name, data_dir, download):
     if builder is None or not builder.is_prepared():
         _check_can_download(name, data_dir, download)
         builder.download_and_prepare()
-    # `batch_size=-1` is one batch of everything, still uint8.
-    (x_train, y_train), (x_test, y_test) = tfds.as_numpy(
-        builder.as_dataset(split=["train", "test"], batch_size=-1, as_supervised=True)
+    features = builder.info.features
+    is_jpeg = features["image"].encoding_format == "jpeg"
+    decoders = {"image": tfds.decode.SkipDecoding()} if encoded and is_jpeg else None
+    # `batch_size=-1` is one batch of everything.
+    train, test = tfds.as_numpy(
+        builder.as_dataset(
+            split=["train", "test"],
+            batch_size=-1,
+            as_supervised=True,
+            decoders=decoders,
+        )
     )
-    num_classes = builder.info.features["label"].num_classes
-    x_train, x_test = _unit_range(x_train), _unit_range(x_test)
-    return Dataset(name, x_train, y_train, x_test, y_test, num_classes)
+    if decoders:
+        train, test = ((list(images), labels) for images, labels in (train, test))
+    return {"train": train, "test": test}, features["label"].num_classes
 
 
 def _unit_range(images):

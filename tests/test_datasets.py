@@ -1,5 +1,6 @@
 import contextlib
 import http.server
+import io
 import os
 import pathlib
 import socket
@@ -8,9 +9,11 @@ import threading
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scl_keras import datasets
-from scl_keras.datasets import DATASETS, load_dataset
+from scl_keras.datasets import DATASETS, load_dataset, pack_dataset
+from scl_keras.packed_dataset import write_packed
 
 EXAMPLES = {
     "mnist": (60_000, (28, 28, 1)),
@@ -216,3 +219,48 @@ def test_unknown_name():
 
 def test_every_name_is_tested():
     assert ("digits", *EXAMPLES) == DATASETS
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["fashion_mnist", "cifar10_jpeg"])
+def test_a_packed_data_set_is_the_same_without_its_library(name, tmp_path, monkeypatch):
+    folder = prepared_folder(name)
+    if folder is None:
+        pytest.skip(f"{name} is not on this machine: set TFDS_DATA_DIR")
+    path = pack_dataset(name, tmp_path, data_dir=folder)
+    assert os.path.getsize(path) < 55 * 2**20
+    data = load_dataset(name, data_dir=folder)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    packed = load_dataset(name, data_dir=tmp_path)
+    for part in ("y_train", "y_test"):
+        np.testing.assert_array_equal(getattr(packed, part), getattr(data, part))
+    levels = 255 * np.abs(packed.x_test - data.x_test)
+    # Decoders of JPEG round differently.
+    assert levels.max() < (5.01 if name == "cifar10_jpeg" else 1e-6)
+    assert (packed.name, packed.num_classes) == (name, 10)
+
+
+def test_image_files_and_arrays_come_back_from_a_packed_file(tmp_path, rng):
+    images = rng.integers(0, 256, (5, 4, 6, 3), "uint8")
+    labels = np.arange(5)
+    files = []
+    for image in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "png")  # loses nothing
+        files.append(buffer.getvalue())
+    splits = {"train": (files, labels), "test": (images[:2], labels[:2])}
+    write_packed(tmp_path / "mnist.npz", splits, 5)
+    data = load_dataset("mnist", data_dir=tmp_path)
+    np.testing.assert_allclose(data.x_train, images / 255, atol=1e-6)
+    np.testing.assert_allclose(data.x_test, images[:2] / 255, atol=1e-6)
+    np.testing.assert_array_equal(data.y_train, labels)
+    assert data.num_classes == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["mnist.npz"]
+
+
+def test_what_cannot_be_packed_is_refused(tmp_path, offline):
+    with pytest.raises(ValueError, match="digits"):
+        pack_dataset("digits", tmp_path)
+    with pytest.raises(FileNotFoundError, match="not prepared"):
+        pack_dataset("mnist", tmp_path / "packed", data_dir=tmp_path)
+    assert not (tmp_path / "packed").exists()
