@@ -660,6 +660,8 @@ CASES = {
         lambda x: datasets.load_dataset("mnist", data_dir=x),
         optional(NO_PATH),
     ),
+    "pack_dataset(name)": (lambda x: datasets.pack_dataset(x, "packed"), NO_NAME),
+    "pack_dataset(folder)": (lambda x: datasets.pack_dataset("mnist", x), NO_PATH),
     "plot_densities": (plotting.plot_densities, [None, 3, "history", [], {}]),
     "plot_input_mask": (plotting.plot_input_mask, NO_MODEL),
     "plot_kept": (plotting.plot_kept, NO_MODEL),

@@ -20,6 +20,7 @@ EXTRAS = (
 )
 OPTIONAL = {
     "datasets.py": {"sklearn", "tensorflow_datasets"},
+    "packed_dataset.py": {"PIL"},
     "backend/jax.py": {"jax"},
     "backend/torch.py": {"torch"},
 }
