@@ -5,17 +5,19 @@ r"""Memory and time of a training step of a large network: dense Keras and SCL.
         --layers=1
     KERAS_BACKEND=jax python examples/benchmarks/size.py --devices=2 --variant=dense \
         --variant=scl --connections=1e8
+    KERAS_BACKEND=jax python examples/benchmarks/size.py --network=resnet_18 \
+        --network=transformer --dtype_policy=mixed_bfloat16 --steps=30
 
-A stack of Dense layers with --connections connections and SGD with momentum for its
-weights. Memory is the peak of what is resident after --steps steps, less what was
-before the model was made. Each variant runs in two processes of its own: one as usual,
-where the C library keeps much of what was freed, for later, and one that has it give
-large blocks back at once (MALLOC_MMAP_THRESHOLD_, of glibc): that peak is what the step
-needs. Times are medians without the first two steps, of the first process. Prints a
-Markdown row a variant, and writes the figures to --out as JSON. What is needed at least
-are 4 bytes a connection for each of: weights, their gradients and momentum, and with
-SCL masks, their gradients and the masked kernels (the mask optimizer is plain SGD,
-without a state).
+A stack of Dense layers with --connections connections, ResNet-18 or a transformer of 12
+blocks, and SGD with momentum for the weights. Each variant runs in a process of its
+own. Times are medians without the first two steps. On a GPU, memory is what arrays take
+at most, less what they took before the model was made. Without one, it is the peak of
+what is resident after --steps steps, less what was before. A second process has the C
+library give large blocks back at once (MALLOC_MMAP_THRESHOLD_, of glibc), which it
+otherwise keeps for later: that peak is what the step needs. Prints a Markdown row a
+variant, and writes the figures to --out as JSON. What is needed at least are 4 bytes a
+connection for each of: weights, their gradients and momentum, and with SCL masks, their
+gradients and the masked kernels (the mask optimizer is plain SGD, without a state).
 
 With --devices, JAX makes that many of the CPU, and each holds a share of the columns of
 each kernel (`keras.distribution.ModelParallel`). What each of them holds between steps
@@ -35,7 +37,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 import keras
 import numpy as np
 from absl import app, flags
-from measuring import peak_bytes, resident_bytes
+from large_networks import dense_stack, resnet_18, transformer
+from measuring import Repeated, peak_bytes, resident_bytes
 from records import write_json
 
 import scl_keras
@@ -43,8 +46,13 @@ import scl_keras
 FLAGS = flags.FLAGS
 VARIANTS = ("dense", "scl", "scl bfloat16", "scl momentum", "scl frozen", "switcher")
 flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
-flags.DEFINE_float("connections", 50e6, "About how many connections.", lower_bound=1)
-flags.DEFINE_integer("layers", 8, "Number of layers.", lower_bound=1)
+NETWORKS = ("dense_stack", "resnet_18", "transformer")
+flags.DEFINE_multi_enum("network", ["dense_stack"], NETWORKS, "Of what network.")
+flags.DEFINE_float(
+    "connections", None, "About how many; default: 50 million in a stack, or as usual."
+)
+flags.DEFINE_integer("layers", 8, "Layers of a stack.", lower_bound=1)
+flags.DEFINE_string("dtype_policy", "float32", "Such as mixed_bfloat16.")
 flags.DEFINE_integer("batch_size", 32, "Samples a step.", lower_bound=1)
 flags.DEFINE_integer("devices", 1, "Devices to make of the CPU (JAX).", lower_bound=1)
 flags.DEFINE_integer("steps", 8, "Steps, of which the first two don't count.")
@@ -68,14 +76,12 @@ class Clock(keras.callbacks.Callback):
         self.last = now
 
 
-def network(connections):
-    """A stack of Dense layers of equal width."""
-    width = max(round((connections / FLAGS.layers) ** 0.5), 1)
-    width += -width % FLAGS.devices  # alike on each
-    model = keras.Sequential([keras.Input((width,))])
-    for _ in range(FLAGS.layers):
-        model.add(keras.layers.Dense(width, activation="relu", use_bias=False))
-    return model, width
+def build(network, connections):
+    """A network with about so many connections, or with as many as it usually has."""
+    size = () if connections is None else (connections,)
+    if network == "dense_stack":
+        return dense_stack(connections or 50e6, FLAGS.layers, FLAGS.devices)
+    return {"resnet_18": resnet_18, "transformer": transformer}[network](*size)
 
 
 def spread_over_devices():
@@ -100,16 +106,17 @@ def bytes_by_device():
     return held
 
 
-def measure(variant, connections, steps):
+def measure(network, variant, connections, steps):
     """Figures of one variant."""
-    tiny, width = network(FLAGS.layers)  # what Keras and the backend need anyway
+    keras.config.set_dtype_policy(FLAGS.dtype_policy)
+    tiny = dense_stack(1, depth=1)  # what Keras and the backend need anyway
     tiny.compile("sgd", "mse")
-    tiny.fit(np.ones((1, width)), np.ones((1, width)), verbose=0)
+    tiny.fit(np.ones((1, 1)), np.ones((1, 1)), verbose=0)
     tiny.get_config()  # on other backends, too, Keras imports TensorFlow here: 0.4 GiB
     before = resident_bytes()
     if FLAGS.devices > 1:
         spread_over_devices()
-    model, width = network(connections)
+    model = build(network, connections)
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     arguments = {} if variant == "dense" else {"connection_cost": 0.1}
@@ -125,14 +132,16 @@ def measure(variant, connections, steps):
         scl_keras.freeze_masks(model)
     made = peak_bytes()
     rng = np.random.default_rng(0)
-    x = rng.normal(size=(FLAGS.batch_size * steps, width)).astype("float32")
+    shapes = model.input_shape[1:], model.output_shape[1:]
+    batch = [rng.random((FLAGS.batch_size, *shape), "float32") for shape in shapes]
     clock = Clock()
-    model.fit(x, x, batch_size=FLAGS.batch_size, callbacks=[clock], verbose=0)
-    del x
+    model.fit(Repeated(batch, steps), callbacks=[clock], verbose=0)
     by_device = bytes_by_device() if FLAGS.devices > 1 else {}
     return {
         "bytes_by_device": by_device,
         "backend": keras.backend.backend(),
+        "network": network,
+        "dtype_policy": FLAGS.dtype_policy,
         "variant": variant,
         "connections": size,
         "seconds": statistics.median(clock.seconds[2:]),
@@ -141,10 +150,12 @@ def measure(variant, connections, steps):
     }
 
 
-def measure_apart(variant, connections, steps, environment=None):
+def measure_apart(network, variant, connections, steps, environment=None):
     """Figures of one variant, from a process of its own."""
     command = [sys.executable, __file__, "--inner", f"--variant={variant}"]
-    command += [f"--connections={connections}", f"--steps={steps}"]
+    command += [f"--network={network}", f"--dtype_policy={FLAGS.dtype_policy}"]
+    command += [] if connections is None else [f"--connections={connections}"]
+    command += [f"--steps={steps}"]
     command += [f"--layers={FLAGS.layers}", f"--batch_size={FLAGS.batch_size}"]
     command += [f"--devices={FLAGS.devices}"]
     if FLAGS.devices > 1:
@@ -156,6 +167,26 @@ def measure_apart(variant, connections, steps, environment=None):
     return json.loads(run.stdout.strip().splitlines()[-1])
 
 
+def figures_of(network, variant, connections, steps):
+    """What two processes measured of a variant."""
+    what = network, variant, connections, steps
+    frugal = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    needed = measure_apart(*what, frugal)["bytes"]
+    return measure_apart(*what) | {"bytes_needed": needed}
+
+
+def show(result, dense):
+    """Prints a row of the table."""
+    size = result["connections"]
+    print(
+        f"| {result['backend']} | {result['network']} | {result['variant']} | "
+        f"{result['bytes_needed'] / size:.1f} | {result['bytes'] / size:.1f} | "
+        f"{result['seconds']:.3f} s | {result['seconds'] / dense['seconds']:.2f} |"
+    )
+    for device, held in result["bytes_by_device"].items():
+        print(f"  {device}: {held / size:.1f} bytes a weight")
+
+
 def main(argv):
     """Measures each variant in a process, prints the table, writes the file."""
     if len(argv) > 1:
@@ -163,25 +194,19 @@ def main(argv):
     connections = 1e4 if FLAGS.smoke else FLAGS.connections
     steps = 3 if FLAGS.smoke else FLAGS.steps
     if FLAGS.inner:
-        print(json.dumps(measure(FLAGS.variant[0], connections, steps)))
+        figures = measure(FLAGS.network[0], FLAGS.variant[0], connections, steps)
+        print(json.dumps(figures))
         return
     results = []
-    print("| backend | variant | bytes a connection | resident | step | to dense |")
-    print("|---|---|---|---|---|---|")
-    for variant in FLAGS.variant[1:2] if FLAGS.smoke else FLAGS.variant:
-        result = measure_apart(variant, connections, steps)
-        frugal = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-        needed = measure_apart(variant, connections, steps, frugal)
-        results.append(result | {"bytes_needed": needed["bytes"]})
-        ratio = result["seconds"] / results[0]["seconds"]
-        print(
-            f"| {result['backend']} | {variant} | "
-            f"{needed['bytes'] / result['connections']:.1f} | "
-            f"{result['bytes'] / result['connections']:.1f} | "
-            f"{result['seconds']:.3f} s | {ratio:.2f} |"
-        )
-        for device, held in result["bytes_by_device"].items():
-            print(f"  {device}: {held / result['connections']:.1f} bytes a connection")
+    print(
+        "| backend | network | variant | bytes a weight | resident | step | to dense |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    for network in FLAGS.network:
+        first = len(results)
+        for variant in FLAGS.variant[1:2] if FLAGS.smoke else FLAGS.variant:
+            results.append(figures_of(network, variant, connections, steps))
+            show(results[-1], results[first])
     write_json(FLAGS.out, results)
 
 

@@ -1,11 +1,13 @@
 r"""Times one training step: dense Keras, SCL, and TFMOT's magnitude pruning.
 
     python examples/benchmarks/training.py
+    KERAS_BACKEND=jax python examples/benchmarks/training.py
 
 All variants of a network are made in one process and take turns, a few steps each, in
 an order that changes; the figures are medians over the turns, and ratios of medians to
 dense Keras. "scl + target" has `TargetSparsity` at work, "scl frozen" its masks frozen,
-so that `fit` leaves out of the step what moves them.
+so that `fit` leaves out of the step what moves them. On JAX and PyTorch steps are those
+of `fit`, and TFMOT isn't compared with, so that TensorFlow need not be installed.
 Dense is `keras.Model` with the same layers, batch and Adam. Prints a Markdown table,
 and writes the figures to --out as JSON.
 """
@@ -17,13 +19,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tf_keras
 from absl import app, flags
-from measuring import Variant, alternate
+from measuring import alternate, variant
 from records import write_json
-from tensorflow_model_optimization.sparsity import keras as tfmot
-from tfmot_baseline import legacy_twin, prune_low_magnitude
 from tqdm import tqdm
 
 import scl_keras
@@ -63,7 +61,19 @@ def variants(network, jit):
     yield "dense", compiled(keras, keras.models.clone_model(model), jit), None
     yield "scl", scl, None
     yield "scl + target", steered, scl_keras.TargetSparsity(0.98)
-    yield "scl frozen", frozen, StillMasks()  # as `fit` has it
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    # As `fit` has it, which is called elsewhere.
+    yield "scl frozen", frozen, StillMasks() if on_tensorflow else None
+    if on_tensorflow:
+        yield from of_tfmot(model, jit)
+
+
+def of_tfmot(model, jit):
+    """Dense `tf_keras`, and TFMOT's pruning of it."""
+    import tf_keras
+    from tensorflow_model_optimization.sparsity import keras as tfmot
+    from tfmot_baseline import legacy_twin, prune_low_magnitude
+
     yield "tf_keras", compiled(tf_keras, legacy_twin(model), jit), None
     pruned = prune_low_magnitude(legacy_twin(model), steps=2000, sparsity=0.98)
     yield "tfmot", compiled(tf_keras, pruned, jit), tfmot.UpdatePruningStep()
@@ -74,18 +84,17 @@ def measure(network, jit):
     rng = np.random.default_rng(0)
     shape = (FLAGS.batch_size, *SHAPES[network])
     batch = rng.random(shape, "float32"), rng.integers(0, 10, shape[0])
-    data = tf.data.Dataset.from_tensors(batch).repeat()
     ready, failed = [], {}
     for name, model, callback in variants(network, jit):
         try:
-            variant = Variant(name, model, callback, data)
-            variant.run(3)
+            ready_one = variant(name, model, callback, batch)
+            ready_one.run(3)
         except Exception as error:  # a variant that can't do it is a result, too
             if name == "dense":
                 raise
             failed[name] = f"{type(error).__name__}: {str(error).splitlines()[0][:80]}"
             continue
-        ready.append(variant)
+        ready.append(ready_one)
     seconds = 0.01 if FLAGS.smoke else FLAGS.seconds
     steps = max(1, round(seconds / (ready[0].run(5) / 5)))
     title = f"{network}, {'jit' if jit else 'graph'}"
@@ -103,7 +112,7 @@ def main(argv):
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     results = []
     for network in FLAGS.network[: 1 if FLAGS.smoke else None]:
-        for mode in FLAGS.mode:
+        for mode in modes():
             keras.utils.set_random_seed(0)
             medians, failed = measure(network, mode == "jit")
             results.append(
@@ -122,6 +131,12 @@ def main(argv):
     for r in results:
         for name, reason in r["failed"].items():
             print(f"{r['network']}, {r['mode']}: {name} failed: {reason}")
+
+
+def modes():
+    """Those of the flags that differ: JAX always compiles, PyTorch doesn't here."""
+    only = {"jax": ["jit"], "torch": ["graph"]}
+    return only.get(keras.backend.backend(), FLAGS.mode)
 
 
 def ratio(seconds, name, base="dense"):

@@ -22,10 +22,7 @@ if __name__ == "__main__":  # the process that memory is measured in
 
 import keras
 import numpy as np
-import tensorflow as tf
-import tf_keras
-from measuring import Variant, alternate, peak_bytes, resident_bytes
-from tfmot_baseline import legacy_twin
+from measuring import alternate, peak_bytes, resident_bytes, variant
 
 from comparison.methods import METHODS, with_own_step
 from comparison.recipes import Prepared
@@ -50,17 +47,19 @@ def step_seconds(task, turns, seconds, wrap=iter):
     """
     data = _noise(task)
     batch = data.x_train[: task.batch_size], data.y_train[: task.batch_size]
-    stream = tf.data.Dataset.from_tensors(batch).repeat()
     variants = []
     for name in with_own_step():
         prepared = _prepare(name, task, data)
-        variants.append(_variant(name, prepared, task, stream))
-        if prepared.framework is tf_keras:
+        variants.append(_variant(name, prepared, task, batch))
+        if prepared.framework is not keras:
+            from tfmot_baseline import legacy_twin
+
             keras.utils.set_random_seed(0)
-            legacy = Prepared(legacy_twin(task.build(data)), framework=tf_keras)
-            variants.append(_variant("tf_keras", legacy, task, stream))
-    for variant in variants:
-        variant.run(3)
+            legacy = legacy_twin(task.build(data))
+            dense = Prepared(legacy, framework=prepared.framework)
+            variants.append(_variant("tf_keras", dense, task, batch))
+    for one in variants:
+        one.run(3)
     steps = max(1, round(seconds / (variants[0].run(5) / 5)))
     return alternate(variants, turns, steps, wrap)
 
@@ -102,10 +101,10 @@ def _prepare(name, task, data):
     return method.prepare(task.build(data), run, data, 600, **method.parameters)
 
 
-def _variant(name, prepared, task, stream):
+def _variant(name, prepared, task, batch):
     model = compiled(prepared, task, steps=2000)
     callback = prepared.callbacks[0] if prepared.callbacks else None
-    return Variant(name, model, callback, stream)
+    return variant(name, model, callback, batch)
 
 
 def _peak(task, name):

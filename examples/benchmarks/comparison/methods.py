@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+import keras
+
 from comparison import recipes, scl
 
 
@@ -117,9 +119,15 @@ def methods_for(task):
 
 def usual_for(task):
     """Names of those that are compared if nobody asks for others."""
-    return [name for name in methods_for(task) if METHODS[name].usual]
+    return [name for name in methods_for(task) if _is_usual(name)]
 
 
 def with_own_step():
     """Names of the usual methods whose training step is their own, not another's."""
-    return [name for name, m in METHODS.items() if m.usual and m.step is None]
+    return [name for name, m in METHODS.items() if _is_usual(name) and m.step is None]
+
+
+def _is_usual(name):
+    """Whether it is compared here if nobody asks for it: TFMOT is for TensorFlow."""
+    on_tensorflow = keras.backend.backend() == "tensorflow"
+    return METHODS[name].usual and (on_tensorflow or name != "tfmot")
