@@ -30,7 +30,8 @@ def lenet_300_100(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `input_shape` is no shape of images, or `num_classes` isn't
+            positive.
     """
     inputs = image_input(input_shape, num_classes)
     x = layers.Flatten(name="flatten")(inputs)
@@ -70,7 +71,8 @@ def lenet_5(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If an argument is something else, or the image too small for it.
+        ValueError: If `input_shape` is no shape of images or too small for it,
+            `num_classes` isn't positive, or `padding` isn't one of these.
     """
     inputs = image_input(input_shape, num_classes)
     side = min(inputs.shape[1:3])

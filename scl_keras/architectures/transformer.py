@@ -46,7 +46,7 @@ def vision_transformer(
 
     Raises:
         ValueError: If `width` isn't a multiple of `heads`, if the image is smaller than
-            a patch, or an argument is something else.
+            a patch, or if a size or a number isn't positive.
     """
     heads, width = positive("heads", heads), positive("width", width)
     patch, depth = positive("patch", patch), positive("depth", depth)

@@ -57,7 +57,8 @@ def vgg(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If there is no such `depth`, or an argument is something else.
+        ValueError: If there is no such `depth`, `input_shape` is no shape of images, or
+            `num_classes`, `width` or `dense_units` isn't positive.
     """
     wanted = f"one of {tuple(_CONVOLUTIONS)}"
     if checks.integer("depth", depth, wanted) not in _CONVOLUTIONS:
@@ -113,7 +114,8 @@ def small_vgg(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `input_shape` is no shape of images, or `num_classes` isn't
+            positive.
     """
     units = (512, 512)
     return vgg(input_shape, num_classes, width=0.25, dense_units=units, name=name)

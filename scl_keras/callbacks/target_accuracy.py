@@ -80,9 +80,10 @@ class TargetAccuracy(FitListener):
         met: After `fit`: whether the model meets the bound.
 
     Raises:
-        ValueError: If an argument is something else; at the start of `fit`, if it has
-            less than three epochs, no validation data and no `baseline`, or if the
-            model has no masks that learn; later, if the metric isn't in the logs.
+        ValueError: If a number is out of its range or `mode` isn't one of these; at the
+            start of `fit`, if it has less than three epochs, no validation data and no
+            `baseline`, or if the model has no masks that learn; later, if the metric
+            isn't in the logs.
 
     Example:
 

@@ -126,7 +126,7 @@ class LayerRule:
             the shape, either of which may be None. By default the second is its `bias`.
 
     Raises:
-        ValueError: If an argument is something else, or if a rule with
+        ValueError: If a field isn't of the kind told above, or if a rule with
             `mixes_channels` lacks what that needs.
 
     Example:
@@ -195,7 +195,7 @@ def register_rule(*layer_types: type[keras.layers.Layer], rule: LayerRule) -> No
             `rule_of` gives that of another layer.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If a `layer_type` is no class of layers, or `rule` no `LayerRule`.
 
     Example:
 

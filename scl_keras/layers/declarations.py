@@ -26,7 +26,8 @@ class MaskedKernel:
         when: Function from the layer to whether it has this kernel; by default it has.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `feature_axes` aren't axes, or `positions` or `when` is no
+            function.
 
     Example:
 

@@ -75,7 +75,8 @@ class MaskedLayer(_Layer):
         **kwargs: Keyword arguments of the stock layer.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `mask_initializer`, `ste`, `granularity` or `mask_dtype` isn't
+            one of those above.
     """
 
     masked_in_place = False

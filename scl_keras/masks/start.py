@@ -38,7 +38,8 @@ def start_from_magnitudes(masks: Sequence[Mask], height: float = START_HEIGHT) -
         height: Float in (0, 1], where a connection of typical weight starts.
 
     Raises:
-        ValueError: If an argument is something else, or a mask isn't a layer's.
+        ValueError: If `masks` aren't masks, one of them isn't a layer's, or `height`
+            isn't in (0, 1].
 
     Example:
 

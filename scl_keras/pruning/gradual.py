@@ -56,10 +56,11 @@ class GradualPruning(FitListener):
             prunes each layer to the same sparsity: `"uniform"`.
 
     Raises:
-        ValueError: If an argument is something else; at the start of `fit`, if the
-            schedule gives no sparsity in [0, 1) or leaves more than masks can keep, if
-            the model has no masks or learned ones, or none in a layer that is trained,
-            or if those of layers that aren't keep more than the schedule leaves.
+        ValueError: If `schedule`, `method` or `quotas` isn't one of these; at the start
+            of `fit`, if the schedule gives no sparsity in [0, 1) or leaves more than
+            masks can keep, if the model has no masks or learned ones, or none in a
+            layer that is trained, or if those of layers that aren't keep more than the
+            schedule leaves.
 
     Warns:
         UserWarning: If `fit` is to end before the schedule does, if another callback

@@ -34,7 +34,7 @@ class Uniform:
             rises. (The same holds for the other quotas.)
 
         Raises:
-            ValueError: If an argument is something else.
+            ValueError: If `shapes` are no shapes, or `density` isn't in [0, 1].
         """
         sizes, density = _checked(shapes, density)
         return np.full(len(sizes), density)
@@ -193,7 +193,8 @@ def quota_counts(
         A list of ints.
 
     Raises:
-        ValueError: If the quotas can't be met, or an argument is something else.
+        ValueError: If the quotas can't be met, `quotas` has no `densities`, `shapes`
+            are no shapes, or `count` or `limits` aren't whole numbers from 0 on.
 
     Example:
 

@@ -173,7 +173,8 @@ def plot_training(model: keras.Model, history: keras.callbacks.History) -> Figur
         The matplotlib `Figure`: two rows of two.
 
     Raises:
-        ValueError: If an argument is something else, or there are no densities.
+        ValueError: If `model` is no model or `history` no `History`, or there are no
+            densities in it.
 
     Example:
 

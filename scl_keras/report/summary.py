@@ -219,7 +219,7 @@ def summary(
 
     Raises:
         ValueError: If the model is unbuilt or has no kernel that could be masked, or
-            an argument is something else.
+            `print_fn` or `input_shapes` isn't as told above.
 
     Example:
 

@@ -106,7 +106,9 @@ class SwitcherModel(SCLModel):
             **kwargs: As `args`.
 
         Raises:
-            ValueError: If an argument is something else.
+            ValueError: If `switcher` doesn't take what `switcher_network` makes, the
+                number of `task_steps` or `switcher_steps` isn't positive, or another
+                argument isn't as for `SCLModel.compile`.
         """
         if "mask_optimizer" in kwargs:
             raise ValueError(

@@ -67,7 +67,9 @@ class SwitcherOptimizer(SCLOptimizer):
         name: Name of the optimizer.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `switcher` doesn't take what `switcher_network` makes, the number
+            of `task_steps` or `switcher_steps` or the `threshold_learning_rate` isn't
+            positive, or another argument isn't as for `SCLOptimizer`.
 
     Example:
 

@@ -42,7 +42,7 @@ class Distiller(SCLModel, LossByLabels):
 
     Raises:
         ValueError: If the teacher has masks or the student has none, or one that a
-            switcher network decides on, or an argument is something else.
+            switcher network decides on, or `student_loss_weight` isn't in [0, 1].
 
     Example:
 

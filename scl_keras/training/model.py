@@ -106,7 +106,9 @@ class SCLModel(keras.Model):
             **kwargs: As `args`.
 
         Raises:
-            ValueError: If an argument is something else.
+            ValueError: If `mask_optimizer`, `connection_cost`, `cost` or
+                `normalization` isn't as told above, or masks are priced without an
+                optimizer.
         """
         super().compile(*args, **kwargs)
         of_masks = {
@@ -136,7 +138,8 @@ class SCLModel(keras.Model):
                 one to `compile`.
 
         Raises:
-            ValueError: If an argument is something else.
+            ValueError: If `cost` or one of the `options` isn't what the optimizer
+                takes.
         """
         cost = cost_for(self.masks_runtime, cost)
         optimizer, scaler = self.optimizer, None

@@ -56,7 +56,7 @@ class GradientNormalization:
         memory: Float in [0, 1], see above.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If `per` isn't one of these, or `memory` not in [0, 1].
 
     Example:
 

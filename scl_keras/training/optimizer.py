@@ -52,7 +52,9 @@ class SCLOptimizer(PairedOptimizer):
         name: Name of the optimizer.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If one of the optimizers isn't known to Keras or moves masks
+            already, `connection_cost` is below 0 or not finite, or `cost` or
+            `normalization` isn't one of those above.
 
     Example:
 

@@ -35,7 +35,7 @@ class OutputDistillation(keras.distillation.DistillationLoss):
         temperature: `T`, a float > 0.
 
     Raises:
-        ValueError: If an argument is something else.
+        ValueError: If a `kind` is unknown, or `temperature` isn't above 0.
 
     Example:
 

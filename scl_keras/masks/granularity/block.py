@@ -30,8 +30,8 @@ class Block(Granularity):
             outputs of `Dense` and `Conv` kernels.
 
     Raises:
-        ValueError: If an argument is something else; when the layer is built, if its
-            kernel has no such axis.
+        ValueError: If `size` or `axis` isn't such a whole number; when the layer is
+            built, if its kernel has no such axis.
 
     Example:
 

@@ -68,8 +68,8 @@ class NM(Connection):
             there, and `layers` or a granularity by layers leave them out.)
 
     Raises:
-        ValueError: If an argument is something else; when the layer is built, if its
-            kernel has no such axis.
+        ValueError: If `n`, `m` or `axis` isn't such a whole number; when the layer is
+            built, if its kernel has no such axis.
 
     Example:
 
