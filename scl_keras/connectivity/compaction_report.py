@@ -101,7 +101,7 @@ def compaction_report(
 
     Raises:
         ValueError: If one isn't a built functional or Sequential model, if their inputs
-            or outputs aren't alike, or if another argument is something else.
+            or outputs aren't alike, or `input_shapes` are no shapes.
 
     Example:
 
