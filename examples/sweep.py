@@ -30,6 +30,8 @@ from grid import Grid, Run
 from matplotlib.figure import Figure
 from records import write_text
 
+from scl_keras.report.style import STRONG, end_labels, in_words, styled
+
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run each.")
 flags.DEFINE_enum("binary", "train_scl", ["train_scl", "train_switcher"], "What runs.")
@@ -107,26 +109,34 @@ def _table(names, results):
         yield "| " + " | ".join(map(str, row)) + " |"
 
 
+@styled
 def _draw(names, results):
-    """Density and accuracy over the epochs: means, and the range of the seeds."""
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    panels = {"density": "density", "val_accuracy": "test accuracy"}
-    for axes, (key, label) in zip(figure.subplots(1, 2), panels.items(), strict=True):
+    """Compression and accuracy over the epochs: means, and the range of the seeds."""
+    figure = Figure(figsize=(11, 4))
+    panels = figure.subplots(1, 2)
+    panels[0].set(yscale="log", title="Times fewer connections")
+    panels[1].set(title="Test accuracy")
+    shown = {"density": lambda x: 1 / x, "val_accuracy": lambda x: x}
+    for axes, (key, convert) in zip(panels, shown.items(), strict=True):
+        ends = []
         for setting, runs in results.items():
-            values = np.array([run["history"][key] for run in runs])
+            values = np.array([convert(np.array(run["history"][key])) for run in runs])
             epochs = np.arange(1, values.shape[1] + 1)
             pairs = zip(names, setting, strict=True)
-            title = ", ".join(f"{n}={v}" for n, v in pairs) or "default"
-            (line,) = axes.plot(epochs, values.mean(0), label=title)
+            title = ", ".join(f"{n}={v}" for n, v in pairs)
+            color = {} if len(results) > 1 else {"color": STRONG}
+            (line,) = axes.plot(epochs, values.mean(0), **color)
             low, high = values.min(0), values.max(0)
             axes.fill_between(epochs, low, high, alpha=0.2, color=line.get_color())
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_yscale("log")
-    figure.axes[0].legend(fontsize="small")
-    # The first epochs would hide the differences that matter.
-    worst = min(line.get_ydata()[-1] for line in figure.axes[1].lines)
-    figure.axes[1].set_ylim(max(0, 1 - 3 * (1 - worst)), None)
+            ends.append((epochs[-1], values.mean(0)[-1], title, line.get_color()))
+        axes.set(xlabel="epoch")
+        if key == "val_accuracy":
+            # The first epochs would hide the differences that matter.
+            worst = min(y for _, y, _, _ in ends)
+            axes.set_ylim(max(0, 1 - 3 * (1 - worst)), None)
+        end_labels(axes, ends)
+    in_words(panels[0].yaxis, "{:g}x".format)
+    in_words(panels[1].yaxis, lambda share: f"{100 * share:g} %")
     return figure
 
 

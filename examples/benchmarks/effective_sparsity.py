@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 import scl_keras
 from scl_keras import architectures
 from scl_keras.pruning import DisconnectedError, Random, prune
+from scl_keras.report.style import QUIET, STRONG, end_labels, in_words, styled
 
 FLAGS = flags.FLAGS
 # Builder, shape of images, and width as in the literature.
@@ -188,25 +189,32 @@ def _fit(model, train, epochs, callbacks):
     model.fit(*train, **options, callbacks=callbacks)
 
 
+@styled
 def _draw(rows, label, key, name, x="direct"):
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    figure = Figure(figsize=(5.5 * len(networks), 4.5), layout="constrained")
-    for axes, network in zip(
-        figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True
-    ):
+    figure = Figure(figsize=(6.5 * len(networks), 4.5))
+    panels = figure.subplots(1, len(networks), squeeze=False)[0]
+    for axes, network in zip(panels, networks, strict=True):
+        ends = []
         for method in dict.fromkeys(row["method"] for row in rows):
             wanted = (network, method)
             points = [r for r in rows if (r["network"], r["method"]) == wanted]
             xs, ys, lows, highs = _means(points, x, key)
-            (line,) = axes.plot(xs, ys, "o-", label=method, markersize=3)
+            color = {"color": STRONG} if method == "SCL" else {}
+            (line,) = axes.plot(xs, ys, "o-", **color)
             axes.fill_between(xs, lows, highs, alpha=0.15, color=line.get_color())
-        axes.set(xscale="log", xlabel=f"{x} compression", ylabel=label, title=network)
+            if xs:
+                ends.append((xs[-1], ys[-1], method, line.get_color()))
+        axes.set(xscale="log", xlabel=f"{x} compression", title=f"{network}: {label}")
+        in_words(axes.xaxis, "{:,.0f}x".format)
         if key == "effective":
             axes.set(yscale="log")
-            axes.axline((10, 10), (100, 100), color="gray", linestyle=":")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    figure.savefig(experiment.out_folder() / name, dpi=100)
+            axes.axline((10, 10), (100, 100), color=QUIET, linestyle=":")
+            in_words(axes.yaxis, "{:,.0f}x".format)
+        else:
+            in_words(axes.yaxis, "{:.0%}".format)
+        end_labels(axes, ends)
+    figure.savefig(experiment.out_folder() / name)
 
 
 def _means(rows, x, y):

@@ -23,6 +23,7 @@ from absl import app, flags
 import scl_keras
 from scl_keras.architectures import build_architecture
 from scl_keras.datasets import load_dataset
+from scl_keras.report.style import QUIET, STRONG, styled
 
 FLAGS = flags.FLAGS
 flags.DEFINE_integer("epochs", 15, "Epochs with masks, a third with frozen ones.")
@@ -71,40 +72,38 @@ def train(model, data, epochs, **rule):
     return watching
 
 
+@styled
 def draw(model, default, plain):
     """The picture, a `matplotlib` figure of three panels."""
-    figure = matplotlib.figure.Figure(figsize=(11, 3.2), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(12, 3.4))
     left, middle, right = figure.subplots(1, 3)
     kernels = [w.numpy() for w in model.weights if len(w.shape) == 2]
-    for kernel, s, color in zip(
-        kernels, default.start, ("tab:blue", "tab:orange", "tab:green"), strict=True
-    ):
+    for kernel, s in zip(kernels, default.start, strict=True):
         some = slice(None, None, max(1, kernel.size // 500))
         label = f"{kernel.shape[0]} inputs a unit"
         values = np.abs(kernel).ravel()[some], s.ravel()[some]
-        left.plot(*values, ".", color=color, ms=3, label=label)
-    left.axhline(0.03, color="gray", lw=1, ls="--")
+        left.plot(*values, ".", ms=3, label=label)
+    left.axhline(0.03, color=QUIET, lw=1, ls="--")
     left.set(xlabel="|weight|", ylabel="mask variable", title="Where masks start")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(markerscale=3)
 
     steps = np.arange(1, len(default.rates) + 1)
-    middle.plot(steps, default.counts, color="tab:red")
+    middle.plot(steps, default.counts, color=STRONG)
     middle.set(yscale="log", xlabel="step", title="Rate and connections")
     ticks = [5_000, 10_000, 20_000, 50_000]
     middle.set_yticks(ticks, [f"{tick:,}" for tick in ticks], minor=False)
     middle.minorticks_off()
-    middle.set_ylabel("connections kept", color="tab:red")
+    middle.set_ylabel("connections kept", color=STRONG)
     rate = middle.twinx()
-    rate.plot(steps, default.rates, color="gray")
-    rate.set_ylabel("rate of the masks", color="gray")
+    rate.grid(visible=False)
+    rate.plot(steps, default.rates, color=QUIET)
+    rate.set_ylabel("rate of the masks", color="0.5")
 
-    right.plot(steps, plain.flips, color="lightgray", label="alike, constant rate")
-    right.plot(steps, default.flips, color="tab:red", label="default")
+    right.plot(steps, plain.flips, color=QUIET, lw=1, label="alike, constant rate")
+    right.plot(steps, default.flips, color=STRONG, label="default")
     right.set(xlabel="step", title="Connections switched in a step")
     right.set_ylim(0, 1.2 * np.percentile(plain.flips, 99))
-    right.legend(frameon=False, fontsize=8)
-    for axes in (left, middle, right):
-        axes.spines[["top", "right"]].set_visible(False)
+    right.legend()
     return figure
 
 
