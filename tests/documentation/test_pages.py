@@ -28,7 +28,7 @@ SLOW = {"README.md"}
 SLOW |= {
     f"docs/{x}.md"
     for x in (
-        *("command_line", "compress", "export", "extending", "features", "from_tfmot"),
+        *("command_line", "compress", "export", "extending", "from_tfmot"),
         *("hard_cases", "index", "phone"),
     )
 }
