@@ -1,3 +1,4 @@
+import gc
 import os
 
 # Two processes test side by side, and start others: threads would wait for each other.
@@ -17,6 +18,20 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],  # which a busy machine is
 )
 settings.load_profile("fixed")
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Gives each process whole files, so that it makes and clears what a file shares
+    once. Those with the most tests come first."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_finish():
+    """Has garbage be looked for among what tests make, not in all of TensorFlow."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
