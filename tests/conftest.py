@@ -43,6 +43,7 @@ def seeded():
 def cleared():
     yield
     keras.backend.clear_session()  # collects garbage: too slow to do for each test
+    gc.freeze()  # what is left now would be looked through again by the next one
 
 
 @pytest.fixture

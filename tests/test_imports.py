@@ -20,6 +20,7 @@ PATHS = {
 # Heavy, of the extra `examples`, and only for who loads these data.
 LATER = {
     "scl_keras.datasets": {"sklearn.datasets", "tensorflow_datasets"},
+    "scl_keras.packed_dataset": {"PIL"},
     # What imports TensorFlow.
     "scl_keras.callbacks.file_budget": {"scl_keras.export.meter"},
     "scl_keras.pipeline.phone_file": {

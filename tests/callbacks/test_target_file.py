@@ -32,14 +32,14 @@ def network(**options):
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
-            keras.Input((8, 8, 1)),
+            keras.Input((8, 8, 1), name="image"),
             layers.Conv2D(8, 3, activation="relu", name="first"),
             layers.Conv2D(16, 3, activation="relu", name="second"),
             layers.Flatten(),
             layers.Dense(32, activation="relu", name="third"),
             layers.Dense(2, name="last"),
         ],
-        name="network",  # files hold names
+        name="network",  # files hold names, also that of the input
     )
     sparsify(model, verbose=0, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -54,13 +54,14 @@ def fit(model, *callbacks, epochs=5, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("max_bytes", "dtype"),
     [
         (8_000, "float32"),
-        pytest.param(12_000, "float32", marks=pytest.mark.slow),
-        pytest.param(8_000, "int8", marks=pytest.mark.slow),
-        pytest.param(12_000, "int8", marks=pytest.mark.slow),
+        (12_000, "float32"),
+        (8_000, "int8"),
+        (12_000, "int8"),
     ],
 )
 def test_the_written_file_has_the_bytes_asked_for(tmp_path, dtype, max_bytes):
@@ -139,12 +140,13 @@ class Kill(keras.callbacks.Callback):
             raise Killed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "at",
     [
         (3, 0),
-        pytest.param((1, 2), marks=pytest.mark.slow),
-        pytest.param((4, 5), marks=pytest.mark.slow),
+        (1, 2),
+        (4, 5),
     ],
 )
 def test_a_resumed_training_ends_with_the_same_masks(tmp_path, at):

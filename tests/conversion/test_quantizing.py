@@ -26,6 +26,7 @@ def test_a_model_with_masks_says_what_to_do_instead(rng):
     assert {w.dtype for w in model.weights} == {"float32"}
 
 
+@pytest.mark.slow
 def test_without_masks_it_is_quantized_and_zeros_stay(rng):
     model, x = pruned(rng), rng.normal(size=(5, 8)).astype("float32")
     expected = np.asarray(model(x))

@@ -29,7 +29,7 @@ SLOW |= {
     f"docs/{x}.md"
     for x in (
         *("command_line", "compress", "export", "extending", "from_tfmot"),
-        *("hard_cases", "index", "phone"),
+        *("hard_cases", "index", "phone", "transfer_learning"),
     )
 }
 

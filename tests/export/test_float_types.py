@@ -102,6 +102,7 @@ def subclassed(policy):
     return model
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_of_mixed_precision(tmp_path):
     model, x = subclassed("mixed_bfloat16"), samples(5)
     before = state(model)
@@ -119,6 +120,7 @@ def test_what_can_not_be_rebuilt_says_what_to_do(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_more_than_rounding_is_refused(tmp_path):
     set_defaults("mixed_float16")
     model = keras.Sequential([keras.Input((4,)), layers.Dense(64), layers.Dense(2)])

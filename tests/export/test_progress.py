@@ -34,6 +34,7 @@ def test_a_bar_and_nothing_else(tmp_path, capfd):
     assert shown[0] == ""
 
 
+@pytest.mark.slow
 def test_a_function_is_told_of_each_step(tmp_path, capsys):
     told = []
     options = {"samples": samples(8), "latency_seconds": 0, "verbose": told.append}

@@ -33,6 +33,7 @@ def test_decoding_undoes_encoding():
     assert sorted_contents(sparse) == sorted_contents(dense)
 
 
+@pytest.mark.slow
 def test_decoder_reads_blocks():
     with converted(dense_net(400, 300, zeros=0.98), samples(400)) as files:
         sparse = files.sparse()

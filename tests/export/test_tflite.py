@@ -246,6 +246,7 @@ def test_report_as_dict_and_text(tmp_path):
         assert part in text
 
 
+@pytest.mark.slow
 def test_docstring_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = export_tflite.__doc__.partition("```python")[2].partition("```")[0]

@@ -54,6 +54,7 @@ def test_files_of_tfmot(pruned, optimizations, precision):
     assert not verify_tflite(file, model, x, outputs=turned).correct
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inputs", "zeros"), [(50, 0.99), (301, 0.98)])
 def test_the_converters_wrong_file_is_found(inputs, zeros):
     """Its blocks of four are wrong where four doesn't divide the inputs."""

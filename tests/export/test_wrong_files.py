@@ -85,6 +85,7 @@ def flattened(hidden=300):
     return model
 
 
+@pytest.mark.slow
 def test_a_flattened_image_in_several_threads(tmp_path):
     model, x = flattened(), samples(28, 28, count=8)
     path = tmp_path / "m.tflite"
@@ -105,6 +106,7 @@ def without_reshape(file):
     return flat.to_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 40])
 def test_a_file_that_is_wrong_in_several_threads_only(tmp_path, monkeypatch, count):
     model, x = flattened(), samples(28, 28, count=count)

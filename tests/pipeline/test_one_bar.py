@@ -21,6 +21,7 @@ def trained():
     return model
 
 
+@pytest.mark.slow
 def test_one_bar_from_the_first_step_to_the_file(tmp_path, capsys):
     options = {"compression": 1.5, "epochs": 3, "dtype": "float32"}
     compress(trained(), (X, Y), (X, Y), out=tmp_path, **options)

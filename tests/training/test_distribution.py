@@ -14,6 +14,7 @@ import scl_keras
 SCRIPT = pathlib.Path(__file__).with_name("mirrored_process.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "cases",
     [
