@@ -4,6 +4,7 @@ import re
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from scl_keras import compress
