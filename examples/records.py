@@ -1,18 +1,17 @@
 """What the binaries write down: JSON, in one step, with the versions that made it."""
 
 import json
-import os
 import pathlib
 import platform
 import shlex
 import sys
-import uuid
 from importlib import metadata
 
 import keras
 import numpy as np
 
 import scl_keras
+from scl_keras.files import write_whole
 
 
 def versions():
@@ -46,14 +45,7 @@ def write_text(path, text):
     """Writes a text file as a whole or not at all."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, since a move between file systems is a copy.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    write_whole(path, text.encode())
 
 
 def write_json(path, document):

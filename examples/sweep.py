@@ -30,7 +30,7 @@ from grid import Grid, Run
 from matplotlib.figure import Figure
 from records import write_text
 
-from scl_keras.report.style import STRONG, end_labels, in_words, styled
+from scl_keras.report.style import STRONG, end_labels, in_words, percent, styled
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, one run each.")
@@ -136,7 +136,7 @@ def _draw(names, results):
             axes.set_ylim(max(0, 1 - 3 * (1 - worst)), None)
         end_labels(axes, ends)
     in_words(panels[0].yaxis, "{:g}x".format)
-    in_words(panels[1].yaxis, lambda share: f"{100 * share:g} %")
+    in_words(panels[1].yaxis, percent)
     return figure
 
 

@@ -36,12 +36,11 @@ def process_group():
     if "WORLD_SIZE" not in os.environ:  # one process, without `torchrun`
         yield 0, 1
         return
-    if torch.cuda.is_available():
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # What processes on CPUs talk with, and what GPUs do.
-    torch.distributed.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo"
-    )
+    torch.distributed.init_process_group("nccl" if on_gpus else "gloo")
     try:
         yield torch.distributed.get_rank(), torch.distributed.get_world_size()
     finally:

@@ -121,8 +121,7 @@ def load_dataset(
         checks.path("data_dir", data_dir)
     if name == "digits":
         return _load_digits()
-    # TFDS reads the variable once, when imported; a later change should count too.
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
+    data_dir = _folder(data_dir)
     packed = os.path.join(data_dir, f"{name}.npz") if data_dir else ""
     if os.path.exists(packed):
         splits, num_classes = read_packed(packed)
@@ -172,7 +171,7 @@ def pack_dataset(
     """
     checks.one_of("name", name, tuple(_SOURCES))
     checks.path("folder", folder)
-    splits, num_classes = _load_tfds(name, data_dir, download, encoded=True)
+    splits, num_classes = _load_tfds(name, _folder(data_dir), download, encoded=True)
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, f"{name}.npz")
     write_packed(path, splits, num_classes)
@@ -209,6 +208,12 @@ def _load_digits():
     )
 
 
+def _folder(data_dir):
+    """Where data sets are, or None for TFDS's own place."""
+    # TFDS reads the variable once, when imported; a later change should count too.
+    return data_dir or os.environ.get("TFDS_DATA_DIR") or None
+
+
 def _load_tfds(name, data_dir, download, encoded=False):
     """Loads a TFDS data set, looking on this machine first.
 
@@ -217,7 +222,6 @@ def _load_tfds(name, data_dir, download, encoded=False):
     with _extra(name):
         import tensorflow_datasets as tfds
 
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or None
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError:  # no files, and TFDS has no code for it

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from scl_keras.files import write_whole
+
 _SPLITS = ("train", "test")
 
 
@@ -31,12 +33,9 @@ def write_packed(
         else:
             arrays[f"files_{split}"] = np.frombuffer(b"".join(images), "uint8")
             arrays[f"ends_{split}"] = np.cumsum([len(x) for x in images])
-    buffer = io.BytesIO()  # written at once: a file that is there is a whole one
+    buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
-    partial = f"{os.fspath(path)}.part"
-    with open(partial, "wb") as file:
-        file.write(buffer.getbuffer())
-    os.replace(partial, path)
+    write_whole(path, buffer.getvalue())
 
 
 def read_packed(

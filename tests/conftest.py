@@ -20,6 +20,7 @@ settings.register_profile(
 settings.load_profile("fixed")
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Gives each process whole files, so that it makes and clears what a file shares
     once. Those with the most tests come first."""

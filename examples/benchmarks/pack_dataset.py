@@ -27,8 +27,14 @@ flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything work
 flags.DEFINE_string("out", "runs/packed", "Folder to write to.")
 
 
-def noise():
-    """Packs a few random images, where a smoke run has no data set."""
+def pack():
+    """Packs the data set of the flags: the file's path."""
+    options = {"data_dir": FLAGS.data_dir, "download": FLAGS.download}
+    return pack_dataset(FLAGS.dataset, FLAGS.out, **options)
+
+
+def pack_noise():
+    """Packs a few random images, since a smoke run needs no data set."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (64, 32, 32, 3), "uint8"), np.arange(64) % 10
     os.makedirs(FLAGS.out, exist_ok=True)
@@ -42,16 +48,7 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
     try:
-        path = (
-            noise()
-            if FLAGS.smoke
-            else pack_dataset(
-                FLAGS.dataset,
-                FLAGS.out,
-                data_dir=FLAGS.data_dir,
-                download=FLAGS.download,
-            )
-        )
+        path = pack_noise() if FLAGS.smoke else pack()
     except (ImportError, OSError) as error:
         sys.exit(f"{type(error).__name__}: {error}")
     print(f"{path}: {os.path.getsize(path) / 2**20:.1f} MiB")

@@ -6,10 +6,11 @@ r"""Memory and time of a training step of a large network: dense Keras and SCL.
     KERAS_BACKEND=jax python examples/benchmarks/size.py --devices=2 --variant=dense \
         --variant=scl --connections=1e8
     KERAS_BACKEND=jax python examples/benchmarks/size.py --network=resnet_18 \
-        --network=transformer --dtype_policy=mixed_bfloat16 --steps=30
+        --network=vision_transformer --dtype_policy=mixed_bfloat16 --steps=30
 
-A stack of Dense layers with --connections connections, ResNet-18 or a transformer of 12
-blocks, and SGD with momentum for the weights. Each variant runs in a process of its
+A stack of Dense layers with --connections connections, ResNet-18 for images of 32 x 32,
+or a vision transformer of 12 blocks and 768 numbers a token; and SGD with momentum for
+the weights. Each variant runs in a process of its
 own. Times are medians without the first two steps. On a GPU, memory is what arrays take
 at most, less what they took before the model was made. Without one, it is the peak of
 what is resident after --steps steps, less what was before. A second process has the C
@@ -37,20 +38,18 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # of what all share
 import keras
 import numpy as np
 from absl import app, flags
-from large_networks import dense_stack, resnet_18, transformer
 from measuring import Repeated, peak_bytes, resident_bytes
 from records import write_json
 
 import scl_keras
+from scl_keras.architectures import build_architecture
 
 FLAGS = flags.FLAGS
 VARIANTS = ("dense", "scl", "scl bfloat16", "scl momentum", "scl frozen", "switcher")
 flags.DEFINE_multi_enum("variant", VARIANTS, VARIANTS, "What to measure.")
-NETWORKS = ("dense_stack", "resnet_18", "transformer")
+NETWORKS = ("dense_stack", "resnet_18", "vision_transformer")
 flags.DEFINE_multi_enum("network", ["dense_stack"], NETWORKS, "Of what network.")
-flags.DEFINE_float(
-    "connections", None, "About how many; default: 50 million in a stack, or as usual."
-)
+flags.DEFINE_float("connections", 50e6, "About how many in a stack.", lower_bound=1)
 flags.DEFINE_integer("layers", 8, "Layers of a stack.", lower_bound=1)
 flags.DEFINE_string("dtype_policy", "float32", "Such as mixed_bfloat16.")
 flags.DEFINE_integer("batch_size", 32, "Samples a step.", lower_bound=1)
@@ -76,12 +75,27 @@ class Clock(keras.callbacks.Callback):
         self.last = now
 
 
-def build(network, connections):
-    """A network with about so many connections, or with as many as it usually has."""
-    size = () if connections is None else (connections,)
+def dense_stack(connections, depth, multiple):
+    """Dense layers of equal width, which is a multiple of a number."""
+    width = max(round((connections / depth) ** 0.5), 1)
+    width += -width % multiple
+    model = keras.Sequential([keras.Input((width,))])
+    for _ in range(depth):
+        model.add(keras.layers.Dense(width, activation="relu", use_bias=False))
+    return model
+
+
+def build(network):
+    """A new network, a narrow one in a smoke run."""
     if network == "dense_stack":
-        return dense_stack(connections or 50e6, FLAGS.layers, FLAGS.devices)
-    return {"resnet_18": resnet_18, "transformer": transformer}[network](*size)
+        connections = 1e4 if FLAGS.smoke else FLAGS.connections
+        return dense_stack(connections, FLAGS.layers, FLAGS.devices)
+    if network == "resnet_18":
+        options = {"depth": 18, "stages": 4, "width": 0.25 if FLAGS.smoke else 4.0}
+        return build_architecture("resnet", (32, 32, 3), 10, **options)
+    options = {"depth": 12, "heads": 12, "width": 12 if FLAGS.smoke else 768}
+    shape, classes = (224, 224, 3), 1000
+    return build_architecture("vision_transformer", shape, classes, patch=16, **options)
 
 
 def spread_over_devices():
@@ -106,17 +120,17 @@ def bytes_by_device():
     return held
 
 
-def measure(network, variant, connections, steps):
+def measure(network, variant, steps):
     """Figures of one variant."""
     keras.config.set_dtype_policy(FLAGS.dtype_policy)
-    tiny = dense_stack(1, depth=1)  # what Keras and the backend need anyway
+    tiny = dense_stack(1, 1, 1)  # what Keras and the backend need anyway
     tiny.compile("sgd", "mse")
     tiny.fit(np.ones((1, 1)), np.ones((1, 1)), verbose=0)
     tiny.get_config()  # on other backends, too, Keras imports TensorFlow here: 0.4 GiB
     before = resident_bytes()
     if FLAGS.devices > 1:
         spread_over_devices()
-    model = build(network, connections)
+    model = build(network)
     size = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     arguments = {} if variant == "dense" else {"connection_cost": 0.1}
@@ -150,12 +164,12 @@ def measure(network, variant, connections, steps):
     }
 
 
-def measure_apart(network, variant, connections, steps, environment=None):
+def measure_apart(network, variant, steps, environment=None):
     """Figures of one variant, from a process of its own."""
     command = [sys.executable, __file__, "--inner", f"--variant={variant}"]
     command += [f"--network={network}", f"--dtype_policy={FLAGS.dtype_policy}"]
-    command += [] if connections is None else [f"--connections={connections}"]
-    command += [f"--steps={steps}"]
+    command += [f"--connections={FLAGS.connections}", f"--steps={steps}"]
+    command += ["--smoke"] if FLAGS.smoke else []
     command += [f"--layers={FLAGS.layers}", f"--batch_size={FLAGS.batch_size}"]
     command += [f"--devices={FLAGS.devices}"]
     if FLAGS.devices > 1:
@@ -167,9 +181,9 @@ def measure_apart(network, variant, connections, steps, environment=None):
     return json.loads(run.stdout.strip().splitlines()[-1])
 
 
-def figures_of(network, variant, connections, steps):
+def figures_of(network, variant, steps):
     """What two processes measured of a variant."""
-    what = network, variant, connections, steps
+    what = network, variant, steps
     frugal = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
     needed = measure_apart(*what, frugal)["bytes"]
     return measure_apart(*what) | {"bytes_needed": needed}
@@ -191,10 +205,9 @@ def main(argv):
     """Measures each variant in a process, prints the table, writes the file."""
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {argv[1:]}")
-    connections = 1e4 if FLAGS.smoke else FLAGS.connections
     steps = 3 if FLAGS.smoke else FLAGS.steps
     if FLAGS.inner:
-        figures = measure(FLAGS.network[0], FLAGS.variant[0], connections, steps)
+        figures = measure(FLAGS.network[0], FLAGS.variant[0], steps)
         print(json.dumps(figures))
         return
     results = []
@@ -205,7 +218,7 @@ def main(argv):
     for network in FLAGS.network:
         first = len(results)
         for variant in FLAGS.variant[1:2] if FLAGS.smoke else FLAGS.variant:
-            results.append(figures_of(network, variant, connections, steps))
+            results.append(figures_of(network, variant, steps))
             show(results[-1], results[first])
     write_json(FLAGS.out, results)
 

@@ -52,8 +52,8 @@ def resnet(
         A functional `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `depth` does not fit `stages`, or an argument is something
-            else.
+        ValueError: If `depth` does not fit `stages`, `input_shape` is no shape of
+            images, or `num_classes`, `width` or `stages` isn't positive.
     """
     stages, depth = positive("stages", stages), positive("depth", depth)
     blocks, remainder = divmod(depth - 2, 2 * stages)

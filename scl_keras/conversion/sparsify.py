@@ -76,8 +76,9 @@ def sparsify(
     Raises:
         ValueError: If the model isn't built, if `layers` or `granularity` has a layer
             that isn't in it or can't be masked, if a kernel can't have the granularity
-            asked for, if no layer gains on `runtime`, if another argument is something
-            else, or, with `copy=True`, if Keras can't copy the model.
+            asked for, if no layer gains on `runtime`, if `runtime`, `ste` or
+            `mask_dtype` is unknown, or, with `copy=True`, if Keras can't copy the
+            model.
 
     Example:
 

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pathlib
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 
 import keras
@@ -27,6 +26,7 @@ from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
 from scl_keras.export.samples import Samples
 from scl_keras.export_choices import DTYPES, GOALS
+from scl_keras.files import write_whole
 
 
 def export_tflite(
@@ -172,7 +172,7 @@ def export_tflite(
         )
         report = outcome.report(path)
         done("times")
-    _write(path, outcome.chosen.made)
+    write_whole(path, outcome.chosen.made)
     return report
 
 
@@ -251,18 +251,3 @@ def _unsaved(error: SavingError) -> ExportError:
         "TensorFlow cannot save this model as a SavedModel, which the converter reads; "
         f"nothing was written. It says: {error}"
     )
-
-
-def _write(path: pathlib.Path, file: bytes) -> None:
-    """Puts the file at `path` as a whole or not at all."""
-    # In the same folder, for a rename across file systems is a copy.
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(partial, "xb") as handle:
-            handle.write(file)
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

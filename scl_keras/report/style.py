@@ -42,6 +42,11 @@ def in_words(axis: Axis, write: Callable[[float], str]) -> None:
     axis.set_minor_locator(NullLocator())
 
 
+def percent(share: float) -> str:
+    """A share in percent, with as many digits as it takes: "98.5 %"."""
+    return f"{100 * share:g} %"
+
+
 def share_bars(axes: Axes, shares: dict[str, float], notes: dict[str, str]) -> None:
     """Horizontal bars of shares from 0 to 1, with a note beside each.
 

@@ -1,6 +1,5 @@
 """What `export_tflite` refuses, and that it leaves `path` alone."""
 
-import os
 import resource
 
 import keras
@@ -298,19 +297,3 @@ def test_existing_file_is_replaced(tmp_path):
     report = export_tflite(dense_net(8), path, samples=samples(8), latency_seconds=0)
     assert path.stat().st_size == report.bytes_written
     assert path.read_bytes()[4:8] == b"TFL3"
-
-
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_crash_while_writing(tmp_path, monkeypatch, step):
-    path = tmp_path / "model.tflite"
-    path.write_bytes(b"the file of yesterday")
-
-    def crash(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, step, crash)
-    with pytest.raises(OSError, match="disk full"):
-        tflite_module._write(path, b"the file of today")
-    monkeypatch.undo()
-    assert path.read_bytes() == b"the file of yesterday"
-    assert [p.name for p in tmp_path.iterdir()] == ["model.tflite"]

@@ -6,7 +6,15 @@ from matplotlib.figure import Figure
 from comparison.cells import asked_compressions, cells_of, geometric_mean, groups
 from comparison.methods import DENSE, METHODS
 from comparison.tasks import PROTOCOLS, TITLES, title_of
-from scl_keras.report.style import QUIET, STRONG, end_labels, in_words, new_axes, styled
+from scl_keras.report.style import (
+    QUIET,
+    STRONG,
+    end_labels,
+    in_words,
+    new_axes,
+    percent,
+    styled,
+)
 
 AXES = {
     "effective compression": lambda r: r["effective_compression"],
@@ -81,7 +89,7 @@ def headline(results, network="small_vgg"):
             axes.set(xscale="log", xlabel=label, title=title)
             axes.set_xlim(_limits(some, value))
             in_words(axes.xaxis, "{:g}x".format)
-            in_words(axes.yaxis, _percent)
+            in_words(axes.yaxis, percent)
             end_labels(axes, _panel(axes, some, value, ("dense", "scl", *NAMED)))
             return axes.figure
     return None
@@ -136,8 +144,4 @@ def _stretch(axes):
     axes.set_yscale("logit", nonpositive="clip")
     low, high = axes.get_ylim()
     axes.set_yticks([t for t in TICKS if low <= t <= high])
-    in_words(axes.yaxis, _percent)
-
-
-def _percent(share):
-    return f"{100 * share:g} %"
+    in_words(axes.yaxis, percent)

@@ -21,6 +21,7 @@ class Method:
         step: Whose training step costs what its own does, where that is another's.
         usual: Whether it is compared if nobody asks for it by name.
         protocol: The only protocol that it is for, or None for both.
+        backend: The only backend of Keras that it runs on, or None for all.
         not_on: Networks that it can't prune, or where it is the same as another one.
         edition: Raised when it does something else by the same settings, so that old
             results aren't taken for new ones.
@@ -33,6 +34,7 @@ class Method:
     step: str | None = None
     usual: bool = True
     protocol: str | None = None
+    backend: str | None = None
     not_on: tuple[str, ...] = ()
     edition: int = 1
 
@@ -80,6 +82,7 @@ METHODS = {
         recipes.tfmot_gradual,
         dense_share=0.5,
         parameters={"initial_sparsity": 0.5, "frequency": 100},
+        backend="tensorflow",
     ),
     "magnitude": Method(
         "magnitude, one-shot", recipes.one_shot("magnitude"), dense_share=0.5
@@ -119,15 +122,14 @@ def methods_for(task):
 
 def usual_for(task):
     """Names of those that are compared if nobody asks for others."""
-    return [name for name in methods_for(task) if _is_usual(name)]
+    return [name for name in methods_for(task) if _is_usual(METHODS[name])]
 
 
 def with_own_step():
     """Names of the usual methods whose training step is their own, not another's."""
-    return [name for name, m in METHODS.items() if _is_usual(name) and m.step is None]
+    return [name for name, m in METHODS.items() if _is_usual(m) and m.step is None]
 
 
-def _is_usual(name):
-    """Whether it is compared here if nobody asks for it: TFMOT is for TensorFlow."""
-    on_tensorflow = keras.backend.backend() == "tensorflow"
-    return METHODS[name].usual and (on_tensorflow or name != "tfmot")
+def _is_usual(method):
+    """Whether it is compared on this backend if nobody asks for it."""
+    return method.usual and method.backend in (None, keras.backend.backend())

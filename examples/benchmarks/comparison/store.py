@@ -1,13 +1,14 @@
 """The results of a study, and what its runs share."""
 
+import io
 import json
-import os
 import pathlib
-import uuid
 
 import numpy as np
 from grid import Grid, claim
 from records import versions, write_json
+
+from scl_keras.files import write_whole
 
 
 class Store(Grid):
@@ -47,12 +48,9 @@ class Store(Grid):
         with claim(path):
             if not path.exists():
                 arrays, seconds = make()
-                partial = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.npz")
-                try:
-                    np.savez(partial, seconds, *arrays)
-                    os.replace(partial, path)
-                finally:
-                    partial.unlink(missing_ok=True)
+                buffer = io.BytesIO()
+                np.savez(buffer, seconds, *arrays)
+                write_whole(path, buffer.getvalue())
         with np.load(path) as file:
             seconds, *arrays = (file[key] for key in file.files)
         return arrays, float(seconds)
