@@ -7,6 +7,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow starts
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import app, flags, logging
 from records import command_line, versions, write_json
@@ -35,6 +36,11 @@ flags.DEFINE_integer("seed", 0, "Seed of weights, shuffling and dropout.")
 flags.DEFINE_string(
     "out", None, "Folder to write to; default: runs/<dataset>_<architecture>."
 )
+flags.DEFINE_bool(
+    "validate",
+    False,
+    "Hold out a fifth of the training data, drawn by --seed, as the test data.",
+)
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_bool("verbose", False, "Keras's own bar for each epoch, not one for all.")
 
@@ -57,14 +63,15 @@ def main(run):
 
 
 def load_data():
-    """The data set of the flags; a few samples of it in a smoke run."""
+    """The data set of the flags, and what to train and to test on."""
     data = load_dataset(FLAGS.dataset, data_dir=FLAGS.data_dir, download=FLAGS.download)
+    train, test = (data.x_train, data.y_train), (data.x_test, data.y_test)
+    if FLAGS.validate:
+        order = np.random.default_rng(FLAGS.seed).permutation(len(data.y_train))
+        held_out, kept = np.split(order, [len(order) // 5])
+        train, test = [tuple(x[part] for x in train) for part in (kept, held_out)]
     n = 512 if FLAGS.smoke else None
-    return (
-        data,
-        (data.x_train[:n], data.y_train[:n]),
-        (data.x_test[:n], data.y_test[:n]),
-    )
+    return data, tuple(x[:n] for x in train), tuple(x[:n] for x in test)
 
 
 def build(data):

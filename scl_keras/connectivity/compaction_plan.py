@@ -32,7 +32,21 @@ class CompactionPlan:
         self._varying = {id(step.call) for step in graph.steps if step.may_vary}
         if self._varying:
             self._spread()
-        self.dropped = self._zero_terms()
+        self.dropped: set[tuple[int, int]] = set()
+        self.calls, self._kept = self.trace.calls, None
+        zero = self._zero_terms()
+        while zero or self._kept is None:
+            self.dropped |= zero
+            self._settle()
+            # What a term was needed for may be gone, and what is left of it be zero.
+            zero = self._zero_terms()
+
+    def _settle(self):
+        """Finds what stays of what has stayed so far, given the terms dropped."""
+        stayed = None
+        if self._kept is not None:
+            tensors = [x for call in self.calls for x in (*call.inputs, *call.outputs)]
+            stayed = {id(x): self.kept(x) for x in (*self.trace.inputs, *tensors)}
         self.calls = self._used_calls()
         self._uses = {}
         for call in self.calls:
@@ -42,7 +56,10 @@ class CompactionPlan:
         )
         self.axes = {key: x.axis for key, x in classes.of.items()}
         self._roots = {key: classes.roots(x.ids) for key, x in classes.of.items()}
-        self._kept, before = {int(r) for x in self._roots.values() for r in x}, None
+        self._kept, before = set(), None
+        for key, roots in self._roots.items():
+            known = roots if stayed is None else roots[stayed[key]]
+            self._kept.update(known.tolist())
         while self._kept != before:
             before = self._kept
             self._kept = set(classes.always_kept)
@@ -96,22 +113,26 @@ class CompactionPlan:
                 np.moveaxis(left, kernel.feature_axes[0], -1)[..., ~kept] = False
 
     def _zero_terms(self):
-        """Terms of sums that are zero for any input, as pairs of ids."""
-        dropped = set()
-        for call in self.trace.calls:
+        """Terms of sums that are zero for any input, more of them, as pairs of ids."""
+        found = set()
+        for call in self.calls:
             rule = rule_of(call.operation)
             if rule.is_sum and call.within is None and not reads_constants(call):
                 shape = call.outputs[0].shape
-                whole = [id(x) for x in call.inputs if x.shape == shape]
-                zero = [
-                    key
-                    for key in whole
-                    if not self._reached[key].any() and not self._values[key].any()
-                ]
+                whole = [x for x in self.read(call) if x.shape == shape]
+                zero = [x for x in whole if self._is_zero(x)]
                 # The others may have to be broadcast: one of the sum's shape stays.
-                stays = zero[0] if len(zero) == len(whole) and zero else None
-                dropped |= {(id(call), key) for key in zero if key != stays}
-        return dropped
+                terms = zero[1:] if len(zero) == len(whole) else zero
+                found |= {(id(call), id(x)) for x in terms}
+        return found
+
+    def _is_zero(self, x):
+        """Whether all that stays of a tensor is zero for any input."""
+        reached, values = self._reached[id(x)], self._values[id(x)]
+        if self._kept is not None:
+            kept = self.kept(x)
+            reached, values = (self._slices(x, y)[kept] for y in (reached, values))
+        return not reached.any() and not values.any()
 
     def _used_calls(self):
         used, calls = {id(x) for x in self.trace.outputs}, []
