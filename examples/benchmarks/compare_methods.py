@@ -168,16 +168,8 @@ def task_of(protocol, network):
         given["dense_epochs"] = None
     changed = {name: value for name, value in given.items() if value is not None}
     task = dataclasses.replace(task, **changed)
-    task = small(task) if FLAGS.smoke else task
+    task = task.small() if FLAGS.smoke else task
     return task.validating() if FLAGS.validate else task
-
-
-def small(task):
-    """A task of seconds in another one's place."""
-    changes = {"dataset": "digits", "epochs": 3, "jit_compile": False}
-    changes["dense_epochs"] = min(task.dense_epochs, 1)
-    task = dataclasses.replace(task, **changes)
-    return task.validating() if task.validation else task
 
 
 def wanted_runs():
@@ -187,7 +179,7 @@ def wanted_runs():
         if FLAGS.smoke:
             methods, compressions = ("trained", "dense", "scl"), (1, 10)
             runs = [
-                dataclasses.replace(run, task=small(run.task))
+                dataclasses.replace(run, task=run.task.small())
                 for run in runs
                 if run.seed == 0
                 and run.method in methods

@@ -103,6 +103,17 @@ class Task:
         """The same on a validation split: to choose settings by."""
         return dataclasses.replace(self, validation=_HELD_OUT.get(self.dataset, 10_000))
 
+    def small(self):
+        """A task of seconds in this one's place."""
+        return dataclasses.replace(
+            self,
+            dataset="digits",
+            epochs=3,
+            dense_epochs=min(self.dense_epochs, 1),
+            validation=_HELD_OUT["digits"] if self.validation else 0,
+            jit_compile=False,
+        )
+
     def _shape(self):
         sizes = {name: getattr(self, name) for name in ("width", "depth", "patch")}
         return {name: size for name, size in sizes.items() if size is not None}

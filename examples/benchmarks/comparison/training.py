@@ -27,6 +27,19 @@ def train(run, data, store):
         constant answer if it did; `effective_compression` is None, and `cut_off` true.
         With a validation split it is `validation_accuracy`, on that split.
     """
+    try:
+        model, seconds = trained_model(run, data, store)
+    except DisconnectedError as error:
+        return {run.task.metric: None, "cut_off": True, "why": str(error)}
+    return {**measure(model, data, run.task.metric), **seconds}
+
+
+def trained_model(run, data, store):
+    """The Keras model of a `Run`, and a dict of the seconds that it took.
+
+    Raises:
+        DisconnectedError: If the method refuses to cut all paths.
+    """
     keras.backend.clear_session()
     gc.collect()
     method = METHODS[run.method]
@@ -36,16 +49,12 @@ def train(run, data, store):
     seconds = _pretrain(model, run, data, first, store) if first else 0.0
     keras.utils.set_random_seed(run.seed)  # the same, whether that was made or found
     start, processor = time.perf_counter(), time.process_time()
-    try:
-        prepared = method.prepare(model, run, data, epochs, **dict(run.parameters))
-    except DisconnectedError as error:
-        return {run.task.metric: None, "cut_off": True, "why": str(error)}
+    prepared = method.prepare(model, run, data, epochs, **dict(run.parameters))
     made = time.perf_counter()
     if epochs:
         _fit(prepared, run.task, data, epochs, run.seed)
     trained = time.perf_counter()
-    return {
-        **measure(prepared.finish(prepared.model), data, run.task.metric),
+    return prepared.finish(prepared.model), {
         "seconds": seconds + trained - start,
         "dense_seconds": seconds,
         "preparing_seconds": made - start,
