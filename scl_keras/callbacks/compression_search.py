@@ -5,7 +5,6 @@ import math
 
 _MOST = math.log(1000)
 _SLOWEST, _FASTEST = math.log(1.25), math.log(4)  # growth of an epoch
-_PATIENCE = 2  # epochs for a network to recover in
 _FAR = 3  # times what may be lost: what no epoch brings back
 _LEAST_ROOM = 0.1
 
@@ -21,23 +20,24 @@ class CompressionSearch:
     `v · clip((a - d) / a, 0.1, 1)`
 
     with a speed `v` at which 1,000x would be reached in two thirds of the epochs. Where
-    `d > a` it stays for up to two epochs, in which the network may recover; then `v` is
-    halved. If it doesn't recover, or is far off, the search goes back to the last state
-    that held, and from there half of the way.
+    `d > a` it stays for an epoch, in which the network may recover, and for as long as
+    another half of what came back in the last epoch would do; then `v` is halved. If it
+    doesn't recover, or is far off, the search goes back to the last state that held, or
+    to where it began, and from there half of the way.
 
     Attributes:
         epochs: Number of epochs to search in.
         speed: `v`; by default as said, and 1.25x to 4x an epoch.
-        held: The largest `x` that held, None before the first.
+        held: The largest `x` that held; at first where it begins.
         lost: The smallest `x` that was given up.
-        failures: Looks in a row that didn't hold.
+        before: `d` at the last look if that didn't hold, else infinity.
     """
 
     epochs: int
     speed: float = 0.0
-    held: float | None = None
+    held: float = 0.0
     lost: float = math.inf
-    failures: int = 0
+    before: float = math.inf
 
     def __post_init__(self) -> None:
         if not self.speed:
@@ -54,20 +54,20 @@ class CompressionSearch:
 
         Returns:
             The logarithm of the compression to be reached in the next epoch, and
-            whether to go back to the last state that held before.
+            whether to go back to the last state that held, or to the beginning.
         """
         if drop <= may_lose:
             return self._go_on(x, drop, may_lose), False
-        self.failures += 1
+        back, self.before = self.before - drop, drop  # what came back: at first all
         is_far = not drop <= _FAR * may_lose
-        if self.held is not None and (self.failures > _PATIENCE or is_far):
-            self.failures, self.lost = 0, min(self.lost, x)
+        if is_far or drop - back / 2 > may_lose:
+            self.before, self.lost = math.inf, min(self.lost, x)
             return self._half_way(), True
         return x, False
 
     def _go_on(self, x, drop, may_lose):
-        if self.failures:  # it has recovered
-            self.speed, self.failures = self.speed / 2, 0
+        if self.before < math.inf:  # it has recovered
+            self.speed, self.before = self.speed / 2, math.inf
         self.held = x
         room = (may_lose - drop) / may_lose if may_lose else 0.0
         growth = self.speed * min(max(room, _LEAST_ROOM), 1)

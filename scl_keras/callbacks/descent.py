@@ -31,6 +31,17 @@ class Descent:
             start_from_magnitudes(self.budget.masks)
         optimizer.set_mask_rate(0.0)
 
+    def forget(self):
+        """Has the next way begin at the price that holds masks where they are now.
+
+        To be called where masks were put elsewhere, which isn't to be taken for what
+        the task's gradients did.
+        """
+        optimizer = self.optimizer
+        balance = SteeringState.read(optimizer.steering).balance
+        SteeringState(0, 0, 0, 0, 0).write(optimizer.steering)
+        optimizer.connection_cost.assign(max(balance, 0.0))
+
     def rest(self):
         """Has masks stay where they are until `steer`."""
         self.optimizer.connection_cost.assign(NO_COST)
@@ -48,11 +59,6 @@ class Descent:
             steps,
             falls_from,
         )
-
-    @property
-    def steers(self):
-        """Whether it has begun to steer."""
-        return self._steering is not None
 
     def begin_epoch(self):
         """Has the first step of an epoch looked at, after `steer`."""

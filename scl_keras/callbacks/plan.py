@@ -69,5 +69,10 @@ class Plan:
 
     def planned(self, share: float) -> int:
         """The number to be kept at a share of the way, a float from 0 on."""
-        curve = 1 - (1 - min(share, 1.0)) ** 3
-        return round(self.start * math.exp(math.log(self.target / self.start) * curve))
+        logarithm = math.log(self.target / self.start)
+        return round(self.start * math.exp(logarithm * ease(share)))
+
+
+def ease(share: float) -> float:
+    """How much of a way is behind at a share of its time: `1 - (1 - t)³`, at most 1."""
+    return 1 - (1 - min(share, 1.0)) ** 3

@@ -28,6 +28,7 @@ from scl_keras.callbacks.held_states import (
     from_arrays,
     to_arrays,
 )
+from scl_keras.callbacks.plan import ease
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.training.distiller import network_of
 from scl_keras.training.last_rate import last_rate
@@ -35,6 +36,8 @@ from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3
+# Of what the learning rate costs, what a sparse network is trusted to get back.
+_WHILE_SEARCHING, _WHILE_TUNING = 0.5, 0.25
 _LOOK = ("epoch", "compression", "drop", "may_lose")
 
 
@@ -44,19 +47,25 @@ class TargetAccuracy(FitListener):
     Give it a trained network, and say what you can spare. In the first epoch masks rest
     and the metric tells what the learning rate alone costs. Then connections are cut
     for as long as the metric holds (`CompressionSearch`); where it doesn't, the network
-    gets time to recover, or the last state that held comes back. In the last quarter of
+    gets time to recover, or the last state that held comes back. In the last third of
     the epochs masks are frozen, and weights are fine-tuned. If the metric doesn't hold
     in the end, a less sparse state does that was measured to hold before. If there is
     none, the dense weights come back, with a warning.
 
+    Each epoch of the search is a way of its own, like that of `TargetSparsity`: most
+    connections go at its beginning, and the rate of the masks falls by a cosine to zero
+    at its end. So masks are at rest when the metric is looked at.
+
     While the search goes on, what may be lost is more than the bound by
 
-    `d_1 · (r - r_end) / r_1`
+    `d_1 / 2 · (r - r_end) / r_1`
 
     where `d_1` is what the first epoch lost, at the learning rate `r_1`, `r` is the
-    learning rate at present and `r_end` that at the end of the schedule: a network
-    gets that back when the rate falls. So compile with a rate that falls to nothing,
-    as `CosineDecay` does. With a constant one nothing is added.
+    learning rate at present and `r_end` that at the end of the schedule. The dense
+    network gets all of `d_1` back when the rate falls, a sparse one often half of it.
+    While weights are fine-tuned it is `d_1 / 4`, so that what won't hold goes back
+    early, at a rate that can still mend something. So compile with a rate that falls to
+    nothing, as `CosineDecay` does. With a constant one nothing is added.
 
     Validation data are a sample. Where the metric is an accuracy of `n` samples that
     can be counted, the bound is tightened by half of the standard error of the drop,
@@ -138,7 +147,7 @@ class TargetAccuracy(FitListener):
         self._baseline = Baseline(self.monitor, float(value), sign, samples)
         error = self._baseline.standard_error(self.max_drop)
         self._bound = max(self.max_drop - self.margin * error, 0.0)
-        self._dense = HeldState.of(self.model, self._place(), 0.0)
+        self._dense = self._start = HeldState.of(self.model, self._place(), 0.0)
         self._states = HeldStates()
         self._has_begun = False
         self.history, self.met = [], False
@@ -156,10 +165,10 @@ class TargetAccuracy(FitListener):
                 f"cut and one to fine-tune, so at least {_LEAST_EPOCHS}, better 12 or "
                 f"more. Received: {left} epochs"
             )
-        self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 4))
+        self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 3))
         self._first = 0.0
-        self._search = CompressionSearch(self._end - self._begin)
-        self._next = self._place() + self._search.speed
+        self._search = CompressionSearch(self._end - self._begin, held=self._place())
+        self._next = self._search.held + self._search.speed
         self._steps = int(self.params.get("steps") or 0)  # 0: not known yet
         self._descent.rest()
 
@@ -176,19 +185,20 @@ class TargetAccuracy(FitListener):
         if epoch == self._begin:
             descent.start("magnitudes")
             descent.freeze(False)
-        if not descent.steers:  # nor in a resumed run
-            steps = (self._end - self._begin) * self._steps
-            descent.steer(self._planned, 0, steps)
+            self._start = HeldState.of(self.model, self._place(), 0.0)
+        else:
+            descent.forget()
         self._from = self._place()
+        done = (epoch - self._begin) * self._steps
+        descent.steer(self._planned, done, done + self._steps)
         descent.begin_epoch()
 
     def _is_searching(self):
         return self._begin <= self._epoch < self._end
 
     def _planned(self, share):
-        """The number to be kept at a share of the search: on the way of this epoch."""
-        epochs = share * (self._end - self._begin) - (self._epoch - self._begin)
-        place = self._from + min(max(epochs, 0), 1) * (self._next - self._from)
+        """The number to be kept at a share of the epoch."""
+        place = self._from + ease(share) * (self._next - self._from)
         budget = self._descent.budget
         return max(round(budget.size * math.exp(-place)), 1)
 
@@ -223,7 +233,8 @@ class TargetAccuracy(FitListener):
         if self._epoch < self._begin:
             self._first = max(drop, 0.0) / rate if rate > 0 else 0.0
         last = last_rate(optimizer, self._steps * self.params["epochs"])
-        return self._bound + self._first * max(rate - last, 0.0)
+        share = _WHILE_TUNING if self._epoch >= self._end else _WHILE_SEARCHING
+        return self._bound + share * self._first * max(rate - last, 0.0)
 
     def _search_on(self, place, drop, may_lose):
         self._next, goes_back = self._search.look(place, drop, may_lose)
@@ -238,9 +249,7 @@ class TargetAccuracy(FitListener):
             self._go_back(place)
 
     def _go_back(self, place):
-        state = self._states.sparsest(below=place)
-        if state is not None:
-            state.restore(self.model)
+        (self._states.sparsest(below=place) or self._start).restore(self.model)
 
     def _print(self):
         look = self.history[-1]
@@ -253,32 +262,30 @@ class TargetAccuracy(FitListener):
     def backup_state(self) -> dict[str, np.ndarray]:
         """What a resumed `fit` needs of it, for `SafeBackup`: arrays by name."""
         search = dataclasses.asdict(self._search)
-        held = math.nan if search["held"] is None else search["held"]
         numbers = [
             *(self._begin, self._end, self._steps, self._first, self._next),
-            *(self._baseline.value, self._bound, search["speed"], held),
-            *(search["lost"], search["failures"]),
+            *(self._baseline.value, self._bound, search["speed"]),
+            *(search["held"], search["lost"], search["before"]),
         ]
         return {
             "numbers": np.array(numbers),
             "looks": np.array([list(look.values()) for look in self.history]),
-            **to_arrays([self._dense, *self._states.states]),
+            **to_arrays([self._dense, self._start, *self._states.states]),
         }
 
     def restore_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Goes on from what `backup_state` gave."""
         begin, end, steps, self._first, self._next, *others = arrays["numbers"].tolist()
-        value, self._bound, speed, held, lost, failures = others
+        value, self._bound, speed, held, lost, before = others
         self._begin, self._end, self._steps = int(begin), int(end), int(steps)
         self._baseline = dataclasses.replace(self._baseline, value=value)
-        known = None if math.isnan(held) else held
         epochs = self._end - self._begin
-        self._search = CompressionSearch(epochs, speed, known, lost, int(failures))
+        self._search = CompressionSearch(epochs, speed, held, lost, before)
         self.history = [
             {**dict(zip(_LOOK, look, strict=True)), "epoch": int(look[0])}
             for look in arrays["looks"].tolist()
         ]
-        self._dense, *self._states.states = from_arrays(arrays)
+        self._dense, self._start, *self._states.states = from_arrays(arrays)
         self._has_begun = True
 
     def on_train_end(self, logs: Logs = None) -> None:
