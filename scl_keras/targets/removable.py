@@ -4,9 +4,12 @@ from scl_keras.connectivity.channel_rules import multiplied_channels
 from scl_keras.connectivity.channels import channel_axis
 from scl_keras.connectivity.graph_channels import GraphChannels
 from scl_keras.connectivity.layer_rules import rule_of
+from scl_keras.connectivity.operations import is_product
 from scl_keras.graph.tracing import trace_one
+from scl_keras.layers.followers import chains
 from scl_keras.masks.granularity import Channel
 from scl_keras.targets.placing import placed
+from scl_keras.targets.zeros import zero_tensors
 
 INPUT_AXIS = -2
 INPUTS = Channel((INPUT_AXIS,))
@@ -21,7 +24,8 @@ class ChannelSwitches:
     switched where it is made. A layer has one mask, and so one switch: where its own
     channels need it, those that it reads are switched elsewhere if they can be.
     Channels that several layers make together, as the terms of a sum do, could only be
-    removed if all of them agreed, and have no switch.
+    removed if all of them agreed, and have no switch. Of the factors of a product one
+    alone can have it, if the others lead nowhere else (squeeze and excite).
 
     Args:
         model: A functional or Sequential stock model with known sizes.
@@ -51,7 +55,9 @@ class ChannelSwitches:
         self._excluded = excluded
         self.of, self.reasons, self.shrinks = {}, {}, set()
         self._switched = set()
+        self._graph_calls, self._kernels = graph.calls, kernels
         self._calls = {id(call.operation): call for call in kernels}
+        self._followers = {id(x): behind for x, behind in chains(model)}
         for call in self._switched_calls(kernels):
             self._explain_switch(call)
         for call in graph.calls:
@@ -109,13 +115,36 @@ class ChannelSwitches:
         channels = self._roots(call.outputs[0])
         if len(set(channels)) < len(channels):
             return "several of its own become one channel: they go together only"
-        together = {id(x): x for r in roots for x in self._made_by[r].values()}
-        if len(together) > 1:
-            others = [x.name for x in together.values() if x is not call.operation]
-            return f"its own are added to those of '{others[0]}': go together only"
+        others = self._made_with(call)
+        if others and not self._switches_all(call, roots):
+            how = "multiplied by" if self._are_factors(roots) else "added to"
+            return f"its own are {how} those of '{others[0].name}': go together only"
         if self._called[id(call.operation)] != 1:
             return "it is shared: what it makes is needed in several places"
         return None
+
+    def _made_with(self, call):
+        """The other layers that make the same channels."""
+        makers = {
+            id(x): x for r in self._outputs(call) for x in self._made_by[r].values()
+        }
+        return [x for x in makers.values() if x is not call.operation]
+
+    def _switches_all(self, call, roots):
+        """Whether all that reads some channels reads zero where a call's are off."""
+        behind = {id(x) for x in self._followers.get(id(call.operation), [])}
+        zero = zero_tensors(call, self._graph_calls, behind)
+        return all(
+            id(reader.inputs[0]) in zero
+            for reader in self._kernels
+            if roots & set(self._inputs(reader))
+        )
+
+    def _are_factors(self, roots):
+        return any(
+            is_product(call.operation) and roots & set(self._roots(call.outputs[0]))
+            for call in self._graph_calls
+        )
 
     def _reads_in_groups(self, roots):
         """A layer that reads or makes some channels in groups, or None."""
@@ -128,13 +157,16 @@ class ChannelSwitches:
 
     def _switched_calls(self, kernels):
         """Chooses switches, writes them down, and returns whose channels have one."""
-        readers, makers = {}, set()
+        readers, makers, switched = {}, set(), set()
         for call in kernels:
-            key = id(call.operation)
+            key, roots = id(call.operation), self._outputs(call)
+            if roots & switched:  # by another factor's layer: `_explain_switch` tells
+                continue
             if problem := self._problem(call):
                 self.reasons[key] = problem
                 continue
             self.reasons[key] = "its own have no mask left to switch them"
+            switched |= roots
             if (reader := self._reader(call)) is not None:
                 readers[key] = id(reader)
             if key not in self._excluded:
@@ -154,6 +186,9 @@ class ChannelSwitches:
         )
         self.shrinks.add(id(layer))
         self._switched.add(id(layer))
+        for other in self._made_with(call):
+            self.reasons[id(other)] = f"its own go with those of '{layer.name}'"
+            self.shrinks.add(id(other))
         for root in self._outputs(call):
             self.shrinks.update(self._read_by.get(root, {}))
 

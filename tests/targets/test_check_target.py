@@ -83,6 +83,73 @@ def test_a_channel_is_switched_where_it_is_read_or_made():
     assert reasons["f"] == "its own are switched by 'g'"
 
 
+def gated(gate, normalized=False):
+    """A convolution whose channels are multiplied by what a gate makes of them."""
+    inputs = keras.Input((8, 8, 3))
+    a = layers.Conv2D(6, 3, activation=None if normalized else "relu", name="a")(inputs)
+    if normalized:
+        a = layers.ReLU()(layers.BatchNormalization()(a))
+    x = layers.Multiply()([a, gate(a)])
+    x = layers.Conv2D(5, 3, activation="relu", name="b")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, layers.Dense(4, name="out")(x))
+
+
+def squeeze_and_excite(x):
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Conv2D(2, 1, activation="relu", name="squeeze")(x)
+    return layers.Conv2D(6, 1, activation="sigmoid", name="excite")(x)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+def test_one_factor_switches_the_channels_of_a_product(normalized, rng):
+    stock = gated(squeeze_and_excite, normalized)
+    for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
+        w.assign(0.5 + rng.random(w.shape))
+    rows = rows_of(stock, "compact")
+    assert rows["a"].granularity == Channel()
+    assert "its own go with those of 'a'" in rows["excite"].reason
+    assert all(row.gains for row in rows.values())
+    model = sparsify(stock, runtime="compact", copy=True)
+    for mask in find_masks(model):
+        s = np.ones(mask.variable.shape)
+        s.ravel()[0] = -1
+        mask.variable.assign(s)
+    small = compact(model)
+    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
+    assert sizes(small) == {
+        "a": (3, 3, 3, 5),
+        "squeeze": (1, 1, 5, 1),
+        "excite": (1, 1, 1, 5),
+        "b": (3, 3, 5, 4),
+        "out": (4, 4),
+    }
+
+
+def test_a_factor_that_leads_elsewhere_is_not_switched_by_the_other():
+    inputs = keras.Input((8,))
+    a = layers.Dense(6, "relu", name="a")(inputs)
+    b = layers.Dense(6, "relu", name="b")(inputs)
+    c = layers.Dense(5, name="c")(layers.Multiply()([a, b]))
+    d = layers.Dense(5, name="d")(layers.Concatenate()([a, b]))
+    model = keras.Model(inputs, layers.Add()([c, d]))
+    reasons = {key: row.reason for key, row in rows_of(model, "compact").items()}
+    assert "multiplied by those of 'b': go together only" in reasons["a"]
+    assert "multiplied by those of 'a': go together only" in reasons["b"]
+
+
+def test_what_makes_no_zero_of_zero_stands_between_a_switch_and_a_product():
+    inputs = keras.Input((8,))
+    a = layers.Dense(6, "sigmoid", name="a")(inputs)
+    b = layers.Dense(6, name="b")(a)
+    x = layers.Multiply()([a, layers.Activation("sigmoid")(b)])
+    model = keras.Model(inputs, layers.Dense(2, name="c")(x))
+    rows = rows_of(model, "compact")
+    assert "multiplied by those of 'b'" in rows["a"].reason
+    assert "multiplied by those of 'a'" in rows["b"].reason
+
+
 def test_dense_layers_get_blocks_and_convolutions_channels():
     model = build_architecture("lenet_5", (20, 20, 1), 10)
     rows = rows_of(model, "tflite-dense")
