@@ -2,6 +2,7 @@
 
 import numbers
 import os
+import reprlib
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -12,12 +13,24 @@ _LARGEST = float(np.finfo("float32").max)
 _LARGEST_INT = np.iinfo("int32").max
 
 
+_REPR = reprlib.Repr()
+_REPR.maxother = _REPR.maxstring = _REPR.maxlong = 200
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxdict = 12
+
+
+def short(value: Any) -> str:
+    """What `repr` says of a value, in one line of some 200 characters at most."""
+    return " ".join(_REPR.repr(value).split())
+
+
 def refusal(name: str, value: Any, wanted: str) -> ValueError:
     """The error for an argument that is something else than what is wanted."""
     kind = (
         "" if isinstance(value, numbers.Real) else f" (of type {type(value).__name__})"
     )
-    return ValueError(f"`{name}` must be {wanted}. Received: {name}={value!r}{kind}")
+    return ValueError(
+        f"`{name}` must be {wanted}. Received: {name}={short(value)}{kind}"
+    )
 
 
 def number(

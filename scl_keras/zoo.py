@@ -91,7 +91,7 @@ def load_card(
         folder: As for `names`.
 
     Raises:
-        ValueError: If there is no entry of that name.
+        ValueError: If there is no entry of that name, or its file is no JSON object.
         FileNotFoundError: If there is no such folder.
 
     Example:
@@ -101,7 +101,18 @@ def load_card(
     card["dataset"]  # 'digits'
     ```
     """
-    return json.loads(path_of(name, ".json", folder).read_text())
+    path = path_of(name, ".json", folder)
+    try:
+        card = json.loads(path.read_text())
+        problem = "" if isinstance(card, dict) else f"holds a {type(card).__name__}"
+    except ValueError as error:
+        problem = f"can't be read: {error}"
+    if problem:
+        raise ValueError(
+            f"The card of {name!r} must be a JSON object. Received: {str(path)!r}, "
+            f"which {problem}"
+        )
+    return card
 
 
 def load_masks(
@@ -215,6 +226,8 @@ def _masks_in(path):
             for info in file.infolist()
         }
     labels = [key for key in arrays if not key.endswith(_SHAPE)]
+    if alone := {key.removesuffix(_SHAPE) for key in arrays} - {*labels}:
+        raise ValueError(f"{min(alone)!r} has a shape and no bits")
     return {label: _unpacked(arrays[label], arrays[label + _SHAPE]) for label in labels}
 
 

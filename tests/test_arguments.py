@@ -755,3 +755,19 @@ def test_a_target_without_masks_names_sparsify():
         each.compile("sgd", "mse")
         with pytest.raises(ValueError, match="sparsify.*Received"):
             each.fit(X, X[:, :2], callbacks=[callbacks.TargetSparsity(0.5)], verbose=0)
+
+
+def test_a_message_stays_readable_whatever_was_given():
+    for value in (np.zeros((50, 50)), [[0.0] * 99] * 99, "x" * 9999, 10**400):
+        error = checks.refusal("epochs", value, "a whole number")
+        assert len(str(error)) < 1000 and "\n" not in str(error)
+    mask = masks.Mask((20, 20))
+    with pytest.raises(ValueError, match="NaN and infinity") as caught:
+        mask.assign(np.full((20, 20), NAN))
+    assert len(str(caught.value)) < 500
+
+
+def test_a_switcher_says_which_arguments_it_takes():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    with pytest.raises(TypeError, match="takes `layers`, `ste` and `copy`.*task_steps"):
+        scl_keras.SwitcherModel(model, task_steps=2)

@@ -178,6 +178,21 @@ def test_lengths_are_compared_before_memory_is_taken(tmp_path, bits, shape):
     assert peak < 50_000_000
 
 
+def test_a_mask_without_bits_is_not_left_out(tmp_path):
+    (tmp_path / "n.json").write_text("{}")
+    np.savez_compressed(tmp_path / "n.masks.npz", **{"a/shape": np.array([3])})
+    with pytest.raises(ValueError, match="'a' has a shape and no bits"):
+        zoo.load_masks("n", tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{]", "", "[1]", "null", "\udcff"])
+def test_a_damaged_card_is_refused(text, tmp_path):
+    path = tmp_path / "n.json"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match="must be a JSON object. Received: .*n.json"):
+        zoo.load_card("n", tmp_path)
+
+
 def test_a_header_can_not_claim_more_than_the_file_has(tmp_path):
     entry_with(tmp_path, **{"a": np.zeros(100, "uint8"), "a/shape": [800]})
     path, claim = tmp_path / "n.masks.npz", io.BytesIO()

@@ -12,6 +12,7 @@ from scl_keras.conversion.strip import stripped
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
 from scl_keras.graph.states import from_initial_states
+from scl_keras.graph.walking import graph_of
 from scl_keras.timing import Speed, take_turns
 
 
@@ -124,7 +125,7 @@ def _check(model, name):
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             f"`{name}` must be a built functional or Sequential Keras model. Received: "
-            f"{name}={model!r} (of type {type(model).__name__})"
+            f"{name}={checks.short(model)} (of type {type(model).__name__})"
         )
 
 
@@ -168,7 +169,7 @@ def _random_inputs(model, batch_size):
         values = rng.normal(size=shape) if real else np.zeros(shape)
         return ops.convert_to_tensor(values, x.dtype)
 
-    return keras.tree.map_structure(sample, model.input)
+    return keras.tree.map_structure(sample, graph_of(model)[0])
 
 
 def _macs(model):

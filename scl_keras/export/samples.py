@@ -205,7 +205,12 @@ def _rank(value: Any) -> int | None:
         array = np.asarray(value)
     except Exception:  # rows of different lengths
         return None
-    return array.ndim if array.dtype.kind in "fiub" else None
+    return array.ndim if _is_number(array.dtype) else None
+
+
+def _is_number(dtype: np.dtype) -> bool:
+    """Whether it is one of NumPy's numbers or bfloat16, which NumPy doesn't know."""
+    return dtype.kind in "fiub" or dtype.name == "bfloat16"
 
 
 def _as_array(value: Any) -> np.ndarray:
@@ -219,13 +224,13 @@ def _as_array(value: Any) -> np.ndarray:
             f"samples of one input of the same shape. Received: samples of type "
             f"{type(value).__name__}, of which NumPy makes no array: {error}"
         ) from error
-    if array.dtype.kind not in "fiub":
+    if not _is_number(array.dtype):
         raise ValueError(
             "`samples` must be an array of numbers, or a list or dict of such: inputs "
             "of text, for example, must become numbers outside of the exported model. "
             f"Received: samples of type {type(value).__name__} and dtype {array.dtype}"
         )
-    return array
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def _check_array(array: np.ndarray, spec: tf.TensorSpec) -> np.ndarray:

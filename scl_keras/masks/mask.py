@@ -264,7 +264,7 @@ class Mask(keras.layers.Layer):
             raise ValueError(
                 "`kept` must be booleans or finite numbers, with zeros where "
                 "connections are cut: NaN and infinity say neither. "
-                f"Received: kept={kept!r} of dtype {kept.dtype}"
+                f"Received: kept={checks.short(kept)} of dtype {kept.dtype}"
             )
         switches = collapsed(self, kept != 0)
         if np.any(switches & ~self.admitted(switches.astype("float32"))):

@@ -9,7 +9,8 @@ import numpy as np
 from scl_keras import checks
 from scl_keras.batches import split
 
-_INFINITE = -1  # tf.data.INFINITE_CARDINALITY
+# `tf.data.INFINITE_CARDINALITY` and `tf.data.UNKNOWN_CARDINALITY`
+_NO_LENGTH = {-1: "repeats forever", -2: "doesn't tell its length"}
 
 
 def with_end(data, steps):
@@ -37,7 +38,7 @@ def with_end(data, steps):
     if steps is None and (reason := _why_endless(data)):
         raise ValueError(
             f"`data` {reason}: give `steps`, the number of batches to take of it. "
-            f"Received: data={data!r}"
+            f"Received: data={checks.short(data)}"
         )
     if isinstance(data, Iterator):
         return list(itertools.islice(data, steps))
@@ -50,7 +51,7 @@ def _why_endless(data):
         return "has no end" if data.num_batches is None else None
     cardinality = getattr(data, "cardinality", None)  # of a `tf.data.Dataset`
     if cardinality is not None:
-        return "repeats forever" if int(cardinality()) == _INFINITE else None
+        return _NO_LENGTH.get(int(cardinality()))
     return None if hasattr(data, "__len__") else "doesn't tell its length"
 
 
@@ -96,7 +97,7 @@ def batches_of(data, model):
     if empty:
         raise ValueError(
             "`data` is empty: it has no batch to compute gradients on. "
-            f"Received: data={data!r}"
+            f"Received: data={checks.short(data)}"
         )
 
 

@@ -3,6 +3,7 @@
 import keras
 
 from scl_keras import backend
+from scl_keras.graph.states import from_initial_states
 from scl_keras.graph.walking import graph_of, is_graph
 
 
@@ -21,7 +22,8 @@ class LossGradients:
     """Gradients of the loss, averaged over data, in training mode.
 
     Only the loss counts, without penalties (regularizers and `add_loss`). The model's
-    state (moving averages, random seeds) is as before afterwards.
+    state (moving averages, random seeds, states of recurrent layers) is as before
+    afterwards.
 
     Args:
         model: A built functional model.
@@ -31,7 +33,7 @@ class LossGradients:
     """
 
     def __init__(self, model, variables, loss, loss_weights=None):
-        self.model, self.loss = model, loss
+        self.model, self.loss, self._variables = model, loss, variables
         evaluator = keras.Model(*graph_of(model)) if is_graph(model) else _Same(model)
         evaluator.compile(loss=loss, loss_weights=loss_weights, jit_compile=False)
 
@@ -59,26 +61,24 @@ class LossGradients:
             ValueError: If the loss can't be computed.
         """
         state = [(v, keras.ops.copy(v)) for v in self.model.non_trainable_variables]
-        total, seen = 0.0, 0
+        total, seen = [0.0] * len(self._variables), 0
         try:
-            for *batch, size in batches:
-                batch = keras.tree.map_structure(_tensor, batch)
-                try:
-                    found = self._gradients_of(*batch)
-                except backend.ERRORS as error:
-                    raise _mismatch(self.model, self.loss, batch[1]) from error
-                found = [keras.ops.convert_to_numpy(g) for g in found]
-                found = [g.astype("float64") * size for g in found]
-                total = (
-                    [g + h for g, h in zip(found, total, strict=True)]
-                    if seen
-                    else found
-                )
-                seen += size
+            with from_initial_states(self.model):
+                for *batch, size in batches:
+                    found = self._of(keras.tree.map_structure(_tensor, batch))
+                    total = [a + size * g for a, g in zip(total, found, strict=True)]
+                    seen += size
         finally:
             for variable, value in state:
                 variable.assign(value)
         return [g / seen for g in total]
+
+    def _of(self, batch):
+        try:
+            found = self._gradients_of(*batch)
+        except backend.ERRORS as error:
+            raise _mismatch(self.model, self.loss, batch[1]) from error
+        return [keras.ops.convert_to_numpy(g).astype("float64") for g in found]
 
 
 def _tensor(array):

@@ -132,7 +132,8 @@ def prune(
         if was_masked and value is not None:
             raise ValueError(
                 f"Model '{model.name}' has masked layers already: those are pruned, "
-                f"and `{name}` is for stock models. Received: {name}={value!r}"
+                f"and `{name}` is for stock models. Received: "
+                f"{name}={checks.short(value)}"
             )
     if not was_masked:
         sparsify(model, layers, ste=None, granularity=granularity, verbose=verbose)

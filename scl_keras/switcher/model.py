@@ -164,8 +164,15 @@ class FunctionalSwitcherModel(SwitcherModel, FunctionalSCLModel):
             )
 
 
-def _switched(model, *args, layers=keras.layers.Dense, ste="identity", copy=False):
+def _switched(
+    model, *args, layers=keras.layers.Dense, ste="identity", copy=False, **others
+):
     """The model itself, with masks over the layers to switch."""
+    if others:
+        raise TypeError(
+            "`SwitcherModel(model)` takes `layers`, `ste` and `copy`; how it learns is "
+            f"said to `compile`. Received: {', '.join(others)}"
+        )
     if args:
         raise ValueError(
             "`SwitcherModel(model)` takes the layers to switch by keyword: "

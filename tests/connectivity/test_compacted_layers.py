@@ -62,6 +62,15 @@ def test_state_and_statistics_are_not_moved_by_the_analysis(rng):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_a_report_of_models_that_were_never_called():
+    small, large = (
+        keras.Sequential([keras.Input((8,)), layers.Dense(n), layers.Dense(3)])
+        for n in (4, 16)
+    )
+    report = compaction_report(large, small, seconds=0)
+    assert (report.parameters_before, report.parameters_after) == (195, 51)
+
+
 def test_the_state_of_a_stateful_model_goes_on_after_its_report(rng):
     lstm = layers.LSTM(4, stateful=True, bias_initializer="ones")
     model = keras.Sequential([keras.Input((5, 3), batch_size=2), lstm, layers.Dense(2)])

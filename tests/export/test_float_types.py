@@ -7,7 +7,8 @@ from ai_edge_litert.interpreter import Interpreter
 from export_models import put_zeros, samples
 from keras import layers
 
-from scl_keras import ExportError, export_tflite, find_masks, sparsify
+from scl_keras import ExportError, check_target, export_tflite, find_masks, sparsify
+from scl_keras.export.samples import read_samples
 
 POLICIES = ["mixed_float16", "mixed_bfloat16", "float16", "bfloat16", "float64"]
 
@@ -84,6 +85,23 @@ def test_a_default_type_with_masks(floatx, tmp_path, rng):
     for mask in find_masks(model):
         mask.assign(rng.random(mask.variable.shape) < 0.4)
     check(model, tmp_path / "a.tflite", ROUNDINGS[floatx])
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16", "float64"])
+def test_a_file_of_so_many_bytes_by_default_types(floatx):
+    set_defaults(floatx, floatx)
+    table = check_target(network(), "size", max_bytes=4_000)
+    assert all(row.gains for row in table.rows)
+
+
+def test_samples_of_bfloat16():
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(2)])
+    x = samples(5)
+    rounded = x.astype(keras.ops.convert_to_numpy(keras.ops.ones(1, "bfloat16")).dtype)
+    for given in (rounded, [rounded], list(rounded)):
+        found = read_samples(model, given).arrays[0]
+        assert found.dtype == "float32"
+        np.testing.assert_array_equal(found, rounded.astype("float32"))
 
 
 class Subclassed(keras.Model):

@@ -400,6 +400,13 @@ def forever():
         yield X, Y
 
 
+def of_generator():
+    return tf.data.Dataset.from_generator(
+        forever,
+        output_signature=tuple(tf.TensorSpec(a.shape, a.dtype) for a in (X, Y)),
+    )
+
+
 class Endless(keras.utils.PyDataset):
     """A dataset that doesn't tell its length, which is endless to Keras."""
 
@@ -412,6 +419,7 @@ class Endless(keras.utils.PyDataset):
 ENDLESS = [
     (forever, "doesn't tell its length"),
     (lambda: tf.data.Dataset.from_tensors((X, Y)).repeat(), "repeats forever"),
+    (lambda: of_generator(), "doesn't tell its length"),
     (lambda: Endless(), "has no end"),
     (lambda: iter([(X, Y)] * 9), "doesn't tell its length"),
 ]
@@ -492,3 +500,19 @@ def test_a_method_of_ones_own(model):
     for rounds in (0, 1.5):
         with pytest.raises(ValueError, match="`rounds` must be a whole number >= 1"):
             SynFlow(rounds)
+
+
+@pytest.mark.parametrize("method", ["snip", IterativeSNIP(2)])
+@pytest.mark.parametrize("kind", [layers.GRU, layers.LSTM])
+def test_a_state_stays_what_it_was(kind, method, rng):
+    layer = kind(4, stateful=True)
+    model = keras.Sequential(
+        [keras.Input((3, 2), batch_size=2), layer, layers.Dense(1)]
+    )
+    x = rng.normal(size=(2, 3, 2)).astype("float32")
+    model.predict(x, verbose=0)
+    before = [keras.ops.convert_to_numpy(state) + 0 for state in layer.states]
+    data = [(x, np.zeros((2, 1), "float32"))]
+    prune(model, method, 0.3, data=data, loss="mse", verbose=0)
+    for state, value in zip(layer.states, before, strict=True):
+        np.testing.assert_array_equal(state, value)
