@@ -761,7 +761,8 @@ def test_a_message_stays_readable_whatever_was_given():
     for value in (np.zeros((50, 50)), [[0.0] * 99] * 99, "x" * 9999, 10**400):
         error = checks.refusal("epochs", value, "a whole number")
         assert len(str(error)) < 1000 and "\n" not in str(error)
-    mask = masks.Mask((20, 20))
+    model = keras.Sequential([keras.Input((20,)), layers.Dense(20)])
+    (mask,) = scl_keras.find_masks(scl_keras.sparsify(model))
     with pytest.raises(ValueError, match="NaN and infinity") as caught:
         mask.assign(np.full((20, 20), NAN))
     assert len(str(caught.value)) < 500
