@@ -61,8 +61,9 @@ def compact(
         same inputs and outputs, and nested models dissolved into their layers.
 
     Raises:
-        ValueError: If the model isn't built or is subclassed, if sizes are missing, or
-            if no path is left from the inputs to any output.
+        ValueError: If the model isn't built or is subclassed, if sizes are missing, if
+            no path is left from the inputs to any output, or if a layer makes another
+            number of axes than it announces.
 
     Example:
 

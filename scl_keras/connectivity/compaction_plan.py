@@ -229,5 +229,13 @@ def _evaluate(trace):
             )
             outputs = keras.tree.flatten(call.operation(*args, **kwargs))
             for out, value in zip(call.outputs, outputs, strict=True):
+                if len(value.shape) != len(out.shape):  # such as of TextVectorization
+                    raise ValueError(
+                        f"`compact` can't follow '{call.operation.name}' "
+                        f"({type(call.operation).__name__}): it announces an output of "
+                        f"{len(out.shape)} axes, and makes one of {len(value.shape)}. "
+                        "Leave it out of the model, and compact the rest. "
+                        f"Received: shapes {out.shape} and {tuple(value.shape)}"
+                    )
                 values[id(out)] = value
     return {key: keras.ops.convert_to_numpy(x) for key, x in values.items()}

@@ -244,3 +244,16 @@ def test_an_array_among_the_terms_of_a_sum_stays(rng):
     model = keras.Model(inputs, layers.Dense(2)(x))
     cut(model.get_layer("a"), slice(None), 1)
     assert_same(model, compact(model), rng)
+
+
+def test_a_layer_whose_output_is_not_what_it_announces_is_named():
+    texts = layers.TextVectorization(output_mode="multi_hot", name="words")
+    texts.adapt(["a b c", "d e"])
+    inputs = keras.Input((1,), dtype="string")
+    hidden = layers.Dense(5, "relu", name="q")
+    model = keras.Model(inputs, layers.Dense(2)(hidden(texts(inputs))))
+    hidden.kernel.assign(hidden.kernel.numpy() * [1, 1, 0, 1, 1])
+    with pytest.raises(
+        ValueError, match="'words' .TextVectorization.*3 axes.*one of 2"
+    ):
+        compact(model)
