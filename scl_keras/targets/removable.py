@@ -25,7 +25,8 @@ class ChannelSwitches:
     channels need it, those that it reads are switched elsewhere if they can be.
     Channels that several layers make together, as the terms of a sum do, could only be
     removed if all of them agreed, and have no switch. Of the factors of a product one
-    alone can have it, if the others lead nowhere else (squeeze and excite).
+    alone can have it, if the others lead nowhere else (squeeze and excite): where it is
+    made, or in a depthwise convolution behind.
 
     Args:
         model: A functional or Sequential stock model with known sizes.
@@ -58,6 +59,7 @@ class ChannelSwitches:
         self._graph_calls, self._kernels = graph.calls, kernels
         self._calls = {id(call.operation): call for call in kernels}
         self._followers = {id(x): behind for x, behind in chains(model)}
+        self._behind = {}  # calls of depthwise layers that switch, by ids of makers
         for call in self._switched_calls(kernels):
             self._explain_switch(call)
         for call in graph.calls:
@@ -115,13 +117,28 @@ class ChannelSwitches:
         channels = self._roots(call.outputs[0])
         if len(set(channels)) < len(channels):
             return "several of its own become one channel: they go together only"
-        others = self._made_with(call)
-        if others and not self._switches_all(call, roots):
-            how = "multiplied by" if self._are_factors(roots) else "added to"
-            return f"its own are {how} those of '{others[0].name}': go together only"
         if self._called[id(call.operation)] != 1:
             return "it is shared: what it makes is needed in several places"
         return None
+
+    def _together(self, call):
+        """Why the channels that a call makes can't have a switch alone, or None."""
+        roots, others = self._outputs(call), self._made_with(call)
+        if not others or self._switches_all(call, roots):
+            return None
+        for behind in self._graph_calls:
+            layer = behind.operation
+            if (
+                rule_of(layer).channels is multiplied_channels
+                and layer.depth_multiplier == 1
+                and id(layer) not in self._excluded
+                and set(self._roots(behind.outputs[0])) == roots
+                and self._switches_all(behind, roots)
+            ):
+                self._behind[id(call.operation)] = behind
+                return None
+        how = "multiplied by" if self._are_factors(roots) else "added to"
+        return f"its own are {how} those of '{others[0].name}': go together only"
 
     def _made_with(self, call):
         """The other layers that make the same channels."""
@@ -162,11 +179,13 @@ class ChannelSwitches:
             key, roots = id(call.operation), self._outputs(call)
             if roots & switched:  # by another factor's layer: `_explain_switch` tells
                 continue
-            if problem := self._problem(call):
+            if problem := self._problem(call) or self._together(call):
                 self.reasons[key] = problem
                 continue
             self.reasons[key] = "its own have no mask left to switch them"
             switched |= roots
+            if key in self._behind:
+                continue
             if (reader := self._reader(call)) is not None:
                 readers[key] = id(reader)
             if key not in self._excluded:
@@ -174,7 +193,11 @@ class ChannelSwitches:
         self._places = placed(list(self._calls), readers, makers)
         for key, at in self._places.items():
             self.of[at] = Channel() if at == key else INPUTS
-        return [self._calls[key] for key in self._calls if key in self._places]
+        for key, behind in self._behind.items():
+            self._places[key] = id(behind.operation)
+            self.of[id(behind.operation)] = Channel()
+            self._calls[id(behind.operation)] = behind
+        return [self._calls[key] for key in list(self._calls) if key in self._places]
 
     def _explain_switch(self, call):
         layer = call.operation
@@ -201,6 +224,10 @@ class ChannelSwitches:
                 f"; {own}" if own else ""
             )
         elif rule_of(layer).channels is multiplied_channels:
+            if id(layer) in self.of:
+                self.reasons[id(layer)] = "switches channels that it makes"
+                self.shrinks.add(id(layer))
+                return
             made = self._roots(call.outputs[0])
             makers = [x for r in made for x in self._made_by.get(r, {}).values()]
             if any(id(x) in self._switched for x in makers):

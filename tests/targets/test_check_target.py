@@ -127,6 +127,44 @@ def test_one_factor_switches_the_channels_of_a_product(normalized, rng):
     }
 
 
+def test_a_depthwise_convolution_switches_what_stands_before_a_gate(rng):
+    """The block of EfficientNet: normalization stands between maker and product."""
+
+    def normalized(x):
+        return layers.Activation("swish")(layers.BatchNormalization()(x))
+
+    inputs = keras.Input((8, 8, 3))
+    x = normalized(layers.Conv2D(6, 1, use_bias=False, name="expand")(inputs))
+    x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="depthwise")(x)
+    x = normalized(x)
+    x = layers.Multiply()([x, squeeze_and_excite(x)])
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1, name="project")(x))
+    stock = keras.Model(inputs, x)
+    for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
+        w.assign(0.5 + rng.random(w.shape))
+    rows = rows_of(stock, "compact")
+    assert rows["depthwise"].granularity == Channel()
+    assert rows["expand"].reason == "its own are switched by 'depthwise'"
+    assert {key for key, row in rows.items() if row.granularity is not None} == {
+        *("depthwise", "excite")
+    }
+    model = sparsify(stock, runtime="compact", copy=True)
+    for mask in find_masks(model):
+        s = np.ones(mask.variable.shape)
+        s.ravel()[0] = -1
+        mask.variable.assign(s)
+    small = compact(model)
+    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
+    assert sizes(small) == {
+        "expand": (1, 1, 3, 5),
+        "depthwise": (3, 3, 5, 1),
+        "squeeze": (1, 1, 5, 1),
+        "excite": (1, 1, 1, 5),
+        "project": (1, 1, 5, 4),
+    }
+
+
 def test_a_factor_that_leads_elsewhere_is_not_switched_by_the_other():
     inputs = keras.Input((8,))
     a = layers.Dense(6, "relu", name="a")(inputs)
