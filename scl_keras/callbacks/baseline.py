@@ -10,8 +10,6 @@ import keras
 
 from scl_keras.batches import split
 
-# Of Keras's metrics, by how their names end: as `ModelCheckpoint` and others guess.
-_TO_MAXIMIZE = ("accuracy", "acc", "auc", "precision", "recall", "iou", "score")
 MODES = ("auto", "max", "min")
 
 
@@ -52,11 +50,48 @@ def is_accuracy(monitor: str) -> bool:
     return monitor.endswith(("accuracy", "acc"))
 
 
-def sign_of(monitor: str, mode: str) -> int:
-    """1 if a metric is to be large, -1 if it is to be small."""
-    if mode == "auto":
-        return 1 if monitor.endswith(_TO_MAXIMIZE) else -1
-    return 1 if mode == "max" else -1
+def sign_of(monitor: str, mode: str, model: keras.Model) -> int:
+    """1 if a metric is to be large, -1 if it is to be small.
+
+    Args:
+        monitor: Name of the metric in the logs of `fit`.
+        mode: One of `MODES`. With `"auto"` Keras's own metrics tell it, and losses and
+            accuracies are known by their names.
+        model: The compiled model, after a batch was trained or evaluated.
+
+    Raises:
+        ValueError: If that tells nothing of the metric.
+    """
+    if mode != "auto":
+        return 1 if mode == "max" else -1
+    name = monitor.removeprefix("val_")
+    if name.endswith("loss"):
+        return -1
+    outputs = getattr(model, "output_names", None) or []
+    alone = [name.removeprefix(f"{output}_") for output in outputs]
+    for known in (name, *alone):  # of several outputs, logs say which one it is of
+        if (sign := _as_keras_has_it(known, model)) is not None:
+            return sign
+    if is_accuracy(monitor):
+        return 1
+    raise ValueError(
+        f"Whether {name!r} is to be large or small can't be told. Say it: "
+        f'`mode="max"` or `mode="min"`. Received: monitor={monitor!r}, mode="auto"'
+    )
+
+
+def _as_keras_has_it(name, model):
+    """What `EarlyStopping` finds out of a metric; None if it can't."""
+    asked = keras.callbacks.EarlyStopping(name)
+    asked.set_model(model)
+    asked.on_train_begin()
+    try:
+        asked.on_epoch_end(0, {name: 0.0})
+    except ValueError:
+        return None
+    finally:
+        asked.on_train_end()
+    return 1 if asked.monitor_op(1.0, 0.0) else -1
 
 
 def measure(model: keras.Model, monitor: str, arguments: Mapping[str, Any]) -> float:

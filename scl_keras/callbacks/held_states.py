@@ -37,13 +37,17 @@ class HeldState:
 class HeldStates:
     """The sparsest states that held, less than 10 % apart the one that lost least.
 
+    Among them is always the sparsest of those that have lost no more than the bound:
+    what holds while more may be lost doesn't take its place.
+
     Args:
+        bound: What a state may have lost in the end.
         at_most: How many to keep. Each is a copy of all weights in the memory of the
             host.
     """
 
-    def __init__(self, at_most: int = 4) -> None:
-        self._at_most = at_most
+    def __init__(self, bound: float, at_most: int = 4) -> None:
+        self._bound, self._at_most = bound, at_most
         self.states: list[HeldState] = []
 
     def keep(self, state: HeldState) -> None:
@@ -58,7 +62,10 @@ class HeldStates:
         kept = [other for other in self.states if all(other is not s for s in near)]
         kept.append(state)
         kept.sort(key=lambda s: s.log_compression)
+        certain = [other for other in kept if other.drop <= self._bound][-1:]
         self.states = kept[-self._at_most :]
+        if certain and all(certain[0] is not other for other in self.states):
+            self.states[0] = certain[0]
 
     def sparsest(
         self, may_lose: float = math.inf, below: float = math.inf

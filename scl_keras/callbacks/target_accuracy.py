@@ -77,7 +77,7 @@ class TargetAccuracy(FitListener):
             one point of accuracy. Of a metric that is to be small, what it may rise by.
         monitor: Name of the metric in the logs of `fit`.
         mode: `"max"` or `"min"`, whether the metric is to be large or small; `"auto"`
-            to tell by its name.
+            to ask Keras, which knows it of its own metrics.
         baseline: The metric of the dense model. By default that of the model when `fit`
             begins, on the `validation_data` of `fit`.
         margin: By how many standard errors the bound is tightened, at least 0.
@@ -92,7 +92,7 @@ class TargetAccuracy(FitListener):
         ValueError: If a number is out of its range or `mode` isn't one of these; at the
             start of `fit`, if it has less than three epochs, no validation data and no
             `baseline`, or if the model has no masks that learn; later, if the metric
-            isn't in the logs.
+            isn't in the logs, or nothing tells whether it is to be large or small.
 
     Example:
 
@@ -141,17 +141,22 @@ class TargetAccuracy(FitListener):
         value = self.baseline
         if value is None:
             value = measure(self.model, self.monitor, self._arguments)
-        sign = sign_of(self.monitor, self.mode)
         counts = self.margin > 0 and is_accuracy(self.monitor)
         samples = samples_of(self._arguments) if counts else None
+        # Metrics that haven't been computed yet don't tell which way they go.
+        self._sign_is_known = self.mode != "auto" or self.baseline is None
+        sign = self._sign() if self._sign_is_known else 1
         self._baseline = Baseline(self.monitor, float(value), sign, samples)
         error = self._baseline.standard_error(self.max_drop)
         self._bound = max(self.max_drop - self.margin * error, 0.0)
         self._dense = self._start = HeldState.of(self.model, self._place(), 0.0)
-        self._states = HeldStates()
+        self._states = HeldStates(self._bound)
         self._has_begun = False
         self.history, self.met = [], False
         warn_of_best_only(self._others)
+
+    def _sign(self):
+        return sign_of(self.monitor, self.mode, self.model)
 
     def _place(self):
         budget = self._descent.budget
@@ -215,12 +220,16 @@ class TargetAccuracy(FitListener):
         """Looks at the metric, and decides on the next epoch."""
         backend.synchronize(self.model)
         self._steps = self._steps or self._seen
+        if not self._sign_is_known:
+            self._sign_is_known = True
+            self._baseline.drop(logs or {})  # refuses a metric that isn't there
+            self._baseline = dataclasses.replace(self._baseline, sign=self._sign())
         place, drop = self._place(), self._baseline.drop(logs or {})
         may_lose = self._may_lose(drop)
         look = epoch, math.exp(place), drop, may_lose
         self.history.append(dict(zip(_LOOK, look, strict=True)))
         if self._epoch >= self._begin:
-            if drop <= may_lose:
+            if drop <= may_lose and place > self._dense.log_compression:
                 self._states.keep(HeldState.of(self.model, place, drop))
             decide = self._search_on if self._is_searching() else self._tune_on
             decide(place, drop, may_lose)

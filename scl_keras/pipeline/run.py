@@ -150,13 +150,14 @@ def compress(
 def _compressed(request, model, training, validation, verbose):
     before = measured(model, validation)
     monitor = request.monitor or f"val_{first_metric(before)}"
+    sign = sign_of(monitor, request.mode, model)
     labels = labels_of(validation)
     check_is_trained(model, monitor, before, labels)
     epochs = request.epochs or default_epochs(training.steps)
     request.begin(epochs, digest(model))
     watched = logged_as(monitor, request.distill)
     callback = request.goal.callback(
-        *(watched, request.mode, before[monitor.removeprefix("val_")]),
+        *(watched, "max" if sign > 0 else "min", before[monitor.removeprefix("val_")]),
         *(request.dtype, next(validation.batches())[0]),
     )
     steps = steps_of_file(request)
@@ -172,7 +173,7 @@ def _compressed(request, model, training, validation, verbose):
             model=student,
             compact=compact(student),
             monitor=monitor,
-            larger_is_better=sign_of(monitor, request.mode) > 0,
+            larger_is_better=sign > 0,
             before=before,
             after=measured(student, validation),
             connections=table,

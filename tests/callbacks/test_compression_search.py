@@ -108,3 +108,12 @@ def test_where_nothing_ever_held_it_begins_anew_with_less():
     assert rule.look(1.0, 0.012, 0.01) == (1.0, False)
     assert rule.look(1.0, 0.0118, 0.01) == (0.5, True)
     assert rule.look(0.5, 0.5, 0.01) == (0.25, True)
+
+
+def test_what_holds_beside_a_place_that_was_given_up_opens_the_way_beyond():
+    rule = CompressionSearch(10)
+    rule.look(1.0, 0.0, 0.01)
+    rule.look(2.0, 0.5, 0.01)
+    assert rule.look(1.5, 0.0, 0.01)[0] == 1.75
+    assert rule.look(1.75, 0.0, 0.01)[0] == 1.875
+    assert rule.look(1.95, 0.0, 0.01)[0] == pytest.approx(1.95 + rule.speed)

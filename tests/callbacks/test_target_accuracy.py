@@ -225,24 +225,113 @@ def test_the_standard_error_is_that_of_the_binomial(rng):
     assert Baseline("val_acc", 0.9, 1, None).standard_error(drop) == 0
 
 
+def evaluated(*metrics, heads=1):
+    """A model that has computed its metrics once."""
+    inputs = keras.Input((4,))
+    outputs = [layers.Dense(3, name=f"head{i}")(inputs) for i in range(heads)]
+    model = keras.Model(inputs, outputs if heads > 1 else outputs[0])
+    given = [list(metrics) for _ in range(heads)] if heads > 1 else list(metrics)
+    model.compile(loss="mse", metrics=given)
+    y = np.eye(3)
+    model.evaluate(np.ones((3, 4)), [y] * heads if heads > 1 else y, verbose=0)
+    return model
+
+
+METRICS = keras.metrics
+
+
 @pytest.mark.parametrize(
-    ("monitor", "mode", "sign"),
+    ("metric", "sign"),
     [
-        ("val_accuracy", "auto", 1),
-        ("val_sparse_categorical_accuracy", "auto", 1),
-        ("val_head_auc", "auto", 1),
-        ("val_loss", "auto", -1),
-        ("val_mae", "auto", -1),
-        ("val_loss", "max", 1),
-        ("val_accuracy", "min", -1),
+        (METRICS.CategoricalAccuracy(), 1),
+        (METRICS.AUC(), 1),
+        (METRICS.AUC(name="auc_7"), 1),  # as Keras calls the eighth of a process
+        (METRICS.Precision(name="precision_1"), 1),
+        (METRICS.OneHotMeanIoU(3), 1),
+        (METRICS.CosineSimilarity(), 1),
+        (METRICS.SensitivityAtSpecificity(0.5), 1),
+        (METRICS.F1Score(), 1),
+        (METRICS.R2Score(), 1),
+        (METRICS.MeanAbsoluteError(), -1),
+        (METRICS.RootMeanSquaredError(name="off_by"), -1),
+        (METRICS.KLDivergence(), -1),
     ],
+    ids=lambda x: x.name if isinstance(x, METRICS.Metric) else str(x),
 )
-def test_which_way_is_better(monitor, mode, sign):
-    assert sign_of(monitor, mode) == sign
+def test_which_way_is_better(metric, sign):
+    model = evaluated(metric)
+    assert sign_of(f"val_{metric.name}", "auto", model) == sign
+    assert sign_of(metric.name, "auto", model) == sign
+    assert sign_of(f"val_{metric.name}", "max", model) == 1
+    assert sign_of(f"val_{metric.name}", "min", model) == -1
+    assert sign_of("val_loss", "auto", model) == -1
+
+
+def test_which_way_is_better_of_several_outputs():
+    model = evaluated(METRICS.AUC(name="auc_1"), "mae", heads=2)
+    assert sign_of("val_head1_auc_1", "auto", model) == 1
+    assert sign_of("val_head0_mae", "auto", model) == -1
+    assert sign_of("val_head0_loss", "auto", model) == -1
+
+
+def test_a_metric_that_says_nothing_of_it_needs_a_mode(trained, digits):
+    def agreement(y, y_pred):
+        return keras.ops.mean(keras.ops.abs(y - y_pred))
+
+    model = evaluated(agreement)
+    with pytest.raises(ValueError, match="'agreement' is to be large or small can't"):
+        sign_of("val_agreement", "auto", model)
+    assert sign_of("val_agreement", "max", model) == 1
+    model = sparse(trained, epochs=3)
+    target = TargetAccuracy(0.1, monitor="val_agreement", baseline=1.0)
+    said = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: logs.update(val_agreement=1.0)
+    )
+    x, y, _ = digits
+    with pytest.raises(ValueError, match='Say it: `mode="max"`'):
+        model.fit(x, y, 64, epochs=3, verbose=0, callbacks=[said, target])
+
+
+class Said(keras.callbacks.Callback):
+    """Stands for the validation: what the accuracy has lost after each epoch."""
+
+    def __init__(self, drops):
+        super().__init__()
+        self.drops = drops
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_accuracy"] = 1.0 - self.drops[epoch]
+
+
+def searched(trained, digits, drops):
+    """A search on a network that loses what is said, within a bound of 0.01."""
+    model = sparse(trained, rate=1e-3, epochs=len(drops))
+    target = TargetAccuracy(0.01, baseline=1.0, margin=0)
+    x, y, _ = digits
+    callbacks = [Said(drops), target]
+    model.fit(x, y, 64, epochs=len(drops), verbose=0, callbacks=callbacks)
+    return target, compression(model), [h["compression"] for h in target.history]
+
+
+def test_where_nothing_sparse_held_the_dense_network_does_not_count(trained, digits):
+    with pytest.warns(UserWarning, match="no sparse network within the bound"):
+        target, found, _ = searched(trained, digits, [0.0, *[0.05] * 5, *[0.005] * 3])
+    assert not target.met and found == 1
+
+
+def test_what_holds_while_more_may_be_lost_takes_no_ones_place(trained, digits):
+    drops = [0.02, 0.005, *[0.012] * 8, *[0.0125] * 5]
+    target, found, seen = searched(trained, digits, drops)
+    assert target.met and found == pytest.approx(seen[1], rel=1e-3)
+
+
+def test_one_look_that_failed_is_not_for_ever(trained, digits):
+    _, found, seen = searched(trained, digits, [0.0, 0.001, 0.05, *[0.0] * 12])
+    assert found > 5 * seen[2]
 
 
 def test_of_states_near_each_other_the_better_one_is_kept():
-    states = HeldStates(at_most=2)
+    states = HeldStates(bound=0.0, at_most=2)
     for place, drop in ((1.0, 0.3), (1.02, 0.1), (1.01, 0.2), (2.0, 0.5), (3.0, 0.9)):
         states.keep(HeldState([], place, drop))
     assert [s.log_compression for s in states.states] == [2.0, 3.0]
@@ -250,6 +339,14 @@ def test_of_states_near_each_other_the_better_one_is_kept():
     assert states.sparsest(may_lose=0.6).log_compression == 2.0
     assert states.sparsest(below=3.0).log_compression == 2.0
     assert states.sparsest(may_lose=0.1) is None
+
+
+def test_the_sparsest_of_those_within_the_bound_stays():
+    states = HeldStates(bound=0.1, at_most=3)
+    for place, drop in ((1.0, 0.0), (2.0, 0.1), (3.0, 0.2), (4.0, 0.2), (5.0, 0.2)):
+        states.keep(HeldState([], place, drop))
+    assert [s.log_compression for s in states.states] == [2.0, 4.0, 5.0]
+    assert states.sparsest(may_lose=0.1).log_compression == 2.0
 
 
 @pytest.mark.parametrize(
