@@ -14,8 +14,9 @@ _NOUNS = {"connections": "connections", "macs": "multiply-accumulates"}
 class Budget:
     """The masks of a model and what is left of them, counted as a target counts.
 
-    Masks of frozen layers, and fixed ones, count and don't move. `over="model"` counts
-    all weights of the model, also those that no mask can cut.
+    Masks of frozen layers, fixed ones, and those that no loss depends on count, and
+    don't move. `over="model"` counts all weights of the model, also those that no mask
+    can cut.
 
     Args:
         model: A built model.
@@ -23,7 +24,8 @@ class Budget:
         over: One of `OVER`.
 
     Attributes:
-        masks: List of the masks that training moves.
+        learned: List of the masks that training may move.
+        masks: List of those that it moves, see `leave_out`.
         size: Number of all that counts.
         target: Number that may be kept, at first all.
 
@@ -50,14 +52,19 @@ class Budget:
                 f"Received: {len(masks)} masks"
             )
         still = [mask for mask in masks if all(mask is not other for other in moving)]
-        self.masks, self._units = moving, self._units_of(moving)
-        self._rest = self._kept(still, self._units_of(still))
+        self.learned = moving
+        self._fixed = self._kept(still, self._units_of(still))
         self.size = sum(self._sizes_of(moving)) + sum(self._sizes_of(still))
         if over == "model":
             weights, _ = split_masks(model.weights)
             unmasked = sum(int(np.prod(w.shape)) for w in weights) - self.size
-            self._rest, self.size = self._rest + unmasked, self.size + unmasked
+            self._fixed, self.size = self._fixed + unmasked, self.size + unmasked
         self.target = self.size
+        self._move(moving, unused=[])
+
+    def _move(self, moving, unused):
+        self.masks, self._units = moving, self._units_of(moving)
+        self._rest = self._fixed + self._kept(unused, self._units_of(unused))
         largest = [
             int(np.max(mask.sizes)) * unit
             for mask, unit in zip(moving, self._units.tolist(), strict=True)
@@ -65,6 +72,28 @@ class Budget:
         self.largest = max(largest)
         holds = [mask.min_connections for mask in moving]
         self.floor = sum(held * last for held, last in zip(holds, largest, strict=True))
+
+    def leave_out(self, unused, names):
+        """Takes masks for ones that don't move.
+
+        Args:
+            unused: List of masks that no loss depends on.
+            names: What they are called, for errors.
+
+        Raises:
+            ValueError: If the others can't meet the target then.
+        """
+        ids = {id(mask) for mask in unused}
+        self._move([mask for mask in self.learned if id(mask) not in ids], unused)
+        if unused and self.target < self.least:
+            raise ValueError(
+                f"{self.target:,} of {self.size:,} {self.noun} can't be reached: no "
+                f"loss depends on {', '.join(names)}, which stay as they are, and "
+                f"{self.least:,} are the least with one connection (or one block or "
+                "channel) for each of the others. Compile the model with a loss for "
+                "each output, take the unused layers out of it, or ask for a sparsity "
+                f"of {1 - self.least / self.size:.4g} or less."
+            )
 
     @property
     def most(self):

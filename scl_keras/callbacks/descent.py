@@ -83,7 +83,7 @@ class Descent:
 
     def freeze(self, frozen):
         """Freezes the masks, or thaws them."""
-        for mask in self.budget.masks:
+        for mask in self.budget.learned:
             mask.frozen.assign(frozen)
         if frozen:
             self.optimizer.set_mask_rate(0.0)  # for masks that are thawed later
@@ -91,4 +91,4 @@ class Descent:
     @property
     def is_frozen(self):
         """Whether all masks are frozen."""
-        return all_frozen(self.budget.masks)
+        return all_frozen(self.budget.learned)

@@ -171,6 +171,8 @@ class SteeredTarget(FitListener):
         if not self._has_begun:
             self._has_begun = True
             self._make_plan(epoch)
+        if epoch > self._plan.begin:
+            self._leave_out_unused()
         if self._steps:
             self._descent.begin_epoch()
         if epoch == self._plan.end and not self._descent.is_frozen:
@@ -203,6 +205,7 @@ class SteeredTarget(FitListener):
         backend.synchronize(self.model)
         if epoch < self._plan.end:
             self._check_data()
+            self._leave_out_unused()
             if not self._steps:
                 plan = self._plan
                 plan.steps = self._seen
@@ -215,6 +218,14 @@ class SteeredTarget(FitListener):
             self._tell()
         if logs is not None:
             self._log(logs)
+
+    def _leave_out_unused(self):
+        """Has masks that no loss depends on count as ones that stay."""
+        unused = self._optimizer.unused_masks()
+        ids = {id(mask) for mask in unused}
+        kernels = prunable_kernels(self._network)
+        names = [kernel.label for kernel in kernels if id(kernel.mask) in ids]
+        self._budget.leave_out(unused, names)
 
     def _check_data(self):
         """Refuses to cut where no batch has told which connections matter."""

@@ -137,6 +137,15 @@ class SCLOptimizer(PairedOptimizer):
         _, masks = split_masks(self._trainable_variables)
         return [v.frozen for v in masks]
 
+    def unused_masks(self) -> list[Mask]:
+        """Those that no loss has depended on in any update, once there was one.
+
+        They stay as they are: their price alone would cut them all.
+        """
+        _, masks = split_masks(self._trainable_variables)  # none before `build`
+        unused = [v for v in masks if not bool(self._seen_gradients[id(v)].numpy())]
+        return [v.connection_mask for v in unused if len(unused) < len(masks)]
+
     @property
     def variables(self) -> list[keras.Variable]:
         """Own variables, those of both optimizers, and which masks are frozen."""

@@ -71,3 +71,28 @@ def test_a_switcher_decides_by_what_the_loss_depends_on():
     model.fit(X, {"used": Y}, 8, 3, 0)
     assert int(model.mask_optimizer.iterations) == 12
     assert float(model.optimizer.threshold) != 0
+
+
+def _fit_to(model, **target):
+    options = {"epochs": 6, "verbose": 0, "callbacks": [TargetSparsity(**target)]}
+    model.fit(X, {"used": Y, "unused": Y}, **options)
+
+
+def test_what_no_loss_depends_on_stays_and_counts():
+    model = sparsify(_two_heads())  # 96 + 48 connections are trained, and 48 are not
+    model.compile("adam", {"used": "mse"})
+    for compression in (1.5, 2.0):  # the second target begins where that one ended
+        _fit_to(model, compression=compression)
+        kept = [int(mask.count()) for mask in find_masks(model)]
+        assert sum(kept) == round(192 / compression)
+        assert _kept(model, "unused") == 48
+        assert all(bool(mask.frozen.value) for mask in find_masks(model))
+
+
+def test_a_target_that_takes_all_of_the_others_is_refused():
+    model = sparsify(_two_heads())
+    model.compile("adam", {"used": "mse"})
+    with pytest.raises(ValueError, match="no loss depends on unused/kernel.*or less"):
+        _fit_to(model, sparsity=0.8)
+    model.compile("adam", {"used": "mse", "unused": "mse"})
+    _fit_to(model, sparsity=0.8)
