@@ -121,8 +121,10 @@ class GradualPruning(FitListener):
         self._step: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
-        """Knows how much of the training is left."""
+        """Knows how much of the training is left, and whether masks are to move."""
         self._epoch = epoch
+        if self._step is None:  # `AfterTarget` looks before the first step
+            self._freeze(self._iterations() >= self._end)
 
     def on_train_batch_begin(self, batch: int, logs: Logs = None) -> None:
         """Makes the first update, if it is due before the first step."""

@@ -243,6 +243,17 @@ def test_weights_restored_from_before_its_end_are_told_of():
     assert sum(mask.sum() for mask in kept(model)) == 20
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_after_target_sees_what_comes_after_the_schedule_in_any_order(first):
+    seen = []
+    log = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs=None: seen.append(epoch)
+    )
+    both = [GradualPruning(ConstantSparsity(0.5, 5)), AfterTarget(log)]
+    fit(model_of(), 4, both if first else both[::-1])
+    assert seen == [2, 3]
+
+
 def cut_off(model):
     """A first layer that magnitudes rank last."""
     model.layers[-2].kernel.assign(model.layers[-2].kernel * 1e-6)
