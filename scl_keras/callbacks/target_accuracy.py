@@ -176,6 +176,7 @@ class TargetAccuracy(FitListener):
         self._next = self._search.held + self._search.speed
         self._steps = int(self.params.get("steps") or 0)  # 0: not known yet
         self._descent.rest()
+        self._descent.freeze(False)  # those of an earlier target, too
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Has masks rest, or go on from where they are to where the search wants."""

@@ -8,6 +8,7 @@ from scl_keras import (
     AfterTarget,
     FreezeMasks,
     MaskLogger,
+    TargetAccuracy,
     TargetSparsity,
     find_masks,
     sparsify,
@@ -213,6 +214,23 @@ def test_a_wrapped_callback_hears_what_it_would_hear_of_these_epochs_alone():
     assert wrapped.events == bare.events
     assert ("epoch_begin", 2) in bare.events and ("train_batch_end", 1) in bare.events
     assert wrapped.model is model
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target_first", [True, False])
+def test_masks_frozen_by_an_earlier_target_are_not_those_of_an_accuracy(target_first):
+    model, heard = _model(metrics=["mae"]), Heard()
+    _fit(model, 2, TargetSparsity(0.5))
+    both = [TargetAccuracy(max_drop=9.0, monitor="val_mae"), AfterTarget(heard)]
+    _fit(
+        model,
+        6,
+        *(both if target_first else both[::-1]),
+        validation_data=(X[:16], Y[:16]),
+    )
+    assert _kept(model) < 280
+    begun = [event[1] for event in heard.events if event[0] == "epoch_begin"]
+    assert begun == [4, 5]  # not the first one, in which masks rest at the old target
 
 
 def test_where_masks_are_never_frozen_it_tells():
