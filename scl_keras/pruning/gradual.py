@@ -35,11 +35,11 @@ class GradualPruning(FitListener):
 
     It ends at the sparsity asked for, to the connection: where the schedule would stop
     before, there is a last update at its `end_step` (other than in TFMOT). If `fit` is
-    to end before that, it warns at the start. With masks of the granularity `NM(2, 4)`
-    at most two of every four connections are left from the update on that cuts a half;
-    until then it is the others of each group that go, the worst first. Masks of layers
-    with `trainable=False` count, and stay as they are. `AfterTarget` begins behind the
-    last update.
+    to end before that, it warns at the start; if that can't be told then, at the end.
+    With masks of the granularity `NM(2, 4)` at most two of every four connections are
+    left from the update on that cuts a half; until then it is the others of each group
+    that go, the worst first. Masks of layers with `trainable=False` count, and stay as
+    they are. `AfterTarget` begins behind the last update.
 
     After each update it looks whether a path is left from the inputs to the outputs, as
     `prune` does. It goes on if there is none, since cut connections may come back, and
@@ -63,8 +63,8 @@ class GradualPruning(FitListener):
             schedule leaves.
 
     Warns:
-        UserWarning: If `fit` is to end before the schedule does, if another callback
-            undid it, or if an update leaves no path from the inputs to the outputs.
+        UserWarning: If `fit` ends before the schedule does, if another callback undid
+            it, or if an update leaves no path from the inputs to the outputs.
 
     Example:
 
@@ -119,6 +119,7 @@ class GradualPruning(FitListener):
         self._paths: Paths | None = Paths(self._network)
         self._epoch = 0
         self._step: int | None = None
+        self._told = False
 
     def on_epoch_begin(self, epoch: int, logs: Logs = None) -> None:
         """Knows how much of the training is left, and whether masks are to move."""
@@ -156,10 +157,13 @@ class GradualPruning(FitListener):
             logs["sparsity"] = 1 - self._kept() / self._network.size
 
     def after_fit(self) -> None:
-        """Warns if another callback has undone what the schedule asked for."""
+        """Warns if the schedule hasn't ended, or another callback has undone it."""
         step = self._iterations()
+        if step < self._end:
+            self._warn_of_what_is_missing(step)
+            return
         expected = self._count(self.schedule(self._end)) + self._network.still_kept()
-        if step >= self._end and self._kept() != expected:
+        if self._kept() != expected:
             warnings.warn(
                 f"Training ended with {self._kept():,} connections, not the "
                 f"{expected:,} that the schedule ends with: a callback restored "
@@ -178,6 +182,7 @@ class GradualPruning(FitListener):
         )
         if last >= self._end:
             return
+        self._told = True
         due = [t for t in range(step, last + 1) if self._is_due(t)]
         left = self.schedule(due[-1]) if due else 1 - self._kept() / self._network.size
         warnings.warn(
@@ -185,6 +190,21 @@ class GradualPruning(FitListener):
             f"`fit` ends after {last}, with a sparsity of {left:.3g} instead of "
             f"{self.schedule(self._end):.3g}. Train longer, unless another `fit` "
             f"follows, or let it end earlier. Received: schedule={self.schedule!r}",
+            stacklevel=2,
+        )
+
+    def _warn_of_what_is_missing(self, step):
+        """Warns at the end, unless it was told at the start."""
+        if self._told:
+            return
+        left = 1 - self._kept() / self._network.size
+        warnings.warn(
+            f"Training ended after step {step}, but `GradualPruning` makes its last "
+            f"update after {self._end}: the sparsity is {left:.3g} instead of "
+            f"{self.schedule(self._end):.3g}. It was stopped early, the data had fewer "
+            "batches, or some were skipped for NaN or infinite gradients. Train on "
+            "with another `fit`, or let the schedule end earlier. "
+            f"Received: schedule={self.schedule!r}",
             stacklevel=2,
         )
 

@@ -203,6 +203,30 @@ def test_a_schedule_that_does_not_come_to_its_end_is_told_at_the_start(
     assert sum(mask.sum() for mask in kept(model)) == 4
 
 
+class Stop(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = True
+
+
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+@pytest.mark.parametrize(
+    ("kind", "end", "step"), [("generator", 9, 8), ("skipped", 8, 6), ("stopped", 8, 4)]
+)
+def test_a_schedule_that_did_not_come_to_its_end_is_told_at_the_end(kind, end, step):
+    spoiled = np.where(np.arange(32)[:, None] == 9, np.nan, X)  # one batch of four
+    batches = ((X[i : i + 8], Y[i : i + 8]) for i in range(0, 32, 4))
+    data = {"x": X, "y": Y, "batch_size": 8, "epochs": 2}
+    data |= {"x": spoiled} if kind == "skipped" else {}
+    data = {"x": batches} if kind == "generator" else data
+    schedule = PolynomialDecay(0.0, 0.5, 0, end, power=1, frequency=2)
+    callbacks = [GradualPruning(schedule), *([Stop()] if kind == "stopped" else [])]
+    model = model_of()
+    message = f"after step {step}, .* last update after {end}: .* instead of 0.5"
+    with pytest.warns(UserWarning, match=message):
+        model.fit(**data, shuffle=False, verbose=0, callbacks=callbacks)
+    assert 20 < sum(mask.sum() for mask in kept(model)) < 40
+
+
 def test_frozen_layers_count_and_do_not_move():
     model = model_of()
     first, second = model.layers[-2:]
