@@ -21,8 +21,9 @@ class EffectiveSparsityLogger(keras.callbacks.Callback):
     connection), and `effective_density/<layer>/<kernel>` of each kernel. Masks are
     read where a layer is masked, and zeros in the kernels where it isn't.
 
-    Put it before the callbacks that shall see the figures, such as `CSVLogger`. Each
-    epoch costs about as much as a few training steps with a batch of one.
+    Put it before the callbacks that shall see the figures, such as `CSVLogger`.
+    Progress lines of a model with masks stay as short as they are. Each epoch costs
+    about as much as a few training steps with a batch of one.
 
     Args:
         input_shapes: Shapes of the inputs without the batch axis, where the model

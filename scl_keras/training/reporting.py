@@ -10,6 +10,8 @@ from scl_keras.masks.mask import find_masks
 _SKIPPED = "skipped_updates"
 FIGURES = ("connection_loss", "density", "compression")
 """What `MaskLogger` adds for the model, besides the densities of its kernels."""
+_EFFECTIVE = ("effective_density", "dead_connections", "dead_features")
+"""What `EffectiveSparsityLogger` adds for the model, likewise."""
 _PER_KERNEL = ("density/", "effective_density/")
 
 
@@ -86,8 +88,8 @@ class ShortLines(keras.callbacks.Callback):
     @staticmethod
     def _shorten(logs):
         for key in list(logs or ()):
-            hidden = key in FIGURES or key.startswith(_PER_KERNEL)
-            if hidden or (key == _SKIPPED and not logs[key]):
+            asked_for = key in FIGURES + _EFFECTIVE or key.startswith(_PER_KERNEL)
+            if asked_for or (key == _SKIPPED and not logs[key]):
                 del logs[key]
 
 

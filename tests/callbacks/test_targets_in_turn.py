@@ -6,6 +6,7 @@ import pytest
 
 from scl_keras import (
     AfterTarget,
+    EffectiveSparsityLogger,
     FreezeMasks,
     MaskLogger,
     TargetAccuracy,
@@ -266,11 +267,17 @@ def test_lines_show_the_sparsity_and_what_is_steered(compiled, target, figure, c
 
 def test_who_asks_for_more_has_it_everywhere_but_in_the_line(tmp_path, capsys):
     path = tmp_path / "log.csv"
-    callbacks = [MaskLogger(), keras.callbacks.CSVLogger(path)]
+    loggers = [MaskLogger(), EffectiveSparsityLogger()]
+    callbacks = [*loggers, keras.callbacks.CSVLogger(path)]
     model = _model()
     history = _fit(model, 2, *callbacks, verbose=2)
     more = {"density", "compression", "connection_loss"}
-    kernels = {f"density/{kernel.label}" for kernel in prunable_kernels(model)}
+    more |= {"effective_density", "dead_connections", "dead_features"}
+    kernels = {
+        f"{figure}/{kernel.label}"
+        for figure in ("density", "effective_density")
+        for kernel in prunable_kernels(model)
+    }
     names = more | kernels | {"loss", "sparsity", "skipped_updates"}
     assert set(history) == names
     columns = path.read_text().splitlines()[0].split(",")
