@@ -239,7 +239,7 @@ class SteeredTarget(FitListener):
         else:
             return
         raise ValueError(
-            f"`TargetSparsity` can't tell which connections matter in epoch "
+            f"`{type(self).__name__}` can't tell which connections matter in epoch "
             f"{self._epoch + 1}, since {problem}. Look at the data, the loss and the "
             f"learning rate. Received: {self._seen} batches, {skipped} of them skipped"
         )
@@ -290,9 +290,10 @@ class SteeredTarget(FitListener):
         """Cuts or restores the connections nearest to zero until the count is met."""
         if self._updates() <= self._plan.updates:
             raise ValueError(
-                "`TargetSparsity` can't tell which connections matter: no batch has "
-                "updated weights or masks. Give more data or epochs, or fewer "
-                f"`gradient_accumulation_steps`. Received: {self._epoch + 1} epochs"
+                f"`{type(self).__name__}` can't tell which connections matter: no "
+                "batch has updated weights or masks. Give more data or epochs, or "
+                "fewer `gradient_accumulation_steps`. "
+                f"Received: {self._epoch + 1} epochs"
             )
         self._correct(roughly=False)
         self._plan.target = self._budget.target

@@ -224,6 +224,14 @@ def test_open_sizes_need_samples():
 
 
 @pytest.mark.slow
+def test_data_that_tell_nothing_are_refused_by_its_own_name():
+    x, y = images(64)
+    target = TargetBytes(12_000)
+    with pytest.raises(ValueError, match="`TargetBytes` can't tell which conn.*NaN"):
+        network().fit(x * np.nan, y, epochs=3, verbose=0, callbacks=[target])
+
+
+@pytest.mark.slow
 def test_what_can_be_had_is_known_before(monkeypatch):
     model = network()
     with stripped(model) as stock:
