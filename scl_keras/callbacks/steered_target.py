@@ -74,11 +74,30 @@ class SteeredTarget(FitListener):
         self._budget = Budget(self._network, of, self.over)
         self._check()
         self._descent = Descent(self.model, self._optimizer, self._budget)
+        self._check_epochs()
         names = {"macs": "macs_sparsity", "connections": "sparsity"}
         self._figure = "model_sparsity" if self.over == "model" else names[of]
         self._has_begun = False
         self._steps: int | None = None
         self._told = False
+
+    def _check_epochs(self):
+        """Refuses a `fit` without epochs, unless there is nothing to do."""
+        first, epochs = self._arguments.get("initial_epoch", 0), self.params["epochs"]
+        if first < epochs or self._is_met_and_frozen(Plan.read(self._optimizer.plan)):
+            return
+        raise ValueError(
+            f"`{type(self).__name__}` has no epoch to reach its target in: `epochs` is "
+            "the number of the last one, counted from the very first, and not how many "
+            f"follow on `initial_epoch`. Give a number above {first}. "
+            f"Received: initial_epoch={first}, epochs={epochs}"
+        )
+
+    def _is_met_and_frozen(self, saved):
+        """Whether there is nothing to do, `saved` being the plan of before."""
+        if saved.goal == self._goal():
+            self._budget.target = saved.target
+        return self._descent.is_frozen and self._is_met()
 
     def _counts(self):
         """What the target is of: what the model pays for, unless told otherwise."""
@@ -98,9 +117,7 @@ class SteeredTarget(FitListener):
     def _make_plan(self, epoch):
         """The plan that `fit` begins or goes on with: here, after restored backups."""
         budget, saved = self._budget, Plan.read(self._optimizer.plan)
-        if saved.goal == self._goal():
-            budget.target = saved.target
-        if self._descent.is_frozen and self._is_met():
+        if self._is_met_and_frozen(saved):
             met = budget.kept(), budget.target
             self._plan = Plan(epoch, epoch, *met, 0, epoch, goal=self._goal())
             return

@@ -83,6 +83,17 @@ def test_an_epoch_that_is_over_is_refused(by_epoch):
         _fit(model, 9, TargetSparsity(0.9, by_epoch=by_epoch), first=6)
 
 
+def test_a_fit_without_epochs_is_refused_unless_the_target_is_met():
+    model = _model()
+    _fit(model, 3, TargetSparsity(0.6))
+    for epochs in (2, 6):
+        message = f"no epoch to reach.*above 6. .*initial_epoch=6, epochs={epochs}"
+        with pytest.raises(ValueError, match=message):
+            _fit(model, epochs, TargetSparsity(0.9), first=6)
+    _fit(model, 3, TargetSparsity(0.6), first=3)
+    assert _kept(model) == 224
+
+
 def test_a_target_that_is_met_has_nothing_to_do_until_masks_are_thawed():
     model = _model()
     _fit(model, 3, TargetSparsity(0.6))
