@@ -5,8 +5,13 @@ from typing import Any
 
 import keras
 
+from scl_keras.callbacks.cost_schedule import ConnectionCostScheduler
+from scl_keras.callbacks.fit_listener import FitListener
+from scl_keras.callbacks.freeze_masks import FreezeMasks
 from scl_keras.masks.freezing import are_frozen
 from scl_keras.types import Logs
+
+_OF_ALL_EPOCHS = (FitListener, FreezeMasks, ConnectionCostScheduler)
 
 
 class AfterTarget(keras.callbacks.Callback):
@@ -20,10 +25,11 @@ class AfterTarget(keras.callbacks.Callback):
 
     Args:
         callback: The callback. It is told of the begin and end of training, and of
-            epochs and batches from then on.
+            epochs and batches from then on; by `evaluate`, if masks are frozen.
 
     Raises:
-        ValueError: If it is no Keras callback.
+        ValueError: If it is no Keras callback, or one that leads masks to the target or
+            backs up the way there.
 
     Example:
 
@@ -41,7 +47,15 @@ class AfterTarget(keras.callbacks.Callback):
                 "`AfterTarget` takes one Keras callback. "
                 f"Received: callback={callback!r}"
             )
+        if isinstance(callback, _OF_ALL_EPOCHS):
+            kind = type(callback).__name__
+            raise ValueError(
+                f"`{kind}` has its work before the target, and would do nothing after "
+                "it: give it to `fit` as it is, beside `AfterTarget`. "
+                f"Received: callback={callback!r}"
+            )
         self.callback = callback
+        self._trains = self._sees = False
 
     def set_params(self, params: dict[str, Any]) -> None:
         """Hands them on."""
@@ -55,7 +69,7 @@ class AfterTarget(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Hands it on."""
-        self._sees = self._has_seen = False
+        self._trains, self._sees, self._has_seen = True, False, False
         self._begun: int | None = None
         self.callback.on_train_begin(logs)
 
@@ -81,6 +95,8 @@ class AfterTarget(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: Logs = None) -> None:
         """Hands it on after the target."""
+        if not self._trains:  # but evaluates
+            self._sees = are_frozen(self.model)
         if self._sees:
             self.callback.on_test_begin(logs)
 
@@ -106,7 +122,7 @@ class AfterTarget(keras.callbacks.Callback):
 
     def on_train_end(self, logs: Logs = None) -> None:
         """Hands it on, and warns if the target never came."""
-        self._sees = False
+        self._trains = self._sees = False
         self.callback.on_train_end(logs)
         if not self._has_seen:
             warnings.warn(

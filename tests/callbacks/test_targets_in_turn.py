@@ -6,12 +6,17 @@ import pytest
 
 from scl_keras import (
     AfterTarget,
+    ConnectionCostScheduler,
+    ConstantSparsity,
     EffectiveSparsityLogger,
     FreezeMasks,
+    GradualPruning,
     MaskLogger,
     TargetAccuracy,
     TargetSparsity,
     find_masks,
+    freeze_masks,
+    ramp,
     sparsify,
     thaw_masks,
 )
@@ -250,6 +255,31 @@ def test_where_masks_are_never_frozen_it_tells():
         _fit(_model(), 2, AfterTarget(Heard()))
     with pytest.raises(ValueError, match="one Keras callback. Received: callback=3"):
         AfterTarget(3)
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        TargetSparsity(0.5),
+        TargetAccuracy(),
+        GradualPruning(ConstantSparsity(0.5, 0)),
+        FreezeMasks(2),
+        ConnectionCostScheduler(ramp(0.2, 6)),
+    ],
+)
+def test_what_leads_to_the_target_is_not_for_after_it(callback):
+    with pytest.raises(ValueError, match=f"`{type(callback).__name__}` has its work"):
+        AfterTarget(callback)
+
+
+def test_an_evaluation_is_heard_if_masks_are_frozen():
+    model, heard = _model(), Heard()
+    after = AfterTarget(heard)
+    model.evaluate(X, Y, verbose=0, callbacks=[after])
+    assert not heard.events
+    freeze_masks(model)
+    model.evaluate(X, Y, verbose=0, callbacks=[after])
+    assert heard.events == [("test_begin",), ("test_end",)]
 
 
 @pytest.mark.parametrize(
