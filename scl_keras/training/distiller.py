@@ -28,7 +28,8 @@ class Distiller(SCLModel, LossByLabels):
 
     Args:
         teacher: A trained Keras model without masks. It isn't trained, and keeps
-            `trainable=False` afterwards.
+            `trainable=False` afterwards. A student that is made of it then needs
+            `student.trainable = True`.
         student: The model with masks.
         distillation_losses: As for the stock class. By default
             `OutputDistillation("logits")`: both networks return logits. (By default
@@ -42,7 +43,8 @@ class Distiller(SCLModel, LossByLabels):
 
     Raises:
         ValueError: If the teacher has masks or the student has none, or one that a
-            switcher network decides on, or `student_loss_weight` isn't in [0, 1].
+            switcher network decides on, if nothing of the student is trainable, or if
+            `student_loss_weight` isn't in [0, 1].
 
     Example:
 
@@ -75,15 +77,6 @@ class Distiller(SCLModel, LossByLabels):
         )
         if distillation_losses is None:
             distillation_losses = OutputDistillation("logits")
-        super().__init__(
-            teacher=teacher,
-            student=student,
-            distillation_losses=distillation_losses,
-            distillation_loss_weights=distillation_loss_weights,
-            student_loss_weight=student_loss_weight,
-            name=name,
-            **kwargs,
-        )
         if find_masks(teacher):
             raise ValueError(
                 "A teacher has no masks: `strip_masks(teacher, copy=True)` is the same "
@@ -96,6 +89,21 @@ class Distiller(SCLModel, LossByLabels):
                 "in. (Without masks, take `keras.distillation.Distiller`.) "
                 f"Received: student={student!r}"
             )
+        if kwargs.get("trainable", True) and not student.trainable_variables:
+            raise ValueError(
+                "Nothing of the student is trainable: a model that was a teacher keeps "
+                "`trainable=False`, and so does a copy of it. Set `student.trainable = "
+                f"True` before. Received: student={student!r}"
+            )
+        super().__init__(
+            teacher=teacher,
+            student=student,
+            distillation_losses=distillation_losses,
+            distillation_loss_weights=distillation_loss_weights,
+            student_loss_weight=student_loss_weight,
+            name=name,
+            **kwargs,
+        )
         self.masks_runtime = getattr(student, "masks_runtime", None)
 
     def pair_optimizer(self, cost: str | None = None, **options: Any) -> None:

@@ -117,6 +117,23 @@ def test_all_callbacks_count_the_student(tmp_path):
     assert history["effective_density"][-1] == pytest.approx(effective / 144)
 
 
+def test_a_second_student_of_a_teacher_is_made_trainable_first(tmp_path):
+    teacher = _net(0)
+    Distiller(teacher, sparsify(teacher, copy=True))
+    student = sparsify(teacher, copy=True)
+    with pytest.raises(ValueError, match="was a teacher .*`student.trainable = True`"):
+        Distiller(teacher, student)
+    student.trainable = True
+    distiller = Distiller(teacher, student)
+    distiller.compile("adam", LOSS)
+    _fit(distiller, 3, TargetSparsity(0.5))
+    assert _kept(student) == 72
+    distiller.trainable = False  # not to be trained any more: a file of it loads
+    path = tmp_path / "distiller.keras"
+    distiller.save(path)
+    assert not keras.models.load_model(path, compile=False).student.trainable_variables
+
+
 def test_multiply_accumulates_are_the_students():
     distiller = _distiller(cost="macs")
     history = _fit(distiller, 6, TargetSparsity(0.7))
