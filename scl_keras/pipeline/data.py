@@ -20,7 +20,7 @@ class Data:
         name: Of the argument, for errors.
 
     Raises:
-        ValueError: If it is something else, or empty.
+        ValueError: If it is something else, empty, or of arrays of differing lengths.
     """
 
     def __init__(self, data: Any, batch_size: int, name: str) -> None:
@@ -41,6 +41,8 @@ class Data:
                 f"a `DataLoader` do. Received: {type(data).__name__}"
                 f"{', which is read only once' if once else ''}"
             )
+        if self.is_arrays:
+            self._check_lengths()
         self.steps = self._count()
         if not self.steps:
             raise ValueError(f"`{name}` is empty: it has no batch.")
@@ -93,6 +95,15 @@ class Data:
     def _raw_batches(self):
         data = tuple(self._data) if self.is_arrays else self._data
         return split(data, self._batch_size)
+
+    def _check_lengths(self):
+        leaves = [a for a in keras.tree.flatten(list(self._data)) if a is not None]
+        shapes = [tuple(np.shape(array)) for array in leaves]
+        if () in shapes or len({shape[0] for shape in shapes}) > 1:
+            raise ValueError(
+                f"The arrays of `{self.name}` must all have one row a sample, and the "
+                f"same number of samples. Received: arrays of the shapes {shapes[:9]}"
+            )
 
     def _count(self):
         if self.is_arrays:

@@ -29,14 +29,31 @@ def check_is_dense(model: keras.Model) -> None:
         )
 
 
-def measured(model: keras.Model, data: Data) -> dict[str, float]:
+def check_takes(model: keras.Model, data: Data) -> None:
+    """Refuses data whose first batch doesn't fit the model.
+
+    Raises:
+        ValueError: If it doesn't.
+    """
+    measured(model, data, steps=1)
+
+
+def measured(
+    model: keras.Model, data: Data, steps: int | None = None
+) -> dict[str, float]:
     """Loss and metrics of a model.
+
+    Args:
+        model: The compiled model.
+        data: What to measure on.
+        steps: Number of batches, by default all.
 
     Raises:
         ValueError: If it doesn't take the data.
     """
+    options = {"steps": steps, "verbose": 0, "return_dict": True}
     try:
-        found = model.evaluate(**data.arguments(), verbose=0, return_dict=True)
+        found = model.evaluate(**data.arguments(), **options)
     except Exception as error:  # whatever layers and backends raise
         raise ValueError(
             f"Model '{model.name}' can't be evaluated on `{data.name}`. Received: "

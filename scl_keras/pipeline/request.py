@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
 from typing import Any
+
+import keras
 
 from scl_keras import checks
 from scl_keras.callbacks.baseline import MODES
@@ -59,6 +62,7 @@ class Request:
         given["batch_size"] = checks.integer("batch_size", batch_size, wanted, least=1)
         if given["out"] is not None:
             given["out"] = pathlib.Path(checks.path("out", given["out"]))
+            _check_can_be_made(given["out"])
         return cls(goal=goal, **given)
 
     @property
@@ -68,18 +72,22 @@ class Request:
             return {"runtime": "compact"}
         return {"granularity": self.granularity}
 
-    def begin(self, epochs: int, model_digest: str) -> None:
-        """Writes down what is begun in the folder, or goes on with just that.
+    def begin(self, epochs: int, model_digest: str) -> list[keras.callbacks.Callback]:
+        """Goes on with what was begun in the folder, if it is just that.
 
         Args:
             epochs: Of the training.
             model_digest: What tells the dense model from others.
 
+        Returns:
+            Callbacks, to be listed before the backup: one that writes down what is
+            begun as soon as there is something to go on with; none without a folder.
+
         Raises:
             ValueError: If something else was begun there and not finished.
         """
         if self.out is None:
-            return
+            return []
         asked = {
             **{name: _text(value) for name, value in vars(self).items()},
             "epochs": str(epochs),
@@ -87,7 +95,7 @@ class Request:
             "out": "",  # it may have been moved
         }
         path = self.out / "training" / _FILE
-        if path.exists():
+        if path.exists() and any(path.parent.glob("epoch_*")):
             begun = json.loads(path.read_text())
             differing = [
                 f"{name}: {value}, not {begun.get(name)}"
@@ -101,16 +109,34 @@ class Request:
                     "another `out`, or remove the folder. Received: "
                     + ", ".join(differing)
                 )
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asked, indent=2))
-        partial.replace(path)
+
+        def write(epoch, logs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(asked, indent=2))
+            partial.replace(path)
+
+        return [keras.callbacks.LambdaCallback(on_epoch_end=write)]
 
     def finish(self) -> None:
-        """Removes what `begin` wrote, and the training's backups."""
+        """Removes what was written down, and the training's backups."""
         if self.out is not None:
             shutil.rmtree(self.out / "training")
+
+
+def _check_can_be_made(out):
+    """Refuses, before there is work, a folder that nothing can be written to."""
+    found = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not found.is_dir():
+        problem = f"{found} is a file"
+    elif not os.access(found, os.W_OK | os.X_OK):
+        problem = f"you may not write to {found}"
+    else:
+        return
+    raise ValueError(
+        "`out` must be a folder that is there or can be made: give another one. "
+        f"Received: out={str(out)!r}, and {problem}"
+    )
 
 
 def _text(value):

@@ -15,6 +15,7 @@ from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.dense import (
     check_is_dense,
     check_is_trained,
+    check_takes,
     digest,
     first_metric,
     labels_of,
@@ -154,7 +155,8 @@ def _compressed(request, model, training, validation, verbose):
     labels = labels_of(validation)
     check_is_trained(model, monitor, before, labels)
     epochs = request.epochs or default_epochs(training.steps)
-    request.begin(epochs, digest(model))
+    check_takes(model, training)
+    begun = request.begin(epochs, digest(model))
     watched = logged_as(monitor, request.distill)
     callback = request.goal.callback(
         *(watched, "max" if sign > 0 else "min", before[monitor.removeprefix("val_")]),
@@ -162,7 +164,7 @@ def _compressed(request, model, training, validation, verbose):
     )
     steps = steps_of_file(request)
     with Progress(training.steps, watched, steps, disable=not verbose) as progress:
-        callbacks = [callback, progress]
+        callbacks = [callback, progress, *begun]
         student = _trained(request, model, training, validation, epochs, callbacks)
         table = summary(student, print_fn=None)
         strip_masks(student)

@@ -229,6 +229,12 @@ def test_bad_calls(model, digits):
     wrong = validation[0][:, :4], validation[1]
     with pytest.raises(ValueError, match="can't be evaluated on `validation_data`"):
         compress(model, training, wrong, sparsity=0.5)
+    wrong = training[0][:, :4], training[1]
+    with pytest.raises(ValueError, match="can't be evaluated on `train_data`"):
+        compress(model, wrong, validation, sparsity=0.5)
+    wrong = training[0], training[1][:-5]
+    with pytest.raises(ValueError, match="of `train_data` must all .* same number"):
+        compress(model, wrong, validation, sparsity=0.5)
     with pytest.raises(ValueError, match="isn't compiled with the metric"):
         compress(model, training, validation, sparsity=0.5, monitor="val_auc")
     with pytest.raises(ValueError, match="has no loss"):
@@ -238,6 +244,37 @@ def test_bad_calls(model, digits):
     new.layers[-1].kernel.assign(np.zeros((48, 10)))
     with pytest.raises(ValueError, match="doesn't look trained"):
         compress(new, training, validation, sparsity=0.5)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"max_drop": 0.02, "epochs": 2}, "needs an epoch to look"),
+        pytest.param(
+            {"max_bytes": 500, "epochs": 5}, "can't be of 500", marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_a_refused_call_leaves_nothing(model, digits, tmp_path, wrong, words):
+    out = tmp_path / "small"
+    with pytest.raises(ValueError, match=words):
+        compress(model, *digits, **wrong, out=out, verbose=0)
+    assert not out.exists()
+
+
+def test_what_a_killed_call_hadnt_begun_is_no_hindrance(model, digits, tmp_path):
+    wrong = {"max_drop": 0.02, "epochs": 2, "out": tmp_path, "verbose": 0}
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "request.json").write_text('{"goal": "another"}')
+    with pytest.raises(ValueError, match="needs an epoch to look"):
+        compress(model, *digits, **wrong)
+
+
+def test_where_no_folder_can_be(model, digits, tmp_path):
+    (tmp_path / "file").write_text("a text")
+    for out in (tmp_path / "file", tmp_path / "file" / "small"):
+        with pytest.raises(ValueError, match=r"`out` must be a folder.*file is a file"):
+            compress(model, *digits, sparsity=0.5, out=out, verbose=0)
 
 
 def test_batches_and_samples_of_nested_data():
@@ -319,7 +356,7 @@ def units_of(model):
 @pytest.mark.slow
 def test_something_else_isnt_what_goes_on(model, digits, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(keras.Model, "evaluate", fail_after(2, keras.Model.evaluate))
+        patch.setattr(keras.Model, "evaluate", fail_after(3, keras.Model.evaluate))
         with pytest.raises(MemoryError):
             compress(model, *digits, sparsity=0.8, epochs=3, out=tmp_path, verbose=0)
     with pytest.raises(ValueError, match=r"begun for something else.*Goal"):
