@@ -13,7 +13,8 @@ DESCRIPTION = """\
 Trains a copy of a model to do without connections, the model itself being its teacher,
 and finds out how many it can do without. Writes a folder: model.tflite, the best file
 that it ran and found right; model.keras and compact.keras; and a report as text, data
-and picture. A command that was killed goes on where it was, with the same --out.
+and picture. After Ctrl-C it goes on to the file with the best that it has. The same
+command, with the same --out, then goes on where it was, also after it was killed.
 
 Say one thing that is wanted: what the metric may lose (--max_drop, and the smallest
 file is found that keeps to it), --max_bytes, --speedup, --sparsity or --compression.

@@ -54,7 +54,8 @@ def export(result, request, validation, labels, progress):
     result = as_coarse_as_allowed(result, request, validation, may_lose, options)
     if not goal.is_met_by(result.export):
         result = as_coarse_as_allowed(result, request, validation, None, options)
-    met = result.met and goal.is_met_by(result.export)
+    # Of a file it is the file that tells, also after an interruption.
+    met = goal.is_met_by(result.export) if goal.is_of_file else result.met
     return dataclasses.replace(result, met=met)
 
 

@@ -11,6 +11,7 @@ from scl_keras.callbacks import SafeBackup, TargetAccuracy
 from scl_keras.callbacks.baseline import sign_of
 from scl_keras.connectivity import compact
 from scl_keras.conversion import strip_masks
+from scl_keras.masks.freezing import are_frozen
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.dense import (
     check_is_dense,
@@ -69,8 +70,10 @@ def compress(
     The copy is trained as the model was compiled: with its loss, its metrics and its
     optimizer, whose rate falls to zero by a cosine. The model stays as it is.
 
-    Interrupted by Ctrl-C, it goes on to the file with the best that it has. A process
-    that was killed goes on where it was when it is called with the same `out` again.
+    Interrupted by Ctrl-C, it goes on to the file with the best that it has. Called with
+    the same `out` again, it goes on with the training where it was, as it does after
+    its process was killed. The report is written last: what is in a folder without one
+    isn't complete.
 
     Args:
         model: A trained, compiled Keras model.
@@ -165,7 +168,11 @@ def _compressed(request, model, training, validation, verbose):
     steps = steps_of_file(request)
     with Progress(training.steps, watched, steps, disable=not verbose) as progress:
         callbacks = [callback, progress, *begun]
-        student = _trained(request, model, training, validation, epochs, callbacks)
+        student, is_done = _trained(
+            request, model, training, validation, epochs, callbacks
+        )
+        # What steers to a sparsity freezes the masks when it is there.
+        met = getattr(callback, "met", is_done or are_frozen(student))
         table = summary(student, print_fn=None)
         strip_masks(student)
         compile_like(model, student, request.learning_rate, 1)
@@ -181,28 +188,30 @@ def _compressed(request, model, training, validation, verbose):
             connections=table,
             looks=tuple(getattr(callback, "history", ())),
             goal=request.goal,
-            met=getattr(callback, "met", True),
+            met=met,
+            notes=() if is_done else (_interrupted(request.out),),
         )
         if request.out is not None:
             result = write(result, request, validation, labels, progress)
-            request.finish()
+            if is_done:
+                request.finish()
     return result
 
 
 def _trained(request, model, training, validation, epochs, callbacks):
-    """A copy of the model, trained with masks."""
+    """A copy of the model, trained with masks, and whether it came to its end."""
     with trainable_kept(model):
         student, trained = student_of(model, request.distill, request.masks)
         rate, cost = request.learning_rate, request.goal.cost
         compile_like(model, trained, rate, epochs * training.steps, cost=cost)
         if not trained.built:  # what isn't can't be restored
             trained(next(training.batches())[0])
-        _fit(trained, training, validation, epochs, callbacks, request.out)
-    return student
+        is_done = _fit(trained, training, validation, epochs, callbacks, request.out)
+    return student, is_done
 
 
 def _fit(model, training, validation, epochs, callbacks, folder):
-    """Trains, in a folder so that it can go on there; Ctrl-C ends it well."""
+    """Trains, in a folder so that it can go on there; whether it came to its end."""
     (target, *_) = callbacks
     if folder is not None:
         backup = SafeBackup(folder / "training", delete_when_done=False)
@@ -219,7 +228,14 @@ def _fit(model, training, validation, epochs, callbacks, folder):
         backend.synchronize(model)
         if isinstance(target, TargetAccuracy):
             target.leave_best()
-        warnings.warn(
-            "The training was interrupted: what follows is of the best that it had.",
-            stacklevel=4,
-        )
+        warnings.warn(_interrupted(folder), stacklevel=5)
+        return False
+    return True
+
+
+def _interrupted(folder):
+    """What to know of a training that Ctrl-C has ended, a sentence or two."""
+    words = "The training was interrupted: this is the best that it had."
+    if folder is None:
+        return words
+    return f"{words} The same call, with `out` the same, goes on where it was."

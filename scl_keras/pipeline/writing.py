@@ -14,7 +14,9 @@ _NO_FILE = (
 
 
 def write(result, request, validation, labels, progress):
-    """Writes the models, the file for the phone and the report.
+    """Writes the models, the file for the phone and, last, the report.
+
+    An older report goes first: what is in a folder without one isn't complete.
 
     Args:
         result: A `Compressed`.
@@ -29,6 +31,8 @@ def write(result, request, validation, labels, progress):
     """
     folder = request.out
     folder.mkdir(parents=True, exist_ok=True)
+    for name in ("report.txt", "report.json", "report.png", "model.tflite"):
+        (folder / name).unlink(missing_ok=True)
     result.model.save(folder / "model.keras")
     result.compact.save(folder / "compact.keras")
     if backend.can_export():

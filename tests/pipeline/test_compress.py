@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from scl_keras import SCLModel, compress, find_masks
+from scl_keras import SCLModel, backend, compress, find_masks
 from scl_keras.datasets import load_dataset
 from scl_keras.export.meter import FileMeter
 from scl_keras.pipeline.data import Data
@@ -157,16 +157,74 @@ def test_what_pytorch_loads(model, digits):
     assert result.connections.compression == pytest.approx(5, rel=1e-2)
 
 
-def test_an_interruption_keeps_the_best(model, digits, monkeypatch):
-    def press_ctrl_c(progress, batch, logs=None):
-        if progress.model.optimizer.iterations == 5 * progress.steps + 10:
+def press_ctrl_c(monkeypatch, epochs):
+    """Has a training interrupted after so many epochs, and ten steps."""
+
+    def press(progress, batch, logs=None):
+        if progress.model.optimizer.iterations == epochs * progress.steps + 10:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(Progress, "on_train_batch_end", press_ctrl_c)
+    monkeypatch.setattr(Progress, "on_train_batch_end", press)
+
+
+def test_an_interruption_keeps_the_best(model, digits, monkeypatch):
+    press_ctrl_c(monkeypatch, 5)
     with pytest.warns(UserWarning, match="interrupted"):
         result = compress(model, *digits, max_drop=0.2, epochs=EPOCHS)
     assert result.met and result.drop <= 0.2
     assert result.connections.compression > 1.5
+
+
+@pytest.mark.parametrize(("epochs", "met"), [(1, False), (2, True)])
+def test_an_interruption_tells_whether_the_sparsity_is_there(
+    model, digits, monkeypatch, epochs, met
+):
+    press_ctrl_c(monkeypatch, epochs)
+    with pytest.warns(UserWarning, match="interrupted"):
+        result = compress(model, *digits, sparsity=0.9, epochs=3, verbose=0)
+    assert result.met is met
+    assert (result.connections.sparsity > 0.89) is met
+    assert "was interrupted" in str(result)
+
+
+def test_an_interrupted_training_goes_on_where_it_was(
+    model, digits, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(backend, "can_export", lambda: False)  # nor takes time to
+    asked = {"sparsity": 0.9, "epochs": 3, "out": tmp_path, "verbose": 0}
+    with monkeypatch.context() as patch:
+        press_ctrl_c(patch, 2)
+        with pytest.warns(UserWarning, match="goes on where it was"):
+            compress(model, *digits, **asked)
+    assert "goes on where it was" in (tmp_path / "report.txt").read_text()
+    begun, show = [], Progress._show
+
+    def told(bar, what, done, until_export):
+        begun.append(done / bar.steps)
+        show(bar, what, done, until_export)
+
+    monkeypatch.setattr(Progress, "_show", told)
+    result = compress(model, *digits, **asked)
+    assert begun == [2] and result.met
+    assert "interrupted" not in (tmp_path / "report.txt").read_text()
+    assert not (tmp_path / "training").exists()
+
+
+def test_an_interruption_while_the_file_is_made_leaves_no_report(
+    model, digits, monkeypatch, tmp_path
+):
+    def press(*arguments):
+        raise KeyboardInterrupt
+
+    asked = {"sparsity": 0.9, "epochs": 2, "out": tmp_path, "verbose": 0}
+    for name in ("report.txt", "report.json", "report.png", "model.tflite"):
+        (tmp_path / name).write_text("of another training")
+    with monkeypatch.context() as patch:
+        patch.setattr("scl_keras.pipeline.writing.export", press)
+        with pytest.raises(KeyboardInterrupt):
+            compress(model, *digits, **asked)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"model.keras", "compact.keras", "training"}
 
 
 def test_a_regression_by_its_loss(rng):
