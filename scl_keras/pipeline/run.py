@@ -76,7 +76,8 @@ def compress(
     isn't complete.
 
     Args:
-        model: A trained, compiled Keras model.
+        model: A trained, compiled Keras model. Register metrics of your own,
+            `@keras.saving.register_keras_serializable()`: they are made anew.
         train_data: A tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch `DataLoader`.
         validation_data: Likewise: what the metric is measured on.
@@ -108,8 +109,9 @@ def compress(
 
     Raises:
         ValueError: If an argument doesn't fit, or if the model isn't compiled, doesn't
-            take the data, or is no better than a constant answer, or if the file can't
-            become as small or as fast, or if something else was begun in `out`.
+            take the data, or wasn't trained: is no better than a constant answer, or
+            than random weights may be and its optimizer has made no step. If the file
+            can't become as small or as fast, or something else was begun in `out`.
         RuntimeError: If `max_bytes` or `speedup` is asked for on another backend than
             TensorFlow, which files are made with.
 

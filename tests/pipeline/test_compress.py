@@ -12,6 +12,7 @@ from scl_keras import SCLModel, backend, compress, find_masks
 from scl_keras.datasets import load_dataset
 from scl_keras.export.meter import FileMeter
 from scl_keras.pipeline.data import Data
+from scl_keras.pipeline.dense import check_is_trained
 from scl_keras.pipeline.progress import Progress
 from scl_keras.pipeline.training import default_epochs
 
@@ -206,7 +207,7 @@ def test_an_interrupted_training_goes_on_where_it_was(
     monkeypatch.setattr(Progress, "_show", told)
     result = compress(model, *digits, **asked)
     assert begun == [2] and result.met
-    assert "interrupted" not in (tmp_path / "report.txt").read_text()
+    assert "was interrupted" not in (tmp_path / "report.txt").read_text()
     assert not (tmp_path / "training").exists()
 
 
@@ -302,6 +303,18 @@ def test_bad_calls(model, digits):
     new.layers[-1].kernel.assign(np.zeros((48, 10)))
     with pytest.raises(ValueError, match="doesn't look trained"):
         compress(new, training, validation, sparsity=0.5)
+
+
+def test_a_model_that_was_never_trained(model, digits):
+    new, labels = dense(), digits[1][1]
+    new.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    for accuracy in (0.08, 0.125, 0.256):  # by luck
+        with pytest.raises(ValueError, match="doesn't look trained"):
+            check_is_trained(new, "val_accuracy", {"accuracy": accuracy}, labels)
+        if accuracy > 0.11:  # as far as a trained one had come
+            check_is_trained(model, "val_accuracy", {"accuracy": accuracy}, labels)
+    new.set_weights(model.get_weights())  # trained, and compiled anew
+    check_is_trained(new, "val_accuracy", {"accuracy": 0.9}, labels)
 
 
 @pytest.mark.parametrize(
