@@ -6,7 +6,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from scl_keras import checks
 from scl_keras.batches import split
+
+_INFINITE = -1  # `tf.data.INFINITE_CARDINALITY`
 
 
 class Data:
@@ -20,7 +23,8 @@ class Data:
         name: Of the argument, for errors.
 
     Raises:
-        ValueError: If it is something else, empty, or of arrays of differing lengths.
+        ValueError: If it is something else, empty, or without an end, or of arrays of
+            differing lengths.
     """
 
     def __init__(self, data: Any, batch_size: int, name: str) -> None:
@@ -43,6 +47,13 @@ class Data:
             )
         if self.is_arrays:
             self._check_lengths()
+        if _is_endless(data):
+            raise ValueError(
+                f"`{name}` repeats forever, and an epoch needs an end: leave out "
+                "`.repeat()`, or take some batches, `data.take(100)`; have "
+                "`num_batches` of a `PyDataset` tell how many there are. "
+                f"Received: {checks.short(data)}"
+            )
         self.steps = self._count()
         if not self.steps:
             raise ValueError(f"`{name}` is empty: it has no batch.")
@@ -108,6 +119,8 @@ class Data:
     def _count(self):
         if self.is_arrays:
             return -(-_length(self._data) // self._batch_size)
+        if _is_py_dataset(self._data):
+            return self._data.num_batches
         try:
             return len(self._data)
         except TypeError:  # a `tf.data.Dataset` whose length isn't known
@@ -120,6 +133,13 @@ def _length(structure):
 
 def _as_array(leaf):
     return np.asarray(keras.ops.convert_to_numpy(leaf))
+
+
+def _is_endless(data):
+    if _is_py_dataset(data):
+        return data.num_batches is None
+    cardinality = getattr(data, "cardinality", None)  # of a `tf.data.Dataset`
+    return cardinality is not None and int(cardinality()) == _INFINITE
 
 
 def _is_py_dataset(data):

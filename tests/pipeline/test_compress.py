@@ -359,6 +359,25 @@ def test_batches_and_samples_of_nested_data():
     assert len(data.first(99)[1]) == 10
 
 
+class Endless(keras.utils.PyDataset):
+    """One batch, again and again."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return np.zeros((4, 2)), np.zeros(4)
+
+
+@pytest.mark.parametrize("kind", ["tf.data", "PyDataset"])
+def test_data_without_an_end(kind):
+    x, y = np.zeros((8, 2)), np.zeros(8)
+    finite = tf.data.Dataset.from_tensor_slices((x, y)).batch(4)
+    data = finite.repeat() if kind == "tf.data" else Endless()
+    with pytest.raises(ValueError, match="`train_data` repeats forever"):
+        Data(data, 4, "train_data")
+    assert Data(finite.repeat().take(3), 4, "train_data").steps == 3
+
+
 @pytest.mark.parametrize(
     ("steps", "epochs"), [(1, 100), (10, 100), (50, 30), (100, 15), (5000, 15)]
 )
