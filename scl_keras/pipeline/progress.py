@@ -13,8 +13,8 @@ _SECONDS = 1.0  # of a step of the export, as reckoned before there is one
 class Progress(keras.callbacks.Callback):
     """A bar over the steps of `fit` and of the export that follows.
 
-    It counts steps of the training. One of the export counts as many as are trained in
-    a second: so the time that is left is about right from the second epoch on.
+    It counts steps of the training. One of the export counts as many as were trained in
+    a second of the first epoch: so the time that is left is about right from then on.
 
     Args:
         steps: Steps of an epoch.
@@ -32,7 +32,7 @@ class Progress(keras.callbacks.Callback):
         self.steps, self.monitor = steps, monitor
         self.export_steps, self.disable = export_steps, disable
         self._bar: Any = None  # a `tqdm` as soon as the number of steps is known
-        self._exporting = 1  # what a step of the export counts
+        self._exporting: int | None = None  # what a step of the export counts
         self._is_exporting = False
 
     def __enter__(self) -> "Progress":
@@ -52,7 +52,7 @@ class Progress(keras.callbacks.Callback):
         self._bar.update()
 
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
-        """Shows the metric, and reckons anew what an export counts."""
+        """Shows the metric, and reckons, once, what an export counts."""
         known = {
             "sparsity": "sparsity",
             self.monitor.removeprefix("val_"): self.monitor,
@@ -61,7 +61,8 @@ class Progress(keras.callbacks.Callback):
         shown = {name: f"{x:.4g}" for name, x in found.items() if x is not None}
         self._bar.set_postfix(shown)
         rate = self._bar.format_dict["rate"]  # None before there is one
-        self._exporting = max(1, round((rate or 0) * _SECONDS))
+        if self._exporting is None and rate is not None:
+            self._exporting = max(1, round(rate * _SECONDS))
 
     def exported(self, step: str) -> None:
         """Moves on; what `export_tflite` calls after each step."""
@@ -71,10 +72,10 @@ class Progress(keras.callbacks.Callback):
             self._show("export", done, done)
             self._is_exporting = True
         self._bar.set_postfix_str(step, refresh=False)
-        self._bar.update(self._exporting)
+        self._bar.update(self._exporting or 1)
 
     def _show(self, what: str, done: int, until_export: int) -> None:
-        total = until_export + self.export_steps * self._exporting
+        total = until_export + self.export_steps * (self._exporting or 1)
         if self._bar is None:
             options = {"initial": done, "total": total, "unit": "step"}
             self._bar = tqdm(desc=what, disable=self.disable, **options)

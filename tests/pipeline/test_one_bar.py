@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tqdm import tqdm
 
 from scl_keras import compress
 from scl_keras.pipeline.progress import Progress
@@ -41,3 +42,21 @@ def test_a_second_file_and_one_without_a_training():
             for step in "abcd":
                 bar.exported(step)
         assert (bar._bar.n, bar._bar.total) == (8, 8)
+
+
+def test_the_whole_is_reckoned_once(monkeypatch):
+    known, rates, totals = tqdm.format_dict.fget, [None, 45.0, 150.0, 110.0], []
+    monkeypatch.setattr(
+        tqdm, "format_dict", property(lambda bar: {**known(bar), "rate": rates[0]})
+    )
+    with Progress(steps=5, monitor="val_loss", export_steps=4, disable=False) as bar:
+        bar.set_params({"epochs": 4})
+        for epoch in range(4):
+            bar.on_epoch_begin(epoch)
+            totals.append(bar._bar.total)
+            for batch in range(5):
+                bar.on_train_batch_end(batch)
+            bar.on_epoch_end(epoch)
+            rates = rates[1:] or rates
+        bar.exported("a")
+    assert [*totals, bar._bar.total] == [24, 24, 200, 200, 200]
