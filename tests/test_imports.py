@@ -36,7 +36,12 @@ LATER = {
 LATER |= {
     f"scl_keras.command_line.{name}": modules
     for name, modules in {
-        "compress": {"scl_keras.backend", "scl_keras.export", "scl_keras.pipeline"},
+        "compress": {
+            "scl_keras.backend",
+            "scl_keras.export",
+            "scl_keras.masks",
+            "scl_keras.pipeline",
+        },
         "data": {"keras", "scl_keras.pipeline.data", "scl_keras.pipeline.dense"},
         "export": {"scl_keras.export"},
         "main": {"scl_keras.rendering"},

@@ -3,7 +3,7 @@
 import argparse
 
 from scl_keras.command_line.data import training_data
-from scl_keras.command_line.flags import DATA_HELP, add_sparsity
+from scl_keras.command_line.flags import DATA_HELP, add_sparsity, granularity
 from scl_keras.command_line.models import read_model
 from scl_keras.command_line.outcome import Outcome
 from scl_keras.export_choices import DTYPES, GOALS
@@ -42,6 +42,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, help="of the training; default: 15 or more")
     add("--batch_size", type=int, default=32, help="samples a step")
     add("--learning_rate", type=float, help="at first; default: the optimizer's")
+    add("--nodistill", dest="distill", action="store_false",
+        help="train without the dense model as the teacher")  # fmt: skip
+    add("--granularity", type=_granularity, metavar="N:M",
+        help="connection, channel, or at most N of every M connections, as 2:4 "
+        "(default: connection, or for a speed what makes files faster)")  # fmt: skip
     add("--dtype", choices=DTYPES,
         help="the coarsest precision (default: int8, or for a speed float32)",
         )  # fmt: skip
@@ -52,11 +57,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(flags: argparse.Namespace) -> Outcome:
     """Runs it."""
+    from scl_keras.masks import NM
     from scl_keras.pipeline import compress
 
     model = read_model(flags.model, compiled=True)
     training, validation = training_data(flags.data, model)
     options = {k: v for k, v in vars(flags).items() if k not in OWN}
+    if isinstance(flags.granularity, tuple):
+        options["granularity"] = NM(*flags.granularity)
     try:
         result = compress(model, training, validation, **options)  # prints the report
     except RuntimeError as error:
@@ -65,6 +73,10 @@ def run(flags: argparse.Namespace) -> Outcome:
         data = {"out": flags.out, "met": False, "problem": str(error)}
         return Outcome(data, str(error), False)
     return Outcome({"out": flags.out, **result.as_dict()}, None, result.met)
+
+
+def _granularity(text):
+    return text if text in ("connection", "channel") else granularity(text)
 
 
 def _is_export_error(error):

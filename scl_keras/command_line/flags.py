@@ -1,6 +1,7 @@
 """Flags that several commands have."""
 
 import argparse
+import re
 
 DATA_HELP = (
     ".npz file with the arrays x and y (or x_train, y_train, x_val and y_val). Of "
@@ -60,6 +61,14 @@ def add_sparsity(parser: argparse.ArgumentParser, required: bool = False):
         "--compression", type=float, help="connections over connections kept"
     )
     return group
+
+
+def granularity(text: str) -> tuple[int, int]:
+    """What 2:4 says: at most two of every four connections."""
+    found = re.fullmatch(r"(\d+):(\d+)", text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"it is written as 2:4, and not {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def pairs(texts: list[str] | None, flag: str) -> dict[str, str] | None:

@@ -1,10 +1,14 @@
 """A model, pruned."""
 
 import argparse
-import re
 
 from scl_keras.command_line.data import all_data
-from scl_keras.command_line.flags import DATA_HELP, add_input_shapes, add_sparsity
+from scl_keras.command_line.flags import (
+    DATA_HELP,
+    add_input_shapes,
+    add_sparsity,
+    granularity,
+)
 from scl_keras.command_line.models import check_out, read_model, write_model
 from scl_keras.command_line.outcome import Outcome
 
@@ -42,7 +46,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "ranked together")  # fmt: skip
     add("--effective", action="store_true",
         help="count only connections on a path from an input to an output")  # fmt: skip
-    add("--granularity", type=_granularity, metavar="N:M",
+    add("--granularity", type=granularity, metavar="N:M",
         help="keep at most N of every M connections, as 2:4")  # fmt: skip
     add("--layers", nargs="+", metavar="NAME",
         help="names of the layers to prune (default: all that can be)")  # fmt: skip
@@ -87,10 +91,3 @@ def run(flags: argparse.Namespace) -> Outcome:
         {**data, "connections": table.as_dict()},
         f"{table}\n{flags.out} is written, {kind}.",
     )
-
-
-def _granularity(text):
-    found = re.fullmatch(r"(\d+):(\d+)", text)
-    if found is None:
-        raise argparse.ArgumentTypeError(f"it is written as 2:4, and not {text!r}")
-    return int(found[1]), int(found[2])

@@ -245,6 +245,11 @@ def test_compress_beyond_the_bound(given, capsys, monkeypatch):
     assert taken["epochs"] == 3 and taken["out"] == "small"
     assert not set(taken) & set(compress_command.OWN)
     assert set(taken) <= known
+    assert taken["distill"] is True and taken["granularity"] is None
+    for text, granularity in (("2:4", scl_keras.masks.NM(2, 4)), ("channel",) * 2):
+        more = ["--max_drop=0.1", "--nodistill", f"--granularity={text}"]
+        assert main(["compress", *COMPRESS, *more]) == 1
+        assert taken["distill"] is False and taken["granularity"] == granularity
 
 
 def test_compress_that_finds_no_right_file(given, capsys, monkeypatch):
