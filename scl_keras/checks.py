@@ -55,20 +55,27 @@ def number(
     return float(value)
 
 
-def integer(name: str, value: Any, wanted: str, least: int | None = None) -> int:
-    """A whole number as an int that int32 holds; a float such as 6.0 is one.
+def integer(
+    name: str,
+    value: Any,
+    wanted: str,
+    least: int | None = None,
+    most: int = _LARGEST_INT,
+) -> int:
+    """A whole number as an int; a float such as 6.0 is one.
 
     Args:
         name: Name of the argument.
         value: What was given for it.
         wanted: What it must be.
         least: The smallest one allowed, or None.
+        most: The largest one, by default that which int32 holds.
 
     Raises:
         ValueError: If it is something else.
     """
     least = -_LARGEST_INT if least is None else least
-    if not _is_number(value) or not least <= value <= _LARGEST_INT:
+    if not _is_number(value) or not least <= value <= most:
         raise refusal(name, value, wanted)
     if value != int(value):
         raise refusal(name, value, wanted)

@@ -11,6 +11,7 @@ from scl_keras import checks
 if TYPE_CHECKING:
     from scl_keras.export.meter import FileMeter
 
+_MOST_BYTES = 2**53  # the float `Limit.cost` holds any number up to this
 _BYTES = 3  # of a connection: a number, and where it is
 
 
@@ -62,7 +63,8 @@ class MaxBytes(Limit):
             ValueError: If it is no whole number, from 1.
         """
         wanted = "a whole number of bytes >= 1: 100_000 is a file of 100 kB"
-        return cls(checks.integer("max_bytes", max_bytes, wanted, least=1))
+        options = {"least": 1, "most": _MOST_BYTES}
+        return cls(checks.integer("max_bytes", max_bytes, wanted, **options))
 
     def measure(self, meter: FileMeter) -> float:
         """The bytes of the smallest file."""

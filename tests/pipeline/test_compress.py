@@ -13,6 +13,7 @@ from scl_keras.datasets import load_dataset
 from scl_keras.export.meter import FileMeter
 from scl_keras.pipeline.data import Data
 from scl_keras.pipeline.dense import check_is_trained
+from scl_keras.pipeline.goal import Goal
 from scl_keras.pipeline.progress import Progress
 from scl_keras.pipeline.training import default_epochs
 
@@ -376,6 +377,12 @@ def test_data_without_an_end(kind):
     with pytest.raises(ValueError, match="`train_data` repeats forever"):
         Data(data, 4, "train_data")
     assert Data(finite.repeat().take(3), 4, "train_data").steps == 3
+
+
+def test_as_many_bytes_as_one_likes():
+    assert Goal.of(max_bytes=2**40).value == 2**40
+    with pytest.raises(ValueError, match="a whole number of bytes >= 1"):
+        Goal.of(max_bytes=0)
 
 
 @pytest.mark.parametrize(
