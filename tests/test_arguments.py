@@ -42,6 +42,7 @@ NOT_POSITIVE = [*NO_NUMBER, 0, -1, None]
 NEGATIVE = [*NO_NUMBER, -1, -0.5, None]
 NO_SHARE = [*NEGATIVE, 1.5]
 NO_COUNT = [*NOT_POSITIVE, 1.5, 2**40]
+NO_BYTES = [*NOT_POSITIVE, 1.5]
 NO_INDEX = [*NEGATIVE, 1.5, 2**40]
 NO_INTEGER = [*NO_NUMBER, 1.5, None]
 NO_NAME = ["nothing", 3, ["connections"], np.array(["a", "b"]), {}, object(), True]
@@ -195,7 +196,7 @@ CASES = {
         kw(callbacks.TargetSparsity, "start", sparsity=0.5),
         NO_NAME,
     ),
-    "TargetBytes(max_bytes)": (kw(callbacks.TargetBytes, "max_bytes"), NO_COUNT),
+    "TargetBytes(max_bytes)": (kw(callbacks.TargetBytes, "max_bytes"), NO_BYTES),
     "TargetBytes(dtype)": (
         kw(callbacks.TargetBytes, "dtype", max_bytes=9_000),
         [*NO_NAME, None],
@@ -226,7 +227,7 @@ CASES = {
         )
         for name, values in {
             "max_drop": [x for x in NOT_POSITIVE if x is not None],
-            "max_bytes": [x for x in NO_COUNT if x is not None],
+            "max_bytes": [x for x in NO_BYTES if x is not None],
             "speedup": [x for x in [*NOT_POSITIVE, 1.0] if x is not None],
             "sparsity": [x for x in [*NO_SHARE, 1.0] if x is not None],
             "compression": [x for x in [*NOT_POSITIVE, 0.9] if x is not None],
