@@ -7,6 +7,7 @@ from scl_keras.callbacks.closing import close_the_gap
 from scl_keras.callbacks.steering import Steering, SteeringState
 from scl_keras.masks.freezing import all_frozen
 from scl_keras.masks.start import start_from_magnitudes
+from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.optimizer import NO_COST
 
 
@@ -69,6 +70,34 @@ class Descent:
         if self._steering.is_due(done):
             backend.synchronize(self.model)
             self._steering.look(done)
+
+    def count_skipped(self):
+        """Begins to count skipped updates, for `check_epoch`."""
+        self._skipped = int(self.optimizer.skipped_updates.numpy())
+
+    def check_epoch(self, name, epoch, seen):
+        """Refuses to cut where no batch has told which connections matter.
+
+        Args:
+            name: Of the callback that would cut.
+            epoch: The epoch since `count_skipped`, from 0.
+            seen: Its number of batches.
+
+        Raises:
+            ValueError: If there were no batches, or all of them were skipped.
+        """
+        skipped = int(self.optimizer.skipped_updates.numpy()) - self._skipped
+        if not seen:
+            problem = "there are no data: it had no batch"
+        elif skipped >= seen and not is_looking_for_its_scale(self.model.optimizer):
+            problem = f"all of its {seen} batches had NaN or infinite gradients"
+        else:
+            return
+        raise ValueError(
+            f"`{name}` can't tell which connections matter in epoch {epoch + 1}, since "
+            f"{problem}. Look at the data, the loss and the learning rate. "
+            f"Received: {seen} batches, {skipped} of them skipped"
+        )
 
     def heights(self):
         """How far mask variables are above zero, see `Budget.heights`."""

@@ -14,7 +14,6 @@ from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.distiller import network_of
-from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
 from scl_keras.training.reporting import figures
@@ -184,7 +183,7 @@ class SteeredTarget(FitListener):
         backend.synchronize(self.model)
         self._epoch = epoch
         self._seen = 0
-        self._skipped = int(self._optimizer.skipped_updates.numpy())
+        self._descent.count_skipped()
         if not self._has_begun:
             self._has_begun = True
             self._make_plan(epoch)
@@ -245,21 +244,7 @@ class SteeredTarget(FitListener):
         self._budget.leave_out(unused, names)
 
     def _check_data(self):
-        """Refuses to cut where no batch has told which connections matter."""
-        skipped = int(self._optimizer.skipped_updates.numpy()) - self._skipped
-        if not self._seen:
-            problem = "there are no data: it had no batch"
-        elif skipped >= self._seen and not is_looking_for_its_scale(
-            self.model.optimizer
-        ):
-            problem = f"all of its {self._seen} batches had NaN or infinite gradients"
-        else:
-            return
-        raise ValueError(
-            f"`{type(self).__name__}` can't tell which connections matter in epoch "
-            f"{self._epoch + 1}, since {problem}. Look at the data, the loss and the "
-            f"learning rate. Received: {self._seen} batches, {skipped} of them skipped"
-        )
+        self._descent.check_epoch(type(self).__name__, self._epoch, self._seen)
 
     def _log(self, logs):
         budget = self._budget

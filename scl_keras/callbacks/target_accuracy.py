@@ -92,7 +92,8 @@ class TargetAccuracy(FitListener):
         ValueError: If a number is out of its range or `mode` isn't one of these; at the
             start of `fit`, if it has less than three epochs, no validation data and no
             `baseline`, or if the model has no masks that learn; later, if the metric
-            isn't in the logs, or nothing tells whether it is to be large or small.
+            isn't in the logs, if nothing tells whether it is to be large or small, or
+            if every batch of an epoch was skipped.
 
     Example:
 
@@ -185,6 +186,7 @@ class TargetAccuracy(FitListener):
             self._make_plan(epoch)
             self._has_begun = True
         self._epoch, self._seen = epoch, 0
+        self._descent.count_skipped()
         if not self._is_searching():
             return
         descent = self._descent
@@ -220,6 +222,7 @@ class TargetAccuracy(FitListener):
     def on_epoch_end(self, epoch: int, logs: Logs = None) -> None:
         """Looks at the metric, and decides on the next epoch."""
         backend.synchronize(self.model)
+        self._descent.check_epoch(type(self).__name__, epoch, self._seen)
         self._steps = self._steps or self._seen
         if not self._sign_is_known:
             self._sign_is_known = True

@@ -366,6 +366,16 @@ def test_bad_arguments(options, match):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_data_that_tell_nothing(trained, digits):
+    x, y, validation = digits
+    model = sparse(trained, epochs=3)
+    with pytest.raises(ValueError, match="`TargetAccuracy` can't tell which connect"):
+        fit(model, (x * np.nan, y, validation), TargetAccuracy(0.1), epochs=3)
+    assert compression(model) == 1
+
+
+@pytest.mark.slow
 def test_bad_trainings(trained, digits):
     x, y, _ = digits
     model = sparse(trained)
