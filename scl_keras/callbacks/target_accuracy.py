@@ -133,6 +133,9 @@ class TargetAccuracy(FitListener):
 
     def on_train_begin(self, logs: Logs = None) -> None:
         """Measures the model as it is."""
+        first, epochs = self._arguments.get("initial_epoch", 0), self.params["epochs"]
+        if first >= epochs:
+            raise _too_few(epochs - first)
         optimizer = scl_optimizer_of(self)
         network = network_of(self.model)
         if optimizer.cost == "macs":
@@ -166,11 +169,7 @@ class TargetAccuracy(FitListener):
     def _make_plan(self, epoch):
         left = self.params["epochs"] - epoch
         if left < _LEAST_EPOCHS:
-            raise ValueError(
-                "`TargetAccuracy` needs an epoch to look at the learning rate, one to "
-                f"cut and one to fine-tune, so at least {_LEAST_EPOCHS}, better 12 or "
-                f"more. Received: {left} epochs"
-            )
+            raise _too_few(left)
         self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 3))
         self._first = 0.0
         self._search = CompressionSearch(self._end - self._begin, held=self._place())
@@ -327,3 +326,11 @@ class TargetAccuracy(FitListener):
                 "to nothing at their end, or allow for more.",
                 stacklevel=2,
             )
+
+
+def _too_few(epochs):
+    return ValueError(
+        "`TargetAccuracy` needs an epoch to look at the learning rate, one to cut and "
+        f"one to fine-tune, so at least {_LEAST_EPOCHS}, better 12 or more, from "
+        f"`initial_epoch` on. Received: {epochs} epochs"
+    )

@@ -56,9 +56,14 @@ def thaw_masks(model: keras.layers.Layer) -> None:
 
 
 def are_frozen(model):
-    """Whether a model has masks and none of them moves: a bool."""
+    """Whether a model has masks and none of them moves: a bool.
+
+    Those of layers with `trainable=False` don't, whether they are frozen or not.
+    """
     masks = find_masks(model)
-    return bool(masks) and all_frozen(masks)
+    trained = {id(variable) for variable in model.trainable_variables}
+    may_move = [m for m in masks if not m.is_learned or id(m.variable) in trained]
+    return bool(masks) and all_frozen(may_move)
 
 
 def all_frozen(masks):

@@ -383,6 +383,8 @@ def test_bad_trainings(trained, digits):
         model.fit(x, y, epochs=5, verbose=0, callbacks=[TargetAccuracy()])
     with pytest.raises(ValueError, match="at least 3"):
         fit(model, digits, TargetAccuracy(), epochs=2)
+    with pytest.raises(ValueError, match="Received: -3 epochs"):
+        fit(model, digits, TargetAccuracy(), epochs=2, initial_epoch=5)
     with pytest.raises(ValueError, match="monitors 'val_auc', which is not among"):
         fit(model, digits, TargetAccuracy(monitor="val_auc"))
     with pytest.raises(ValueError, match="monitors 'val_auc', which is not among"):

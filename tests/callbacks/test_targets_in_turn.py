@@ -250,6 +250,16 @@ def test_masks_frozen_by_an_earlier_target_are_not_those_of_an_accuracy(target_f
     assert begun == [4, 5]  # not the first one, in which masks rest at the old target
 
 
+def test_masks_of_frozen_layers_do_not_keep_it_waiting():
+    model = _model()
+    model.layers[-1].trainable = False
+    model.compile("adam", "mse")
+    heard = Heard()
+    _fit(model, 6, TargetSparsity(0.5), AfterTarget(heard))
+    begun = [event for event in heard.events if event[0] == "epoch_begin"]
+    assert begun == [("epoch_begin", 4), ("epoch_begin", 5)]
+
+
 def test_where_masks_are_never_frozen_it_tells():
     with pytest.warns(UserWarning, match="`Heard` has seen no epoch.*by_epoch"):
         _fit(_model(), 2, AfterTarget(Heard()))
