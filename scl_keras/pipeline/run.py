@@ -156,9 +156,9 @@ def compress(
 def _compressed(request, model, training, validation, verbose):
     before = measured(model, validation)
     monitor = request.monitor or f"val_{first_metric(before)}"
-    sign = sign_of(monitor, request.mode, model)
     labels = labels_of(validation)
     check_is_trained(model, monitor, before, labels)
+    sign = sign_of(monitor, request.mode, model)
     epochs = request.epochs or default_epochs(training.steps)
     check_takes(model, training)
     begun = request.begin(epochs, digest(model))
