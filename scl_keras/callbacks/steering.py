@@ -117,7 +117,9 @@ class Steering:
         state.count = self._planned(self._share(ahead))
         state.distance = self._distance(state.count)
         state.step, state.updates = done, updates
-        way = horizon * self._rate_between(done, ahead)
+        # Between two looks the rate is what it is at the first of them.
+        last = done if horizon == self.interval else ahead
+        way = horizon * self._rate_between(done, last)
         cost = state.balance + state.distance / way
         optimizer.set_mask_rate(self._share(done), self._falls_from())
         optimizer.connection_cost.assign(max(cost, 0))

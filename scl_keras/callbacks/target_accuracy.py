@@ -198,7 +198,7 @@ class TargetAccuracy(FitListener):
         self._from = self._place()
         done = (epoch - self._begin) * self._steps
         descent.steer(self._planned, done, done + self._steps)
-        descent.begin_epoch()
+        descent.look(done)  # an epoch may have but one step
 
     def _is_searching(self):
         return self._begin <= self._epoch < self._end

@@ -313,6 +313,17 @@ def searched(trained, digits, drops):
     return target, compression(model), [h["compression"] for h in target.history]
 
 
+def test_an_epoch_may_have_one_step(trained, digits):
+    x, y, validation = digits
+    target = TargetAccuracy(0.1)
+    model = compiled(sparsify(trained[0], verbose=0, copy=True), 20, rate=1e-3)
+    options = {"validation_data": validation, "verbose": 0}
+    model.fit(x, y, len(x), epochs=20, callbacks=[target], **options)
+    assert target.met and compression(model) > 3
+    wanted = 1000 ** (1.5 / 12)  # the speed of a search of 12 epochs
+    assert target.history[1]["compression"] == pytest.approx(wanted, rel=0.05)
+
+
 def test_where_nothing_sparse_held_the_dense_network_does_not_count(trained, digits):
     with pytest.warns(UserWarning, match="no sparse network within the bound"):
         target, found, _ = searched(trained, digits, [0.0, *[0.05] * 5, *[0.005] * 3])
