@@ -117,8 +117,8 @@ class Steering:
         state.count = self._planned(self._share(ahead))
         state.distance = self._distance(state.count)
         state.step, state.updates = done, updates
-        # Between two looks the rate is what it is at the first of them.
-        last = done if horizon == self.interval else ahead
+        # The rate of a way of one update is that of its beginning.
+        last = ahead if self.updates > 1 else done
         way = horizon * self._rate_between(done, last)
         cost = state.balance + state.distance / way
         optimizer.set_mask_rate(self._share(done), self._falls_from())
