@@ -220,7 +220,8 @@ class SteeredTarget(FitListener):
         """Makes the number exact at the end of epoch `by_epoch`."""
         backend.synchronize(self.model)
         if epoch < self._plan.end:
-            self._check_data()
+            name = type(self).__name__
+            self._descent.check_epoch(name, epoch, self._seen)
             self._leave_out_unused()
             if not self._steps:
                 plan = self._plan
@@ -242,9 +243,6 @@ class SteeredTarget(FitListener):
         kernels = prunable_kernels(self._network)
         names = [kernel.label for kernel in kernels if id(kernel.mask) in ids]
         self._budget.leave_out(unused, names)
-
-    def _check_data(self):
-        self._descent.check_epoch(type(self).__name__, self._epoch, self._seen)
 
     def _log(self, logs):
         budget = self._budget

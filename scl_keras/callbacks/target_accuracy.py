@@ -191,7 +191,6 @@ class TargetAccuracy(FitListener):
         descent = self._descent
         if epoch == self._begin:
             descent.start("magnitudes")
-            descent.freeze(False)
             self._start = HeldState.of(self.model, self._place(), 0.0)
         else:
             descent.forget()

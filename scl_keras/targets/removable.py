@@ -60,7 +60,7 @@ class ChannelSwitches:
         self._calls = {id(call.operation): call for call in kernels}
         self._followers = {id(x): behind for x, behind in chains(model)}
         self._behind = {}  # calls of depthwise layers that switch, by ids of makers
-        for call in self._switched_calls(kernels):
+        for call in self._switched_calls():
             self._explain_switch(call)
         for call in graph.calls:
             self._explain(call)
@@ -172,10 +172,10 @@ class ChannelSwitches:
                         return layer
         return None
 
-    def _switched_calls(self, kernels):
+    def _switched_calls(self):
         """Chooses switches, writes them down, and returns whose channels have one."""
         readers, makers, switched = {}, set(), set()
-        for call in kernels:
+        for call in self._kernels:
             key, roots = id(call.operation), self._outputs(call)
             if roots & switched:  # by another factor's layer: `_explain_switch` tells
                 continue

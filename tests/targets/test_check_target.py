@@ -44,8 +44,7 @@ def sizes(model):
 def test_every_switch_removes_what_it_says(name, shape, arguments, rng):
     """Each mask cut by one channel alone, and then all layers said to shrink do."""
     stock = build_architecture(name, shape, 10, **arguments)
-    for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
-        w.assign(0.5 + rng.random(w.shape))
+    fill_vectors(stock, rng)
     model = sparsify(stock, runtime="compact", copy=True)
     rows = rows_of(stock, "compact")
     before = sizes(stock)
@@ -95,6 +94,27 @@ def gated(gate, normalized=False):
     return keras.Model(inputs, layers.Dense(4, name="out")(x))
 
 
+def fill_vectors(model, rng):
+    """Has biases and statistics be none of those that new layers have."""
+    for layer in model.layers:
+        for w in layer.weights:
+            if len(w.shape) == 1:
+                w.assign(0.5 + rng.random(w.shape))
+
+
+def without_first_channels(stock, rng):
+    """Compacted, each mask cut by its first channel; it must compute the same."""
+    model = sparsify(stock, runtime="compact", copy=True)
+    for mask in find_masks(model):
+        s = np.ones(mask.variable.shape)
+        s.ravel()[0] = -1
+        mask.variable.assign(s)
+    small = compact(model)
+    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
+    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
+    return small
+
+
 def squeeze_and_excite(x):
     x = layers.GlobalAveragePooling2D(keepdims=True)(x)
     x = layers.Conv2D(2, 1, activation="relu", name="squeeze")(x)
@@ -104,21 +124,12 @@ def squeeze_and_excite(x):
 @pytest.mark.parametrize("normalized", [False, True])
 def test_one_factor_switches_the_channels_of_a_product(normalized, rng):
     stock = gated(squeeze_and_excite, normalized)
-    for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
-        w.assign(0.5 + rng.random(w.shape))
+    fill_vectors(stock, rng)
     rows = rows_of(stock, "compact")
     assert rows["a"].granularity == Channel()
     assert "its own go with those of 'a'" in rows["excite"].reason
     assert all(row.gains for row in rows.values())
-    model = sparsify(stock, runtime="compact", copy=True)
-    for mask in find_masks(model):
-        s = np.ones(mask.variable.shape)
-        s.ravel()[0] = -1
-        mask.variable.assign(s)
-    small = compact(model)
-    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
-    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
-    assert sizes(small) == {
+    assert sizes(without_first_channels(stock, rng)) == {
         "a": (3, 3, 3, 5),
         "squeeze": (1, 1, 5, 1),
         "excite": (1, 1, 1, 5),
@@ -140,23 +151,14 @@ def test_a_depthwise_convolution_switches_what_stands_before_a_gate(rng):
     x = layers.Multiply()([x, squeeze_and_excite(x)])
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 1, name="project")(x))
     stock = keras.Model(inputs, x)
-    for w in (w for layer in stock.layers for w in layer.weights if len(w.shape) == 1):
-        w.assign(0.5 + rng.random(w.shape))
+    fill_vectors(stock, rng)
     rows = rows_of(stock, "compact")
     assert rows["depthwise"].granularity == Channel()
     assert rows["expand"].reason == "its own are switched by 'depthwise'"
     assert {key for key, row in rows.items() if row.granularity is not None} == {
         *("depthwise", "excite")
     }
-    model = sparsify(stock, runtime="compact", copy=True)
-    for mask in find_masks(model):
-        s = np.ones(mask.variable.shape)
-        s.ravel()[0] = -1
-        mask.variable.assign(s)
-    small = compact(model)
-    x = rng.normal(size=(3, 8, 8, 3)).astype("float32")
-    np.testing.assert_allclose(small(x), model(x), atol=1e-4)
-    assert sizes(small) == {
+    assert sizes(without_first_channels(stock, rng)) == {
         "expand": (1, 1, 3, 5),
         "depthwise": (3, 3, 5, 1),
         "squeeze": (1, 1, 5, 1),
