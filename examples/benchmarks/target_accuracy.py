@@ -44,6 +44,7 @@ from scl_keras.datasets import load_dataset
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, a grid each.")
 flags.DEFINE_multi_enum("network", None, list(TASKS["finetuned"]), "Default: all.")
+flags.DEFINE_list("compressions", None, "Of the grid, those to train. Default: all.")
 flags.DEFINE_string("data_dir", None, "Folder of the TFDS data sets.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
 flags.DEFINE_string("out", "runs/target_accuracy", "Folder to write to.")
@@ -80,6 +81,8 @@ def plan():
     )
     seeds = [0] if FLAGS.smoke else list(map(int, FLAGS.seeds))
     grid, bounds = (GRID[3:5], BOUNDS[-1:]) if FLAGS.smoke else (GRID, BOUNDS)
+    if FLAGS.compressions:
+        grid = [c for c in grid if str(c) in FLAGS.compressions]
     few, many = (3, 4) if FLAGS.smoke else (EPOCHS, SEARCH)
     return [
         run

@@ -10,6 +10,7 @@ import numpy as np
 
 from scl_keras import backend, checks
 from scl_keras.callbacks.after_target import warn_of_best_only
+from scl_keras.callbacks.allowance import Allowance
 from scl_keras.callbacks.baseline import (
     MODES,
     Baseline,
@@ -36,8 +37,7 @@ from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3
-# Of what the learning rate costs, what a sparse network is trusted to get back.
-_WHILE_SEARCHING, _WHILE_TUNING = 0.5, 0.25
+_WIDE = 1.0  # a gap between logarithms of compressions
 _LOOK = ("epoch", "compression", "drop", "may_lose")
 
 
@@ -48,24 +48,19 @@ class TargetAccuracy(FitListener):
     and the metric tells what the learning rate alone costs. Then connections are cut
     for as long as the metric holds (`CompressionSearch`); where it doesn't, the network
     gets time to recover, or the last state that held comes back. In the last third of
-    the epochs masks are frozen, and weights are fine-tuned. If the metric doesn't hold
-    in the end, a less sparse state does that was measured to hold before. If there is
+    the epochs masks are frozen, and weights are fine-tuned. What doesn't hold then is
+    given up for the last state that held, or, where that is far, for one half of the
+    way to it. In the end the model is the sparsest state that held. If there is
     none, the dense weights come back, with a warning.
 
     Each epoch of the search is a way of its own, like that of `TargetSparsity`: most
     connections go at its beginning, and the rate of the masks falls by a cosine to zero
     at its end. So masks are at rest when the metric is looked at.
 
-    While the search goes on, what may be lost is more than the bound by
-
-    `d_1 / 2 · (r - r_end) / r_1`
-
-    where `d_1` is what the first epoch lost, at the learning rate `r_1`, `r` is the
-    learning rate at present and `r_end` that at the end of the schedule. The dense
-    network gets all of `d_1` back when the rate falls, a sparse one often half of it.
-    While weights are fine-tuned it is `d_1 / 4`, so that what won't hold goes back
-    early, at a rate that can still mend something. So compile with a rate that falls to
-    nothing, as `CosineDecay` does. With a constant one nothing is added.
+    While the learning rate is high, more may be lost than the bound: half of what that
+    rate alone costs, and a quarter while weights are fine-tuned (`Allowance`). So
+    compile with a rate that falls to nothing, as `CosineDecay` does. With a constant
+    one nothing is added.
 
     Validation data are a sample. Where the metric is an accuracy of `n` samples that
     can be counted, the bound is tightened by half of the standard error of the drop,
@@ -152,9 +147,9 @@ class TargetAccuracy(FitListener):
         sign = self._sign() if self._sign_is_known else 1
         self._baseline = Baseline(self.monitor, float(value), sign, samples)
         error = self._baseline.standard_error(self.max_drop)
-        self._bound = max(self.max_drop - self.margin * error, 0.0)
+        self._allowance = Allowance(max(self.max_drop - self.margin * error, 0.0))
         self._dense = self._start = HeldState.of(self.model, self._place(), 0.0)
-        self._states = HeldStates(self._bound)
+        self._states = HeldStates(self._allowance.bound)
         self._has_begun = False
         self.history, self.met = [], False
         warn_of_best_only(self._others)
@@ -171,7 +166,6 @@ class TargetAccuracy(FitListener):
         if left < _LEAST_EPOCHS:
             raise _too_few(left)
         self._begin, self._end = epoch + 1, epoch + left - max(1, round(left / 3))
-        self._first = 0.0
         self._search = CompressionSearch(self._end - self._begin, held=self._place())
         self._next = self._search.held + self._search.speed
         self._steps = int(self.params.get("steps") or 0)  # 0: not known yet
@@ -204,9 +198,11 @@ class TargetAccuracy(FitListener):
 
     def _planned(self, share):
         """The number to be kept at a share of the epoch."""
-        place = self._from + ease(share) * (self._next - self._from)
-        budget = self._descent.budget
-        return max(round(budget.size * math.exp(-place)), 1)
+        return self._count(self._from + ease(share) * (self._next - self._from))
+
+    def _count(self, place):
+        """The number that is kept at the logarithm of a compression."""
+        return max(round(self._descent.budget.size * math.exp(-place)), 1)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
@@ -242,22 +238,26 @@ class TargetAccuracy(FitListener):
         optimizer = self._descent.optimizer
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         if self._epoch < self._begin:
-            self._first = max(drop, 0.0) / rate if rate > 0 else 0.0
+            self._allowance.learn(drop, rate)
         last = last_rate(optimizer, self._steps * self.params["epochs"])
-        share = _WHILE_TUNING if self._epoch >= self._end else _WHILE_SEARCHING
-        return self._bound + share * self._first * max(rate - last, 0.0)
+        is_tuning = self._epoch >= self._end
+        return self._allowance.at(max(rate - last, 0.0), is_tuning)
 
     def _search_on(self, place, drop, may_lose):
         self._next, goes_back = self._search.look(place, drop, may_lose)
-        is_last = self._epoch == self._end - 1
-        if goes_back or (is_last and drop > may_lose):
-            self._go_back(place)
-        if is_last:
+        if self._epoch == self._end - 1:
+            self._tune_on(place, drop, may_lose)
             self._descent.freeze(True)
+        elif goes_back:
+            self._go_back(place)
 
     def _tune_on(self, place, drop, may_lose):
-        if drop > may_lose and self._epoch < self.params["epochs"] - 1:
-            self._go_back(place)
+        if drop <= may_lose or self._epoch == self.params["epochs"] - 1:
+            return
+        self._go_back(place)
+        held = self._place()
+        if place - held > _WIDE:  # no search goes on that would look between
+            self._descent.meet(self._count((held + place) / 2))
 
     def _go_back(self, place):
         (self._states.sparsest(below=place) or self._start).restore(self.model)
@@ -274,8 +274,8 @@ class TargetAccuracy(FitListener):
         """What a resumed `fit` needs of it, for `SafeBackup`: arrays by name."""
         search = dataclasses.asdict(self._search)
         numbers = [
-            *(self._begin, self._end, self._steps, self._first, self._next),
-            *(self._baseline.value, self._bound, search["speed"]),
+            *(self._begin, self._end, self._steps, self._next, self._baseline.value),
+            *(self._allowance.bound, self._allowance.per_rate, search["speed"]),
             *(search["held"], search["lost"], search["before"]),
         ]
         return {
@@ -286,8 +286,9 @@ class TargetAccuracy(FitListener):
 
     def restore_state(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Goes on from what `backup_state` gave."""
-        begin, end, steps, self._first, self._next, *others = arrays["numbers"].tolist()
-        value, self._bound, speed, held, lost, before = others
+        begin, end, steps, self._next, value, *others = arrays["numbers"].tolist()
+        bound, per_rate, speed, held, lost, before = others
+        self._allowance = Allowance(bound, per_rate)
         self._begin, self._end, self._steps = int(begin), int(end), int(steps)
         self._baseline = dataclasses.replace(self._baseline, value=value)
         epochs = self._end - self._begin
@@ -312,7 +313,7 @@ class TargetAccuracy(FitListener):
         if not self._has_begun:
             return
         self._descent.freeze(True)
-        state = self._states.sparsest(self._bound)
+        state = self._states.sparsest(self._allowance.bound)
         self.met = state is not None
         (state or self._dense).restore(self.model)
         if not self.met and self.history:
@@ -320,9 +321,9 @@ class TargetAccuracy(FitListener):
             warnings.warn(
                 f"`TargetAccuracy` found no sparse network within the bound and left "
                 f"the dense one: the best, {least['compression']:.3g}x compressed, "
-                f"lost {least['drop']:.4g} of {self.monitor}, and {self._bound:.4g} "
-                "may be lost. Train for more epochs, with a learning rate that falls "
-                "to nothing at their end, or allow for more.",
+                f"lost {least['drop']:.4g} of {self.monitor}, and "
+                f"{self._allowance.bound:.4g} may be lost. Train for more epochs, with "
+                "a learning rate that falls to nothing at their end, or allow for more.",
                 stacklevel=2,
             )
 

@@ -31,12 +31,19 @@ else:
 class MaskedLayer(_Layer):
     """Mixin that puts a learned mask over the kernels of a Keras layer.
 
-    Put it before the stock layer and name the kernels. `sparsify` then knows the
-    masked layer, for one's own layers too:
+    Put it before a layer of your own and name the kernels. From then on `sparsify`
+    takes the masked class for that layer, its twin:
 
     ```python
+    class Gain(keras.layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight((shape[-1], 16), name="kernel")
+
+        def call(self, inputs):
+            return inputs @ self.kernel
+
     @keras.saving.register_keras_serializable("my_package")
-    class MaskedDense(MaskedLayer, keras.layers.Dense):
+    class MaskedGain(MaskedLayer, Gain):
         kernel = MaskedKernel(feature_axes=(-1,))
     ```
 
@@ -45,10 +52,21 @@ class MaskedLayer(_Layer):
     masked on the way where they have a masked twin:
 
     ```python
+    class Pair(keras.layers.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.first, self.second = Gain(), keras.layers.Dense(10)
+
+        def call(self, inputs):
+            return self.second(self.first(inputs))
+
     @keras.saving.register_keras_serializable("my_package")
-    class MaskedLSTM(MaskedLayer, keras.layers.LSTM):  # its `cell` has the kernels
+    class MaskedPair(MaskedLayer, Pair):  # its two layers have the kernels
         pass
     ```
+
+    A class that derives from a layer of Keras, `MaskedLayer, keras.layers.Dense`, takes
+    the place of the twin that the package has for it.
 
     Forward: `w = v * H(s)`. Backward: `dL/dv = dL/dw * H(s)`, so that a cut connection
     keeps its value, and `dL/ds = dL/dw * v * p(s)` with the proxy `p` of `ste`

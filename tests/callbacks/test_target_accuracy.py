@@ -341,6 +341,16 @@ def test_one_look_that_failed_is_not_for_ever(trained, digits):
     assert found > 5 * seen[2]
 
 
+@pytest.mark.parametrize("holds", [True, False])
+def test_what_fails_late_goes_half_way_back(trained, digits, holds):
+    drops = [0.02, 0.001, 0.001, 0.012, 0.02, 0.005 if holds else 0.02]
+    target, found, seen = searched(trained, digits, drops)
+    assert seen[4] > 3 * seen[2] > 20
+    assert seen[5] == pytest.approx(math.sqrt(seen[2] * seen[4]), rel=0.01)
+    assert target.met
+    assert found == pytest.approx(seen[5] if holds else seen[2], rel=1e-3)
+
+
 def test_of_states_near_each_other_the_better_one_is_kept():
     states = HeldStates(bound=0.0, at_most=2)
     for place, drop in ((1.0, 0.3), (1.02, 0.1), (1.01, 0.2), (2.0, 0.5), (3.0, 0.9)):
