@@ -106,9 +106,9 @@ class Descent:
         prices = [optimizer.price_of(mask) for mask in self.budget.masks]
         return self.budget.heights(prices)
 
-    def meet(self, count):
-        """Cuts or restores the connections nearest to zero until so many are kept."""
-        close_the_gap(self.budget, self.heights(), count)
+    def meet(self):
+        """Cuts or restores the connections nearest to zero until the target is met."""
+        close_the_gap(self.budget, self.heights(), self.budget.target)
 
     def freeze(self, frozen):
         """Freezes the masks, or thaws them."""

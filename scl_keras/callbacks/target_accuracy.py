@@ -37,7 +37,7 @@ from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3
-_WIDE = 1.0  # a gap between logarithms of compressions
+_NEARLY = 1.1
 _LOOK = ("epoch", "compression", "drop", "may_lose")
 
 
@@ -49,8 +49,9 @@ class TargetAccuracy(FitListener):
     for as long as the metric holds (`CompressionSearch`); where it doesn't, the network
     gets time to recover, or the last state that held comes back. In the last third of
     the epochs masks are frozen, and weights are fine-tuned. What doesn't hold then is
-    given up for the last state that held, or, where that is far, for one half of the
-    way to it. In the end the model is the sparsest state that held. If there is
+    given up for the last state that held; but what nearly holds is tuned on where that
+    one meets the bound as it is. In the end the model is the sparsest state that holds.
+    If there is
     none, the dense weights come back, with a warning.
 
     Each epoch of the search is a way of its own, like that of `TargetSparsity`: most
@@ -198,11 +199,9 @@ class TargetAccuracy(FitListener):
 
     def _planned(self, share):
         """The number to be kept at a share of the epoch."""
-        return self._count(self._from + ease(share) * (self._next - self._from))
-
-    def _count(self, place):
-        """The number that is kept at the logarithm of a compression."""
-        return max(round(self._descent.budget.size * math.exp(-place)), 1)
+        place = self._from + ease(share) * (self._next - self._from)
+        budget = self._descent.budget
+        return max(round(budget.size * math.exp(-place)), 1)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
@@ -254,10 +253,10 @@ class TargetAccuracy(FitListener):
     def _tune_on(self, place, drop, may_lose):
         if drop <= may_lose or self._epoch == self.params["epochs"] - 1:
             return
-        self._go_back(place)
-        held = self._place()
-        if place - held > _WIDE:  # no search goes on that would look between
-            self._descent.meet(self._count((held + place) / 2))
+        held = self._states.sparsest(below=place)
+        needs_no_tuning = held is not None and held.drop <= self._allowance.bound
+        if not (needs_no_tuning and drop <= _NEARLY * may_lose):
+            self._go_back(place)
 
     def _go_back(self, place):
         (self._states.sparsest(below=place) or self._start).restore(self.model)
@@ -322,8 +321,8 @@ class TargetAccuracy(FitListener):
                 f"`TargetAccuracy` found no sparse network within the bound and left "
                 f"the dense one: the best, {least['compression']:.3g}x compressed, "
                 f"lost {least['drop']:.4g} of {self.monitor}, and "
-                f"{self._allowance.bound:.4g} may be lost. Train for more epochs, with "
-                "a learning rate that falls to nothing at their end, or allow for more.",
+                f"{self._allowance.bound:.4g} may be lost. Train for more epochs, at a "
+                "learning rate that falls to nothing at their end, or allow for more.",
                 stacklevel=2,
             )
 
