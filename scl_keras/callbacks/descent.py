@@ -30,7 +30,7 @@ class Descent:
         SteeringState(0, 0, 0, 0, 0).write(optimizer.steering)
         if start is not None and optimizer.masks_have_starts:
             start_from_magnitudes(self.budget.masks)
-        optimizer.set_mask_rate(0.0)
+        optimizer.mask_rate.set(0.0)
 
     def forget(self):
         """Has the next way begin at the price that holds masks where they are now.
@@ -115,7 +115,7 @@ class Descent:
         for mask in self.budget.learned:
             mask.frozen.assign(frozen)
         if frozen:
-            self.optimizer.set_mask_rate(0.0)  # for masks that are thawed later
+            self.optimizer.mask_rate.set(0.0)  # for masks that are thawed later
 
     @property
     def is_frozen(self):

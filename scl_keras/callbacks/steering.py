@@ -1,7 +1,7 @@
 """The controller that has the number of connections follow a plan.
 
 Mask variables fall by rate · λ an update, against what the task's gradients lift them.
-The rate falls by a cosine meanwhile, see `SCLOptimizer.mask_rate_at`.
+The rate falls by a cosine meanwhile, see `MaskRate`.
 The lift is observed: it is what a distance has not fallen by. (An integral of the
 distance would wind up while no mask is near zero yet.)
 """
@@ -104,7 +104,7 @@ class Steering:
         goes_on = state.count > 0 and state.step <= done
         if goes_on and elapsed < self.interval:
             return
-        rate = max(optimizer.mask_rate, self._least_rate)
+        rate = max(optimizer.mask_rate.now, self._least_rate)
         cost = float(keras.ops.convert_to_numpy(optimizer.connection_cost))
         if goes_on:
             fallen_short = self._distance(int(state.count)) - state.distance
@@ -121,7 +121,7 @@ class Steering:
         last = ahead if self.updates > 1 else done
         way = horizon * self._rate_between(done, last)
         cost = state.balance + state.distance / way
-        optimizer.set_mask_rate(self._share(done), self._falls_from())
+        optimizer.mask_rate.set(self._share(done), self._falls_from())
         optimizer.connection_cost.assign(max(cost, 0))
         state.write(optimizer.steering)
         self._last_look = done
@@ -132,13 +132,13 @@ class Steering:
 
     @property
     def _least_rate(self):
-        return max(_LEAST_RATE * self.optimizer.mask_rate_at(0.0), 1e-12)
+        return max(_LEAST_RATE * self.optimizer.mask_rate.at(0.0), 1e-12)
 
     def _rate_between(self, begin, end):
         """The mean rate from one step to another."""
         shares = map(self._share, np.linspace(begin, end, 11))
         falls_from = self._falls_from()
         rates = [
-            self.optimizer.mask_rate_at(min(share, 1.0), falls_from) for share in shares
+            self.optimizer.mask_rate.at(min(share, 1.0), falls_from) for share in shares
         ]
         return max(float(np.mean(rates)), self._least_rate)

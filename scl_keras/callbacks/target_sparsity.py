@@ -17,7 +17,7 @@ class TargetSparsity(SteeredTarget):
 
     Mask variables start in proportion to the magnitudes of the weights that they switch
     (`start_from_magnitudes`), so that what a trained network knows is used. Their
-    rate falls by a cosine to zero at `t = 1` (`SCLOptimizer.mask_rate_at`), so that
+    rate falls by a cosine to zero at `t = 1` (`MaskRate`), so that
     they come to rest in a state that the weights have adapted to. It falls from `t = 0`
     on, or from `1 - 1 / log10(N_0 / N_target)` if that is later. Both are ours, and
     can be left out: `start=None`, and `compile(mask_optimizer="sgd")` or any other

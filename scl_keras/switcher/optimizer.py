@@ -11,11 +11,9 @@ from scl_keras.masks.granularity import Connection
 from scl_keras.masks.mask import split_masks
 from scl_keras.switcher.network import check_network, switcher_network
 from scl_keras.switcher.switching import SwitchedKernel
+from scl_keras.training.mask_rate import DEFAULT_MASK_LEARNING_RATE, ConstantRate
 from scl_keras.training.normalization import GradientNormalization
-from scl_keras.training.optimizer import (
-    DEFAULT_MASK_LEARNING_RATE,
-    SCLOptimizer,
-)
+from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.types import Optimizer, Tensor
 
 DEFAULT_TASK_STEPS = 4
@@ -112,6 +110,7 @@ class SwitcherOptimizer(SCLOptimizer):
         check_network(self.switcher)
         self.task_steps, self.switcher_steps = task_steps, switcher_steps
         self.threshold_learning_rate = rate
+        self.mask_rate = ConstantRate(rate)
         self.threshold = self.add_variable(
             (), "zeros", "float32", aggregation="only_first_replica", name="threshold"
         )
@@ -157,11 +156,6 @@ class SwitcherOptimizer(SCLOptimizer):
         return self.mask_optimizer
 
     masks_have_starts = False  # the switcher network says where they are
-
-    @property
-    def mask_rate(self) -> float:
-        """How far `s` falls in an update for each unit of cost, a float."""
-        return self.threshold_learning_rate
 
     @property
     def mask_updates_per_step(self) -> float:

@@ -1,6 +1,5 @@
 """The optimizer of an SCL model: one rule for the weights, one for the masks."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -10,12 +9,17 @@ from keras import ops
 
 from scl_keras import backend, checks
 from scl_keras.masks.mask import Mask, split_masks
+from scl_keras.training.gradients import are_finite, with_zeros
+from scl_keras.training.mask_rate import (
+    DEFAULT_MASK_LEARNING_RATE,
+    ConstantRate,
+    MaskRate,
+)
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.pair import PairedOptimizer
 from scl_keras.training.prices import connection_prices, known_cost
 from scl_keras.types import Optimizer, Tensor
 
-DEFAULT_MASK_LEARNING_RATE = 3e-3
 NO_COST = -1.0  # masks rest
 
 
@@ -40,7 +44,7 @@ class SCLOptimizer(PairedOptimizer):
     Args:
         optimizer: Optimizer of the weights, as for `keras.Model.compile`.
         mask_optimizer: Optimizer of the mask variables; by default plain SGD with
-            learning rate 0.003, which `TargetSparsity` lets fall (`mask_rate_at`). The
+            learning rate 0.003, which `TargetSparsity` lets fall (`MaskRate`). The
             rate of one that is given is its own matter.
         connection_cost: Float `λ >= 0`, the price of keeping one connection, in units
             of a typical mask gradient. A variable: schedules and callbacks may
@@ -86,7 +90,7 @@ class SCLOptimizer(PairedOptimizer):
         if falls:
             mask_optimizer = keras.optimizers.SGD(DEFAULT_MASK_LEARNING_RATE)
         super().__init__(optimizer, mask_optimizer, name)
-        self._rate_falls = falls
+        self.mask_rate: MaskRate | ConstantRate = MaskRate(self.mask_optimizer, falls)
         if connection_cost is not None:
             wanted = "a finite number >= 0, or None"
             connection_cost = checks.number(
@@ -208,7 +212,7 @@ class SCLOptimizer(PairedOptimizer):
         for_weights = [gradient_of[id(v)] for v in weights]
         for_masks = self._unscaled([gradient_of[id(v)] for v in masks])
         squares = self._mean_squares_of(for_masks, masks)
-        finite = _are_finite([*for_weights, *squares.values()])
+        finite = are_finite([*for_weights, *squares.values()])
         finite = ops.logical_and(finite, ops.isfinite(self.connection_cost))
         args = (for_weights, for_masks, squares, weights, masks)
         self._cond(finite, self._update, self._skip, args)
@@ -237,7 +241,7 @@ class SCLOptimizer(PairedOptimizer):
 
     def _mean_squares_of(self, gradients, masks):
         owners = [v.connection_mask for v in masks]
-        gradients = _with_zeros(gradients, masks)
+        gradients = with_zeros(gradients, masks)
         return self.normalization.mean_squares(gradients, owners) if masks else {}
 
     def _update_masks(self, gradients, squares, masks):
@@ -246,7 +250,7 @@ class SCLOptimizer(PairedOptimizer):
             self._apply_to_masks(gradients, squares, masks)
             return
         accumulators = [self._accumulators[id(v)] for v in masks]
-        given = _with_zeros(gradients, masks)
+        given = with_zeros(gradients, masks)
         for accumulator, gradient in zip(accumulators, given, strict=True):
             accumulator.assign_add(gradient / micro_steps)
         seen = self.own_iterations
@@ -346,38 +350,6 @@ class SCLOptimizer(PairedOptimizer):
         return self._stops_without_gradient and not goes_on
 
     @property
-    def mask_rate(self) -> float:
-        """How far mask variables fall in an update for each unit of cost, a float."""
-        return float(ops.convert_to_numpy(self.mask_optimizer.learning_rate))
-
-    def mask_rate_at(self, share: float, falls_from: float = 0.0) -> float:
-        """The rate of the masks at a share of the way to a target.
-
-        For the default optimizer it is 0.003 until `falls_from`, and then
-        `0.003 · (1 + cos(π · (share - falls_from) / (1 - falls_from))) / 2`. With a
-        constant rate, connections that matter little would be cut and come back until
-        they are frozen, in whatever state they are in then. (This is ours, not the
-        paper's.)
-
-        Args:
-            share: Float from 0, where training begins, to 1, where masks freeze.
-            falls_from: The share from which on it falls, a float in [0, 1).
-
-        Returns:
-            A float.
-        """
-        if not self._rate_falls:
-            return self.mask_rate
-        share = max(share - falls_from, 0.0) / (1 - falls_from)
-        return DEFAULT_MASK_LEARNING_RATE * (1 + math.cos(math.pi * share)) / 2
-
-    def set_mask_rate(self, share: float, falls_from: float = 0.0) -> None:
-        """Sets the rate of the masks to `mask_rate_at(share, falls_from)`."""
-        if self._rate_falls:
-            rate = self.mask_rate_at(share, falls_from)
-            self.mask_optimizer.learning_rate.assign(rate)
-
-    @property
     def mask_updates_per_step(self) -> float:
         """Share of the training steps that update masks, at present, a float."""
         return 1 / (self.optimizer.gradient_accumulation_steps or 1)
@@ -389,7 +361,7 @@ class SCLOptimizer(PairedOptimizer):
         return {
             "optimizer": serialize(self.optimizer),
             "mask_optimizer": None
-            if self._rate_falls
+            if self.mask_rate.falls
             else serialize(self.mask_optimizer),
             "connection_cost": None if cost < 0 else cost,
             "cost": self.cost,
@@ -408,19 +380,3 @@ class SCLOptimizer(PairedOptimizer):
                 config[key], custom_objects=custom_objects
             )
         return cls(**config)
-
-
-def _with_zeros(gradients, variables):
-    """Gradients by all variables, with zeros where there is None."""
-    pairs = zip(gradients, variables, strict=True)
-    return [ops.zeros(v.shape, v.dtype) if g is None else g for g, v in pairs]
-
-
-def _are_finite(gradients):
-    """Whether there is no NaN or infinity in a list of tensors and Nones."""
-    # Gradients of embeddings may come as the rows that were used.
-    rows = [getattr(g, "values", None) for g in gradients if g is not None]
-    given = [g for g in gradients if g is not None]
-    given = [v if ops.is_tensor(v) else g for v, g in zip(rows, given, strict=True)]
-    # A sum is the cheapest pass that they survive. One in float16 may overflow itself.
-    return ops.isfinite(sum(ops.sum(ops.cast(g, "float32")) for g in given))
