@@ -44,6 +44,7 @@ from scl_keras.datasets import load_dataset
 FLAGS = flags.FLAGS
 flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds, a grid each.")
 flags.DEFINE_multi_enum("network", None, list(TASKS["finetuned"]), "Default: all.")
+flags.DEFINE_bool("train", True, "Make the runs that are missing.")
 flags.DEFINE_list("compressions", None, "Of the grid, those to train. Default: all.")
 flags.DEFINE_string("data_dir", None, "Folder of the TFDS data sets.")
 flags.DEFINE_bool("smoke", False, "A run of seconds, to see that everything works.")
@@ -86,8 +87,8 @@ def plan():
     few, many = (3, 4) if FLAGS.smoke else (EPOCHS, SEARCH)
     return [
         run
-        for seed in seeds
         for network in networks
+        for seed in seeds
         for run in (
             *(run_of(network, seed, few, compression=c) for c in grid),
             *(run_of(network, seed, many, bound=b) for b in bounds),
@@ -167,51 +168,55 @@ def measure(model, pair):
     return float(np.mean(model.predict(x, 1000, verbose=0).argmax(-1) == y))
 
 
-def table(runs, results):
-    """Rows of networks and bounds, over all seeds."""
+def comparisons(runs, results):
+    """Each run with a bound beside the best of its grid: a list of dicts."""
     found = list(zip(runs, results, strict=True))
-    networks = list(dict.fromkeys(run.values["task"]["network"] for run in runs))
-    heads = ["network", "bound", "grid's best", "found", "share", "least share"]
-    heads += ["drop", "drop on test data", "bound met", "on test data"]
+    pairs = []
+    for run, result in found:
+        if "bound" not in run.values:
+            continue
+        network, bound = run.values["task"]["network"], run.values["bound"]
+        grid = [
+            other["compression"]
+            for r, other in found
+            if "compression" in r.values
+            and r.values["seed"] == run.values["seed"]
+            and r.values["task"]["network"] == network
+            and other["drop"] <= bound
+        ]
+        best = max(grid, default=1.0)
+        share = math.log(result["compression"]) / math.log(best) if best > 1 else 1.0
+        names = {"network": network, "bound": bound, "best": best, "share": share}
+        pairs.append({**result, **names})
+    return pairs
+
+
+def table(pairs):
+    """Rows of networks and bounds; one number a seed."""
+    heads = ["network", "bound, points", "grid's best", "found", "share"]
+    heads += ["drop, validation data", "drop, test data"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    for network in networks:
-        own = [(r, x) for r, x in found if r.values["task"]["network"] == network]
-        for bound in sorted({r.values["bound"] for r, _ in own if "bound" in r.values}):
-            lines.append(f"| {' | '.join(row(network, bound, own))} |")
+    for network, bound in dict.fromkeys((x["network"], x["bound"]) for x in pairs):
+        own = [x for x in pairs if (x["network"], x["bound"]) == (network, bound)]
+        cells = [title_of(task_of(network)), f"{bound:g}"]
+        for name, form in (
+            *(("best", "{:.0f}x"), ("compression", "{:.3g}x"), ("share", "{:.2f}")),
+            *(("drop", "{:.2f}"), ("test_drop", "{:.2f}")),
+        ):
+            cells.append(", ".join(form.format(x[name]) for x in own))
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def row(network, bound, own):
-    """Of a network and a bound: texts."""
-    pairs = []
-    for run, result in own:
-        if run.values.get("bound") == bound:
-            seed = run.values["seed"]
-            grid = [
-                x["compression"]
-                for r, x in own
-                if "compression" in r.values
-                and r.values["seed"] == seed
-                and x["drop"] <= bound
-            ]
-            pairs.append((max(grid, default=1.0), result))
-    shares = [
-        math.log(x["compression"]) / math.log(best) if best > 1 else 1.0
-        for best, x in pairs
-    ]
-    number = len(pairs)
-    return [
-        title_of(task_of(network)),
-        f"{bound:g}",
-        ", ".join(f"{best:.0f}x" for best, _ in pairs),
-        ", ".join(f"{x['compression']:.1f}x" for _, x in pairs),
-        f"{statistics.mean(shares):.2f}",
-        f"{min(shares):.2f}",
-        ", ".join(f"{x['drop']:.2f}" for _, x in pairs),
-        ", ".join(f"{x['test_drop']:.2f}" for _, x in pairs),
-        f"{sum(x['drop'] <= bound for _, x in pairs)} of {number}",
-        f"{sum(x['test_drop'] <= bound for _, x in pairs)} of {number}",
-    ]
+def remark(pairs):
+    """What all of them come to: a sentence or two."""
+    shares = [x["share"] for x in pairs]
+    met = [sum(x[name] <= x["bound"] for x in pairs) for name in ("drop", "test_drop")]
+    return (
+        f"In {len(pairs)} runs the share is {statistics.mean(shares):.2f} on average, "
+        f"and {min(shares):.2f} at the least. The bound is met on validation data in "
+        f"{met[0]} of them, and on test data in {met[1]}.\n"
+    )
 
 
 def main(argv):
@@ -225,8 +230,13 @@ def main(argv):
         with contextlib.redirect_stdout(None):
             return make(run, store)
 
-    results = store.complete(runs, quietly)
-    text = table(runs, results)
+    if FLAGS.train:
+        results = store.complete(runs, quietly)
+    else:
+        runs = [run for run in runs if store.find(run)]
+        results = [store.find(run) for run in runs]
+    pairs = comparisons(runs, results)
+    text = f"{table(pairs)}\n{remark(pairs)}"
     write_text(store.top / "table.md", text)
     print(text)
 
