@@ -56,7 +56,7 @@ may share the folder: start the same command in each. Dense pre-trainings are sh
 as they are now:
 
     comparison.md     accuracy by method and compression; bold: the best; and the cells
-                      in which SCL by its defaults is the worse choice, if any
+                      in which SCL with its defaults is the worse choice, if any
     frontier.png      accuracy by effective compression, and by multiply-accumulates
     headline.png      the same of the small VGG that was trained before, alone
     costs/*.json      with --costs: time and memory of a training step (run it quietly)

@@ -96,7 +96,7 @@ def test_other_ways_of_scl_are_none_to_be_beaten_by():
 def test_the_report_lists_what_is_lost():
     results = cell(10, scl=[97.0], lamp=[97.0]) + cell(30, scl=[80.0], lamp=[97.0])
     text = tables.report(results)
-    assert "Lost are 1 of 2 cells:" in text
+    assert "1 of 2 cells are lost:" in text
     assert (
         "- LeNet-5, trained, then fine-tuned, 30x: 17.00 points below LAMP, one-shot"
     ) in text.splitlines()

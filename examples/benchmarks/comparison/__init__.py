@@ -11,7 +11,7 @@ study.py      runs that are missing, made one after the other
 store.py      the results, and what runs share
 cells.py      results by task, method and compression
 tables.py     results over seeds as Markdown
-claims.py     cells where SCL by its defaults is the worse choice, if any
+claims.py     cells where SCL with its defaults is the worse choice, if any
 commands.py   the command that makes a table
 frontier.py   results as pictures
 costs.py      time and memory of a training step

@@ -1,6 +1,6 @@
-"""Whether SCL by its defaults is anywhere the worse choice: each cell, by code.
+"""Whether SCL with its defaults is anywhere the worse choice: each cell, by code.
 
-A cell is won if SCL's mean is, as README promises,
+A cell is won if SCL's mean is
 
 - at least that of the best other method, by the seeds that both have, to within 0.3
   points or one standard deviation over seeds (the root mean square of both methods'
@@ -10,8 +10,9 @@ A cell is won if SCL's mean is, as README promises,
 - from a compression of 100 on not more than 0.2 points below that of SCL by the plain
   rule of its paper.
 
-Others that are less sparse than asked, or cut off in a run, are no others to be beaten
-by; where SCL is that, the cell is lost. A distilled network had more than the others.
+Methods that are less sparse than asked, or cut off in a run, don't count as the best
+other; where SCL is that, the cell is lost. Nor do variants of SCL count: the distilled
+one, for instance, had a teacher.
 """
 
 import dataclasses
@@ -31,12 +32,12 @@ from comparison.tasks import PROTOCOLS, title_of
 WITHIN, BELOW_DENSE, BELOW_PLAIN = 0.3, 0.5, 0.2  # points
 
 NOTE = (
-    "SCL by its defaults against the best other method of a cell, in points of "
-    "accuracy and, in brackets, in standard deviations; against the dense network "
-    "trained as long; and against SCL by the paper's plain rule. Won: at most "
-    f"{WITHIN} points or one standard deviation below the best other; up to 10x at "
-    f"most {BELOW_DENSE} points below dense; from 100x on at most {BELOW_PLAIN} points "
-    "below the plain rule."
+    "The columns tell by how many points of accuracy SCL with its defaults is ahead "
+    "of the best other method (in brackets: in standard deviations), of the dense "
+    "network trained as long, and of SCL by the paper's plain rule. A cell is won if "
+    f"SCL is at most {WITHIN} points or one standard deviation below the best other; "
+    f"up to 10x, at most {BELOW_DENSE} points below dense; and from 100x on, at most "
+    f"{BELOW_PLAIN} points below the plain rule."
 )
 
 
@@ -155,13 +156,13 @@ def _ahead(ours, others):
 def section(claims):
     """The claims as Markdown: which cells are lost, and a table of all."""
     lost = [claim for claim in claims if claim.failures()]
-    lines = ["**Where SCL by its defaults is the worse choice**", ""]
+    lines = ["**Where SCL with its defaults is the worse choice**", ""]
     if lost:
-        lines.append(f"Lost are {len(lost)} of {len(claims)} cells:")
+        lines.append(f"{len(lost)} of {len(claims)} cells are lost:")
         lines.append("")
         lines += [f"- {c.title}: {', '.join(c.failures())}" for c in lost]
     else:
-        lines.append(f"Nowhere: all of {len(claims)} cells are won.")
+        lines.append(f"Nowhere: all {len(claims)} cells are won.")
     heads = ["cell", "seeds", "SCL", "best other", "ahead", "of dense", "of plain"]
     lines += ["", NOTE, "", f"| {' | '.join([*heads, ''])} |", "|" + "---|" * 8]
     lines += [f"| {' | '.join(_row(claim))} |" for claim in claims]

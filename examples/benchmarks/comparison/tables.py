@@ -24,14 +24,16 @@ BEGIN, END = "<!-- comparison:begin -->", "<!-- comparison:end -->"
 
 NOTE = (
     "{} accuracy in percent after the last epoch, mean ± standard deviation over "
-    "seeds, by the compression that was asked for; in brackets the effective "
-    "compression where another one came out. Cut off: no path from input to output "
-    "is left. Bold: the best mean of a column, of those as sparse as was asked for."
+    "seeds. Columns are the compression that was asked for; brackets have the "
+    "effective compression where it came out differently. Cut off: no path from input "
+    "to output is left. Bold: the best mean of a column, among methods that are as "
+    "sparse as was asked for."
 )
 COSTS_NOTE = (
-    "Step: median time of a step with masks, as a ratio to the dense network's; "
-    "memory: peak of training beyond that of the process before. TFMOT trains on "
-    "`tf_keras`, whose dense step takes {} of that of Keras 3 here, table by table."
+    "Step: median time of a training step with masks, as a ratio to the dense "
+    "network's. Memory: peak of training, beyond what the process had before. TFMOT "
+    "trains on `tf_keras`. Its dense step takes {} times as long as that of Keras 3, "
+    "in the order of the networks."
 )
 
 
@@ -88,7 +90,7 @@ def describe(task, results):
     return (
         f"**{title_of(task)} on {samples}{TITLES[task.dataset]}, "
         f"{PROTOCOLS[task.protocol]}**{width}: {dense}{task.epochs} epochs for "
-        f"everybody, batch {task.batch_size}, Adam from {task.learning_rate:g} by a "
+        f"every method, batch {task.batch_size}, Adam from {task.learning_rate:g} by a "
         f"cosine, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}{held_out}. "
         f"Command: `{command(task, results)}`"
     )
