@@ -195,14 +195,14 @@ def write_index(folder):
     lines = [
         "# Trained sparse networks",
         "",
-        '`scl_keras.zoo.load("NAME")` loads one; '
+        '`scl_keras.zoo.load("NAME")` loads one. '
         "`python examples/zoo/verify_models.py` checks every figure here against the "
-        "files and the data. Dense is the network "
-        "that masks were learned from, after `--dense_epochs` of the card's command. "
-        "The sparse one has trained for `--epochs` on top of these, and may be ahead "
-        "for that reason alone.",
+        "files and the data. *Dense* is the accuracy of the network before masks were "
+        "learned, after `--dense_epochs` of the card's command. The sparse network has "
+        "trained for `--epochs` more, and may be ahead for that reason alone.",
         "",
-        "| name | dense | sparse | TFLite | effective compression | bytes | dense |",
+        "| name | dense | sparse | TFLite file | effective compression | bytes | "
+        "dense bytes |",
         "|---|---|---|---|---|---|---|",
     ]
     for name in zoo.names(folder):
