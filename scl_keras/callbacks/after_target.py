@@ -15,20 +15,20 @@ _OF_ALL_EPOCHS = (FitListener, FreezeMasks, ConnectionCostScheduler)
 
 
 class AfterTarget(keras.callbacks.Callback):
-    """Has a callback look only at epochs in which all masks are frozen.
+    """Makes a callback look only at epochs in which all masks are frozen.
 
-    A loss or accuracy is best before connections go. A callback that keeps the best
-    weights, stops a training or changes its learning rate is to begin when the sparsity
-    is there: with the first epoch that is trained and validated with the masks that
-    `TargetSparsity`, `FreezeMasks` or `GradualPruning` ends with. The order of the
-    callbacks doesn't matter.
+    A loss or accuracy is best before connections go. So a callback that keeps the best
+    weights, stops training or changes the learning rate should begin only when the
+    sparsity is reached: with the first epoch that is trained and validated with the
+    masks that `TargetSparsity`, `FreezeMasks` or `GradualPruning` ends with. The order
+    of the callbacks doesn't matter.
 
     Args:
-        callback: The callback. It is told of the begin and end of training, and of
-            epochs and batches from then on; by `evaluate`, if masks are frozen.
+        callback: The callback. It is told of the beginning and end of training, and of
+            all epochs and batches after the target; in `evaluate`, if masks are frozen.
 
     Raises:
-        ValueError: If it is no Keras callback, or one that leads masks to the target or
+        ValueError: If it isn't a Keras callback, or if it leads masks to the target or
             backs up the way there.
 
     Example:

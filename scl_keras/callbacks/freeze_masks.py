@@ -9,18 +9,18 @@ from scl_keras.types import Logs
 
 
 class FreezeMasks(keras.callbacks.Callback):
-    """Freezes the masks at an epoch: from there on only weights are trained.
+    """Freezes the masks at an epoch. From then on only weights are trained.
 
-    A mask that is still learned flips connections on and off all the time; the last
-    part of a training belongs to the weights. `TargetSparsity` freezes by itself. Masks
+    While masks learn, they flip connections on and off. The last part of a training
+    should belong to the weights alone. `TargetSparsity` freezes masks by itself. Masks
     stay frozen in a later `fit`, until `thaw_masks`.
 
     Args:
         epoch: First epoch, counted from 0, that is trained with frozen masks.
 
     Raises:
-        ValueError: If `epoch` is something else; when `fit` begins, if the model isn't
-            compiled with masks that learn.
+        ValueError: If `epoch` isn't such a number. When `fit` begins: if the model
+            isn't compiled with masks that learn.
 
     Example:
 

@@ -20,32 +20,33 @@ _UNFINISHED = "unfinished"
 class SafeBackup(FitListener):
     """`keras.callbacks.BackupAndRestore` that a kill at any moment can't harm.
 
-    Keras's own writes weights and epoch one after the other over the previous ones: a
-    process killed meanwhile leaves a truncated file, or the weights of one epoch with
-    the number of another. Here each backup is written to a folder of its own, together
-    with checksums of its files, and gets its name when it is complete. The newest whose
-    files are all there and have their checksums is restored. If newer ones are passed
-    over, a warning says which, and why.
+    Keras's own callback overwrites the previous weights and epoch one after the other.
+    If the process is killed meanwhile, it leaves a truncated file, or the weights of
+    one epoch with the number of another. Here each backup is written to a folder of its
+    own, with checksums of its files, and gets its name when it is complete. The newest
+    backup whose files are all there and match their checksums is restored. If newer
+    ones are passed over, a warning says which, and why.
 
-    A resumed `fit` goes on as if it had not been interrupted, bit by bit: weights,
-    masks, the states of both optimizers and of random layers are restored, and those of
-    callbacks with `backup_state()`, a dict of arrays, and `restore_state(arrays)`, as
-    `TargetAccuracy` has them. What is not saved are the state of Keras's callbacks,
-    such as `EarlyStopping`, and the order of
-    examples that `fit` shuffles itself: shuffle by epoch in a `keras.utils.PyDataset`,
-    or take `shuffle=False`, if it matters. On PyTorch, give `Dropout` a seed: without
-    one, Keras takes PyTorch's own generator. List it last: it saves what callbacks
-    before it did at the end of the epoch.
+    A resumed `fit` continues as if it had not been interrupted, bit for bit. It
+    restores weights, masks, and the states of both optimizers and of random layers. It
+    also restores the states of callbacks that have `backup_state()`, which returns a
+    dict of arrays, and `restore_state(arrays)`, as `TargetAccuracy` does.
+
+    Not saved are the states of Keras's own callbacks, such as `EarlyStopping`, and the
+    order in which `fit` shuffles examples. If that order matters, shuffle by epoch in a
+    `keras.utils.PyDataset`, or pass `shuffle=False`. On PyTorch, give `Dropout` a seed:
+    without one, Keras uses PyTorch's own generator. List this callback last: it saves
+    what the callbacks before it did at the end of the epoch.
 
     Args:
-        backup_dir: Folder for the backups; one a training.
+        backup_dir: Folder for the backups of one training.
         keep: Number of backups to keep, at least 1.
-        delete_when_done: Whether the backups are removed when `fit` has come to its
-            end, as Keras does, so that the next `fit` starts afresh.
+        delete_when_done: Whether to remove the backups when `fit` has finished, as
+            Keras does, so that the next `fit` starts afresh.
 
     Raises:
-        ValueError: If `backup_dir` is no path or `keep` less than 1; when `fit`
-            begins, if there are backups but none is whole, or the newest that is whole
+        ValueError: If `backup_dir` isn't a path or `keep` is less than 1. When `fit`
+            begins: if there are backups but none is whole, or if the newest whole one
             isn't one of this model.
 
     Example:

@@ -44,36 +44,37 @@ _LOOK = ("epoch", "compression", "drop", "may_lose")
 class TargetAccuracy(FitListener):
     """Finds the sparsest network whose validated metric stays within a bound.
 
-    Give it a trained network, and say what you can spare. In the first epoch masks rest
-    and the metric tells what the learning rate alone costs. Then connections are cut
-    for as long as the metric holds (`CompressionSearch`); where it doesn't, the network
-    gets time to recover, or the last state that held comes back. In the last third of
-    the epochs masks are frozen, and weights are fine-tuned. What doesn't hold then is
-    given up for the last state that held; but what nearly holds is tuned on where that
-    one meets the bound as it is. In the end the model is the sparsest state that holds.
-    If there is
-    none, the dense weights come back, with a warning.
+    Give it a trained network, and say what you can spare. In the first epoch masks
+    rest, and the metric shows what the learning rate alone costs. Then connections are
+    cut for as long as the metric holds (`CompressionSearch`). Where it doesn't hold,
+    the network gets time to recover, or the last state that held comes back.
 
-    Each epoch of the search is a way of its own, like that of `TargetSparsity`: most
-    connections go at its beginning, and the rate of the masks falls by a cosine to zero
-    at its end. So masks are at rest when the metric is looked at.
+    In the last third of the epochs masks are frozen, and weights are fine-tuned. A
+    state that doesn't hold then is replaced by the last one that held. One that nearly
+    holds is tuned further, if that last one already meets the bound without tuning. In
+    the end the model is the sparsest state that holds. If there is none, the dense
+    weights come back, with a warning.
 
-    While the learning rate is high, more may be lost than the bound: half of what that
-    rate alone costs, and a quarter while weights are fine-tuned (`Allowance`). So
-    compile with a rate that falls to nothing, as `CosineDecay` does. With a constant
-    one nothing is added.
+    Each epoch of the search runs like a `TargetSparsity` of its own: most connections
+    go at its beginning, and the learning rate of the masks falls by a cosine to zero at
+    its end. So masks are at rest when the metric is measured.
 
-    Validation data are a sample. Where the metric is an accuracy of `n` samples that
-    can be counted, the bound is tightened by half of the standard error of the drop,
-    `sqrt(max_drop / n)`. And as the best of many looks flatters, measure what you
-    report on test data.
+    A high learning rate itself costs accuracy. So more than the bound may be lost
+    during training: half of what that rate alone costs while the search runs, a quarter
+    while weights are fine-tuned (`Allowance`). Compile with a rate that falls to zero,
+    as `CosineDecay` does. With a constant rate nothing is added to the bound.
+
+    Validation data are a sample. If the metric is an accuracy over `n` samples that can
+    be counted, the bound is tightened by half of the standard error of the drop,
+    `sqrt(max_drop / n)`. The best of many looks flatters, so measure what you report on
+    test data.
 
     Args:
-        max_drop: What may be lost, a positive float in units of the metric: 0.01 is
-            one point of accuracy. Of a metric that is to be small, what it may rise by.
+        max_drop: What may be lost, a positive float in units of the metric: 0.01 is one
+            point of accuracy. For a metric that should be small: what it may rise by.
         monitor: Name of the metric in the logs of `fit`.
-        mode: `"max"` or `"min"`, whether the metric is to be large or small; `"auto"`
-            to ask Keras, which knows it of its own metrics.
+        mode: `"max"` or `"min"`: whether the metric should be large or small. `"auto"`
+            asks Keras, which knows this of its own metrics.
         baseline: The metric of the dense model. By default that of the model when `fit`
             begins, on the `validation_data` of `fit`.
         margin: By how many standard errors the bound is tightened, at least 0.
@@ -85,10 +86,10 @@ class TargetAccuracy(FitListener):
         met: After `fit`: whether the model meets the bound.
 
     Raises:
-        ValueError: If a number is out of its range or `mode` isn't one of these; at the
-            start of `fit`, if it has less than three epochs, no validation data and no
-            `baseline`, or if the model has no masks that learn; later, if the metric
-            isn't in the logs, if nothing tells whether it is to be large or small, or
+        ValueError: If a number is out of its range or `mode` isn't one of these. When
+            `fit` begins: if it has less than three epochs, or no validation data and no
+            `baseline`, or if the model has no masks that learn. Later: if the metric
+            isn't in the logs, if nothing tells whether it should be large or small, or
             if every batch of an epoch was skipped.
 
     Example:

@@ -22,45 +22,45 @@ from scl_keras.types import Logs, Quotas, Schedule
 
 
 class GradualPruning(FitListener):
-    """Prunes step by step while the model is trained, by a schedule.
+    """Prunes step by step during training, by a schedule.
 
-    It takes a model with fixed masks, such as `sparsify(model, ste=None)`, which
-    nothing else moves between two updates. As in Zhu & Gupta (arXiv 1710.01878) each
-    update ranks all connections anew. A cut connection keeps its value, so that it
-    comes back where those that are kept have become smaller.
+    It takes a model with fixed masks, such as `sparsify(model, ste=None)` makes.
+    Nothing else moves these between two updates. As in Zhu & Gupta (arXiv 1710.01878),
+    each update ranks all connections anew. A cut connection keeps its value, and comes
+    back if kept ones have become smaller.
 
     A step is an update of the weights, counted by `optimizer.iterations`. Masks and
-    steps are variables of the model and its optimizer: training goes on from a saved
+    steps are variables of the model and its optimizer. So training resumes from a saved
     model or from `BackupAndRestore` with the masks that it would have had.
 
-    It ends at the sparsity asked for, to the connection: where the schedule would stop
-    before, there is a last update at its `end_step` (other than in TFMOT). If `fit` is
-    to end before that, it warns at the start; if that can't be told then, at the end.
-    With masks of the granularity `NM(2, 4)` at most two of every four connections are
-    left from the update on that cuts a half; until then it is the others of each group
-    that go, the worst first. Masks of layers with `trainable=False` count, and stay as
-    they are. `AfterTarget` begins behind the last update.
+    It ends exactly at the sparsity asked for: if the schedule would stop before, there
+    is a last update at its `end_step` (TFMOT has none). If `fit` will end before that,
+    it warns at the start, or at the end if it couldn't tell. With masks of the
+    granularity `NM(2, 4)`, updates first cut connections outside the best two of every
+    four, worst first. From a sparsity of a half on, at most two of every four are left.
+    Masks of layers with `trainable=False` count, and stay as they are. `AfterTarget`
+    begins after the last update.
 
-    After each update it looks whether a path is left from the inputs to the outputs, as
-    `prune` does. It goes on if there is none, since cut connections may come back, and
-    says so once, which kernels are empty, and what to do.
+    After each update it checks that a path is left from the inputs to the outputs, as
+    `prune` does. If none is left, it goes on, since cut connections may come back. It
+    warns once: which kernels are empty, and what to do.
 
     Args:
         schedule: `ConstantSparsity`, `PolynomialDecay`, or an object like these: called
-            with a step it gives the sparsity, and `is_due(step)` tells whether masks
-            are updated before that step. Its `begin_step` and `end_step`, if it has
-            them, tell when it has come to its end.
+            with a step it returns the sparsity, and `is_due(step)` tells whether masks
+            are updated before that step. If it has `begin_step` and `end_step`, they
+            tell when it is over.
         method: `"magnitude"`, `"lamp"`, `"synflow"`, `"random"` or a `PruningMethod`
-            that needs no data. Scores are computed once an update.
+            that needs no data. Scores are computed once per update.
         quotas: As for `prune`; by default all connections are ranked together. TFMOT
             prunes each layer to the same sparsity: `"uniform"`.
 
     Raises:
-        ValueError: If `schedule`, `method` or `quotas` isn't one of these; at the start
-            of `fit`, if the schedule gives no sparsity in [0, 1) or leaves more than
-            masks can keep, if the model has no masks or learned ones, or none in a
-            layer that is trained, or if those of layers that aren't keep more than the
-            schedule leaves.
+        ValueError: If `schedule`, `method` or `quotas` isn't one of these. When `fit`
+            begins: if the schedule gives a sparsity outside [0, 1) or leaves more than
+            masks can keep; if the model has no masks, learned ones, or none in a layer
+            that is trained; or if frozen layers alone keep more than the schedule
+            leaves.
 
     Warns:
         UserWarning: If `fit` ends before the schedule does, if another callback undid

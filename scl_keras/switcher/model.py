@@ -26,16 +26,17 @@ class SwitcherModel(SCLModel):
     """A Keras model with a second network that reads its weights and cuts connections.
 
     `SwitcherModel(model)` puts masks over the fully connected layers of a built model,
-    in place as `sparsify` does, and returns the same model. `fit` then trains the
-    model and the switcher network alternately towards `L_task + λ · Σ c · H(s)` (Han et
-    al., *Explore the Knowledge contained in Network Weights to Obtain Sparse Neural
-    Networks*, arXiv 2103.15590): see `SwitcherOptimizer` for the rule, and
-    `switcher_network` for the network.
+    in place as `sparsify` does, and returns the same model. `fit` then trains the model
+    and the switcher network in turns toward one objective, `L_task + λ · Σ c · H(s)`
+    (Han et al., *Explore the Knowledge contained in Network Weights to Obtain Sparse
+    Neural Networks*, arXiv 2103.15590). `SwitcherOptimizer` has the rule,
+    `switcher_network` the network.
 
-    The switches are kept in the masks, as those of any `SCLModel`: logs, callbacks,
+    The switches are kept in the masks, as in any `SCLModel`. So logs, callbacks,
     `summary`, `effective_masks`, `strip_masks`, `compact` and `export_tflite` work on
-    it, and prediction doesn't need the switcher. Instead of a model it also takes
-    `inputs, outputs` of a graph with masked layers, or is subclassed, as `SCLModel`.
+    it, and prediction doesn't need the switcher network. Instead of a model it also
+    takes the `inputs, outputs` of a graph with masked layers; like `SCLModel`, it can
+    be subclassed.
 
     Args:
         model: A built Keras model.

@@ -115,32 +115,32 @@ def check_target(
 ) -> TargetCheck:
     """Tells for each kernel whether a runtime can run it faster, and why not.
 
-    - `"compact"`: channels are removed (`compact`), so that all runtimes and devices
-      have less to do. Masks switch a channel where it is read by one layer alone, else
-      where it is made; channels that are added up stay.
+    - `"compact"`: channels are removed (`compact`), so all runtimes and devices have
+      less to do. Masks switch a channel where it is read if only one layer reads it,
+      else where it is made. Channels that are added up stay.
     - `"tflite-dense"`: TFLite on CPUs, whose 1x4 block form makes `Dense` layers
-      faster; the others as for `"compact"`.
+      faster; other layers as for `"compact"`.
     - `"xnnpack"`: TFLite on ARM (aarch64), where XNNPACK runs 1x1 convolutions on
-      sparse kernels if the network has its shape. Blocks of four output channels are
-      what its fastest kernel takes.
+      sparse kernels if the network has the shape that it needs. Its fastest kernel
+      takes blocks of four output channels.
     - `"size"`: the smallest file, on any runtime; connections are switched one by one.
 
     Args:
         model: A built functional or Sequential model, stock or masked.
         runtime: One of `RUNTIMES`.
-        max_bytes: Whether a file of so many bytes can be had, too. It takes some
-            seconds, in which files are made.
-        speedup: Likewise, whether a file can be had that is so many times as fast as
-            the dense one, without channels that are cut.
+        max_bytes: Also tell whether a file of at most so many bytes is possible. Files
+            are made for that, which takes some seconds.
+        speedup: Also tell whether a file is possible that is so many times as fast as
+            the dense one, by removing channels.
         dtype: The coarsest precision of the file, for `max_bytes`.
 
     Returns:
         A `TargetCheck`, which `str` makes a table of.
 
     Raises:
-        ValueError: If the model has no graph or open sizes, or there is no such
-            runtime, or no such number.
-        RuntimeError: If a file has to be made, and Keras runs on another backend than
+        ValueError: If the model has no graph or open sizes, or if an argument isn't one
+            of these.
+        RuntimeError: If a file has to be made and Keras runs on another backend than
             TensorFlow.
 
     Example:

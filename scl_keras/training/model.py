@@ -35,13 +35,14 @@ from scl_keras.types import Optimizer, Shape, Tensor
 class SCLModel(keras.Model):
     """A Keras model that learns its masks together with its weights.
 
-    It is used as `keras.Model` is: `SCLModel(inputs, outputs)`, or subclassed with a
-    `call` of one's own. `sparsify` makes one of any model. Besides the usual
-    metrics, the logs of `fit` hold the `sparsity` of all masked kernels, with
-    `cost="macs"` also `macs_sparsity`, the share of their multiply-accumulates that is
-    cut, and `skipped_updates`, the number of batches with a NaN or infinite gradient,
-    which progress lines show when it isn't zero. `MaskLogger` adds more. `loss` stays
-    the task's, and comparable with the dense model's.
+    Use it like `keras.Model`: `SCLModel(inputs, outputs)`, or subclass it with your own
+    `call`. `sparsify` makes one of any model.
+
+    Besides the usual metrics, the logs of `fit` hold `sparsity`, that of all masked
+    kernels. With `cost="macs"` they also hold `macs_sparsity`, the share of
+    multiply-accumulates that is cut. `skipped_updates` is the number of batches with a
+    NaN or infinite gradient; progress lines show it when it isn't zero. `MaskLogger`
+    adds more. `loss` stays that of the task, comparable with the dense model's.
 
     Example:
 

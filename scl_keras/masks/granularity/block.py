@@ -18,20 +18,20 @@ class Block(Granularity):
     """Runs of `size` consecutive connections along an axis are switched together.
 
     Where `size` doesn't divide the axis, the last block is shorter. Two runtimes have
-    kernels for such blocks: TFLite's 1x4 form of a `Dense` layer wants 4 consecutive
-    inputs of one output, `Block(4, axis=-2)`; XNNPACK's sparse 1x1 convolutions are
-    fastest for 4 (or 2) consecutive output channels of one input, `Block(4, axis=-1)`
+    kernels for such blocks. TFLite's 1x4 form of a `Dense` layer needs 4 consecutive
+    inputs of one output: `Block(4, axis=-2)`. XNNPACK's sparse 1x1 convolutions are
+    fastest with 4 (or 2) consecutive output channels of one input: `Block(4, axis=-1)`
     (`xnn_create_convolution2d_nchw_f32` takes them where 90 % of the values in such
     blocks are non-zero).
 
     Args:
         size: Length of a run, at least 1.
-        axis: Axis of the kernel along which it lies; -2 are the inputs and -1 the
+        axis: Axis of the kernel along which a run lies. -2 are the inputs and -1 the
             outputs of `Dense` and `Conv` kernels.
 
     Raises:
-        ValueError: If `size` or `axis` isn't such a whole number; when the layer is
-            built, if its kernel has no such axis.
+        ValueError: If `size` isn't an integer of at least 1, or `axis` isn't an
+            integer. When the layer is built: if its kernel has no such axis.
 
     Example:
 

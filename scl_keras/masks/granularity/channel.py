@@ -15,23 +15,23 @@ from scl_keras.types import Shape, Tensor
 @keras.saving.register_keras_serializable("scl_keras")
 @dataclasses.dataclass(frozen=True)
 class Channel(Granularity):
-    """Whole channels are switched: all of a kernel at one place along some axes.
+    """Whole channels are switched: all connections at one index along some axes.
 
-    By default that is a feature, an output unit or filter, with all of its inputs. It
-    goes with its bias, and is switched where it is complete: behind the layer's
-    activation, or the batch normalization and activation that follow it (see
+    By default a channel is a feature: an output unit or filter with all of its inputs.
+    It goes together with its bias. It is switched after the layer's activation, or
+    after the batch normalization and activation that follow the layer (see
     `ChannelFollower`). A channel that is cut is zero, and `compact` can remove it.
 
-    With `Channel((-2,))` channels are switched where they are read: what makes them has
-    no reader left where they are cut, and is removed with them.
+    With `Channel((-2,))` channels are switched where they are read. A channel that is
+    cut there has no reader left, so `compact` removes what makes it, too.
 
     Args:
         axes: Axes of the kernel that index channels; by default those of its features.
             `(-2,)` switches whole inputs of `Dense` and `Conv` layers.
 
     Raises:
-        ValueError: If `axes` is something else; when the layer is built, if its kernel
-            has no such axis.
+        ValueError: If `axes` isn't a tuple of axes. When the layer is built: if its
+            kernel has no such axis.
 
     Example:
 
