@@ -26,24 +26,24 @@ def compact(
     """Removes dead units, filters and channels, so that dense arrays get smaller.
 
     A unit is removed if no path leads from it to an output, or none from an input to it
-    (see `ConnectionGraph`). In the latter case it is a constant, which goes into the
-    biases of the layers that read it; where that isn't exact, such as in front of a
+    (see `ConnectionGraph`). In the latter case the unit is a constant, which moves into
+    the biases of the layers that read it. Where that isn't exact, such as before a
     convolution that pads with zeros, the unit stays. Units that are added up,
-    multiplied or go through one shared layer stay or go together. Where one factor of a
-    product is zero for any input, the others lead nowhere (squeeze and excite); a
+    multiplied or go through one shared layer stay or go together. If one factor of a
+    product is always zero, its other factors lead nowhere (squeeze and excite); a
     constant that isn't zero stays. `keras.ops.split`, slices (`x[..., :8]`) and
     concatenation are followed part by part. Terms of an `Add` that are zero are dropped
-    with all that makes them. Stateful layers start from zeros, as in a model that is
-    loaded.
+    together with everything that makes them. Stateful layers start from zeros, as in a
+    model that was just loaded.
 
-    Where a reshape makes one channel of several, by layers, by `keras.ops` or by
-    `depth_to_space` (PixelShuffle, the image that a generator makes of units), these
-    go together. If the image has no more channels than a pixel becomes pixels a side,
-    they stay. A convolution in groups loses whole groups, if nothing else
-    needs their channels, and as many channels of each of the others.
+    Where a reshape makes one channel of several units, by layers, by `keras.ops` or by
+    `depth_to_space` (PixelShuffle, the image that a generator makes of units), these go
+    together. If the image has no more channels than a pixel becomes pixels a side, they
+    stay. A grouped convolution loses whole groups if nothing else needs their channels,
+    and equally many channels in each remaining group.
 
-    What is read and made by all others keeps its channels: recurrent layers, attention,
-    wrappers, operations that aren't known (`Lambda`), slices in steps, and
+    All other layers keep the channels that they read and make: recurrent layers,
+    attention, wrappers, unknown operations (`Lambda`), slices with steps, and
     normalization over channels. `compaction_report` tells which dead channels of which
     layers stay, and why.
 
@@ -52,9 +52,10 @@ def compact(
             zeros in its kernels. It isn't touched.
         input_shapes: Shapes of the inputs without the batch axis, where the model
             leaves sizes open; the result then takes these sizes only.
-        keep_open: Whether the result leaves open what the model does, instead. What is
-            dead at these sizes need not be so at others (a kernel as wide as the input
-            and its padding): compare the two there.
+        keep_open: Whether the result instead leaves the same sizes open as the model.
+            What is dead at these sizes need not be dead at others (for example, where a
+            kernel is as wide as the input and its padding): compare the two models
+            there.
 
     Returns:
         A functional stock Keras model that computes the same up to rounding, with the

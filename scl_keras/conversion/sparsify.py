@@ -37,13 +37,13 @@ def sparsify(
     """Puts masks into a model, in place: it becomes an `SCLModel` of its own class.
 
     Any built Keras model will do: functional, Sequential or subclassed, with layers
-    inside of custom layers, wrappers, lists and dicts. Nothing is made anew. The chosen
-    layers, and the model, change their class to a masked version of it, so that all
-    stays that they have and do: weights, names, `trainable` flags, methods, a
-    `train_step` of their own. A compiled model stays compiled, its optimizer being that
-    of the weights; `compile` tells how masks are learned. `strip_masks` is the reverse.
+    inside custom layers, wrappers, lists and dicts. Nothing is rebuilt. The model and
+    the chosen layers change their class to a masked version of it, and keep everything
+    else: weights, names, `trainable` flags, methods, a `train_step` of their own. A
+    compiled model stays compiled, and its optimizer becomes that of the weights;
+    `compile` sets how masks are learned. `strip_masks` is the reverse.
 
-    Layers that have masks already keep them. What can't be masked is told in a line;
+    Layers that already have masks keep them. What can't be masked is printed in a line;
     `unmasked_layers` lists it, too.
 
     Args:
@@ -51,33 +51,34 @@ def sparsify(
         layers: Which layers to mask: a layer, a layer type, a layer's name, a predicate
             `layer -> bool`, or a list of these. A nested model or a wrapper stands for
             all of its layers. Layers that a layer makes for itself (an `LSTM` its cell,
-            attention its projections) go with it. By default all that can be.
+            attention its projections) are masked with it. By default all that can be
+            masked.
         mask_initializer: Initializer of the mask variables, a number or a name.
         ste: `"identity"`, `"leaky_relu"`, `"softplus"` or an `STE`; None for fixed
             masks, which training doesn't change (see `prune` and `GradualPruning`).
-        granularity: What one mask variable switches: `"connection"`, `"channel"` (whole
-            units and filters, those of the model's outputs too) or a `Granularity` such
-            as `Block(4)`, or `NM(2, 4)` for at most two of every four. For each layer
-            another one: a dict by the names or types of layers (`"connection"` for the
-            rest), or a function of the layer that holds the kernel, in both of which
-            None leaves a layer without masks. By default `"connection"`.
-        runtime: Instead: what the model shall run on, such as `"compact"` or
+        granularity: What one mask variable switches. `"connection"` (default);
+            `"channel"`, whole units and filters, including those of the model's
+            outputs; or a `Granularity`, such as `Block(4)`, or `NM(2, 4)` for at most
+            two of every four. To choose by layer, give a dict by the names or types of
+            layers (`"connection"` for the rest), or a function of the layer that holds
+            the kernel. In both, None leaves a layer without masks.
+        runtime: Instead: what the model will run on, such as `"compact"` or
             `"tflite-dense"`. Each layer gets the granularity that makes it faster
             there, or no masks; `verbose` prints the choice. See `check_target`.
         mask_dtype: Dtype of the mask variables: `"float32"`, or `"bfloat16"`, which
-            halves the memory of them and of their gradients.
+            halves the memory of masks and of their gradients.
         copy: Whether to leave the model as it is, and mask an independent copy, which
             isn't compiled.
-        verbose: 1 to tell in a line what has no masks, and why; 0 not to.
+        verbose: 1 to print a line on what has no masks, and why; 0 not to.
 
     Returns:
         The same model, now an `SCLModel`, or the copy.
 
     Raises:
-        ValueError: If the model isn't built, if `layers` or `granularity` has a layer
-            that isn't in it or can't be masked, if a kernel can't have the granularity
-            asked for, if no layer gains on `runtime`, if `runtime`, `ste` or
-            `mask_dtype` is unknown, or, with `copy=True`, if Keras can't copy the
+        ValueError: If the model isn't built; if `layers` or `granularity` names a layer
+            that isn't in it or can't be masked; if a kernel can't have the granularity
+            asked for; if no layer gains on `runtime`; if `runtime`, `ste` or
+            `mask_dtype` is unknown; or, with `copy=True`, if Keras can't copy the
             model.
 
     Example:

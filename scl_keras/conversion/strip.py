@@ -27,17 +27,17 @@ from scl_keras.training.pair import PairedOptimizer
 def strip_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
     """Takes the masks out of a model, in place: the reverse of `sparsify`.
 
-    Kernels become `v * H(s)`, with zeros where connections are cut, and the model and
-    its layers have their own classes again. What the model computes stays the same, and
-    nothing in it or in its file needs this package any more. A compiled model stays
+    Kernels become `v * H(s)`, with zeros where connections are cut. The model and its
+    layers have their own classes again. The model computes the same as before, and
+    neither it nor its file needs this package any more. A compiled model stays
     compiled, with the optimizer of its weights.
 
     Args:
         model: A Keras model with masked layers, trained or not. One without is
             returned as it is.
         copy: Whether to leave the model as it is, and strip an independent copy, which
-            isn't compiled. To look at a model without its masks for a moment, in the
-            midst of a training for example, see `stripped`.
+            isn't compiled. To have a model without its masks for a moment, for example
+            during training, see `stripped`.
 
     Returns:
         The same model, or the copy.
@@ -64,9 +64,9 @@ def strip_masks(model: keras.Model, *, copy: bool = False) -> keras.Model:
 def stripped(model: keras.Model) -> Iterator[keras.Model]:
     """Takes the masks out of a model for a while: a context manager.
 
-    Within, the model is the stock model that `strip_masks` makes. Afterwards it is what
-    it was, with the same masks, values of cut connections and optimizer, so that a
-    training goes on as if nothing had happened.
+    Inside the `with` block, the model is the stock model that `strip_masks` makes.
+    Afterwards it is what it was, with the same masks, values of cut connections and
+    optimizer, so training continues as if nothing had happened.
 
     Args:
         model: A Keras model with masked layers, or without: then nothing happens.

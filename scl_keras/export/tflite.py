@@ -42,12 +42,12 @@ def export_tflite(
     latency_seconds: float = 2.0,
     verbose: int | Callable[[str], None] = 1,
 ) -> ExportReport:
-    """Writes a model as the best TFLite file that computes the same.
+    """Writes the best TFLite file that computes what the model computes.
 
-    What is smallest or fastest can't be told beforehand, and some files that
-    converters write are silently wrong or do not load. So every file that may be worth
-    it is made, and named in the report. A file is left out if another one, which is
-    right, has the same encoding of fewer weights, or unpacks to the same weights:
+    Nobody can tell beforehand which file is smallest or fastest, and some files of
+    converters are silently wrong or don't load. So every file that may be worth it is
+    made, and named in the report. A file is left out if a correct one has the same
+    encoding of fewer weights, or unpacks to the same weights:
 
     - "dense": the plain converter's file.
     - "sparse": the converter's own encoding of zeros
@@ -63,21 +63,21 @@ def export_tflite(
       dynamic": activations rounded at each call; "int8 weights": stored as integers and
       computed in float32, alone and with "csr".
 
-    Each file is decoded and its weights compared bit by bit (or to half a rounding
-    step), loaded, run with and without the default delegate (XNNPACK), and compared
-    with Keras on `samples`, one at a time and several at once; on a few of them
-    with 2 and with 4 threads, too. Correct ones are timed against each other, and the
-    best is put at `path` in one step; if there is none, or anything fails on the way,
-    `path` is left as it was.
+    Each file is decoded, and its weights are compared bit by bit (rounded ones to half
+    a rounding step). It is loaded, run with and without the default delegate (XNNPACK),
+    and compared with Keras on `samples`, one at a time and several at once; on a few of
+    them also with 2 and with 4 threads. Correct files are timed against each other, and
+    the best is put at `path` in one step. If there is none, or anything fails on the
+    way, `path` is left as it was.
 
     A model of another float type (`mixed_bfloat16`, `float16`, `float64`, ...) is
-    rebuilt in float32 for that, and compared with itself: the two may differ by as much
-    as the coarsest of its types rounds a number, 32 times over, and the report tells by
-    how much they do. Files then are compared with the one in float32.
+    rebuilt in float32 first, and compared with itself. The two may differ by 32 times
+    the rounding of its coarsest type, and the report tells by how much they do. Files
+    are then compared with the float32 model.
 
-    Masks need not be stripped first. Those of a class derived from a masked layer,
-    whose stock layer isn't known, are left to the converter, which folds a kernel and a
-    mask of single connections into one constant.
+    Masks need not be stripped first. A class derived from a masked layer has no known
+    stock layer. Its masks are left to the converter, which folds a kernel and a mask of
+    single connections into one constant.
 
     Args:
         model: A built Keras model: functional, Sequential or subclassed.
@@ -96,31 +96,31 @@ def export_tflite(
             come with an interval; where they show no difference, the fewest bytes
             decide.
         dtype: The coarsest precision allowed: "float32", "float16" or "int8". Finer
-            ones are tried, too, since a sparse float32 file may well be smaller
-            and faster than a dense one of int8.
+            ones are tried, too, since a sparse float32 file may be smaller and faster
+            than a dense int8 file.
         labels: Class indices of the samples (of each position, for a map), for the
             accuracy of each file; the model must have one output.
-        max_accuracy_drop: Largest share of accuracy that a file of a coarser precision
-            than float32 may lose against the model, on `samples`, to be chosen.
-            Default: 0.005, half a percent. What is measured counts, also where few
-            samples leave it to chance (the report says so then): to refuse a good file
-            costs bytes, to take a bad one costs accuracy that nobody sees.
-        tolerance: Largest difference to Keras that counts as the same, as a
-            share of the output's largest absolute value on the samples, for
-            all precisions. Default: 1e-4 for float32, 1e-2 for float16,
-            0.1 for stored and 0.15 for computed int8. Keras and TFLite sum in another
-            order, which moves a sum of n float32 products by about sqrt(n) * 6e-8
-            of its size (2e-6 for a thousand) and adds up over layers: networks here
-            are at 5e-7, so that 1e-4 leaves room for about a hundred layers. Missing
-            weights are found by decoding the file, however small they are.
-        latency_seconds: How long to time the files, all together; 0 for not
-            at all, and bytes decide.
+        max_accuracy_drop: How much accuracy on `samples` a file of a coarser precision
+            than float32 may lose against the model. Default: 0.005, half a percent. The
+            measured loss decides, even where few samples leave it to chance (the report
+            then says so): refusing a good file costs bytes, taking a bad one costs
+            accuracy that nobody sees.
+        tolerance: Largest difference to Keras that counts as the same, for all
+            precisions, as a share of the output's largest absolute value on the
+            samples. Default: 1e-4 for float32, 1e-2 for float16, 0.1 for stored and
+            0.15 for computed int8. Keras and TFLite add up in a different order. That
+            moves a sum of n float32 products by about sqrt(n) * 6e-8 of its size (2e-6
+            for a thousand), and adds up over layers. Networks here differ by 5e-7, so
+            1e-4 leaves room for about a hundred layers. Missing weights are found by
+            decoding the file, however small they are.
+        latency_seconds: How long to time all files together. 0 for no timing; then
+            bytes decide.
         verbose: 1 for a progress bar, 0 for none, or a function that is called with the
             name of each step when it is done (there are `export_steps(dtype)`).
 
     Returns:
-        The sizes, encodings, differences and times, and what was tried. `print` it,
-        `report.as_dict()`, `report.plot()`.
+        An `ExportReport`: sizes, encodings, differences and times, and what was tried.
+        `print` it, or use `report.as_dict()` or `report.plot()`.
 
     Raises:
         ValueError: If an argument does not fit; nothing is converted then.

@@ -33,8 +33,8 @@ def freeze_masks(model: keras.layers.Layer) -> None:
 def thaw_masks(model: keras.layers.Layer) -> None:
     """Lets the frozen masks of a model or layer learn again: see `freeze_masks`.
 
-    A callback that asks for another sparsity, `TargetSparsity`, does so by itself.
-    Fixed masks, made with `ste=None`, don't learn anyway, and stay as they are.
+    `TargetSparsity` does so by itself when it asks for another sparsity. Fixed masks,
+    made with `ste=None`, don't learn, and stay as they are.
 
     Args:
         model: A Keras model or layer with masks.

@@ -60,35 +60,36 @@ def compress(
     out: str | os.PathLike[str] | None = None,
     verbose: int = 1,
 ) -> Compressed:
-    """Makes of a trained model the smallest one that is as good as asked for.
+    """Makes a trained model as small as the accuracy, size or speed asked for allows.
 
-    It measures the model, puts masks into a copy, has it learn which connections it can
-    do without (the dense model is its teacher), finds the sparsity, and fine-tunes.
-    With `out` it writes the smallest TFLite file, of the precisions that lose no more
-    than may be lost, after it has run that file and compared it with Keras.
+    It measures the model and puts masks into a copy. The copy learns which connections
+    it can do without, with the dense model as its teacher; this finds the sparsity.
+    Then it is fine-tuned. With `out`, the smallest TFLite file is written whose
+    precision loses no more than allowed, after that file was run and compared with
+    Keras.
 
     The copy is trained as the model was compiled: with its loss, its metrics and its
-    optimizer, whose rate falls to zero by a cosine. The model stays as it is.
+    optimizer. The learning rate falls to zero by a cosine. The model itself stays as it
+    is.
 
-    Interrupted by Ctrl-C, it goes on to the file with the best that it has. Called with
-    the same `out` again, it goes on with the training where it was, as it does after
-    its process was killed. The report is written last: what is in a folder without one
-    isn't complete.
+    After Ctrl-C it goes on to the file, with the best model so far. Called again with
+    the same `out`, it continues the training where it was, also after its process was
+    killed. The report is written last: a folder without one is incomplete.
 
     Args:
-        model: A trained, compiled Keras model. Register metrics of your own,
-            `@keras.saving.register_keras_serializable()`: they are made anew.
+        model: A trained, compiled Keras model. Metrics of your own are made anew, so
+            register them: `@keras.saving.register_keras_serializable()`.
         train_data: A tuple of arrays `(x, y)` or `(x, y, sample_weight)`, or a
             `tf.data.Dataset`, a `keras.utils.PyDataset` or a PyTorch `DataLoader`.
         validation_data: Likewise: what the metric is measured on.
-        max_drop: What may be lost of the metric, see `TargetAccuracy`.
+        max_drop: How much the metric may lose, see `TargetAccuracy`.
         max_bytes: Instead: the most bytes that the file may have, see `TargetBytes`.
         speedup: Instead: how many times as fast as the dense model the file is to be,
             see `TargetSpeed`.
         sparsity: Instead: the share of connections to cut, a float in [0, 1).
         compression: Instead: number of connections over number kept, at least 1.
-        epochs: Of the training. By default 15, or as many as make 1,500 steps, but no
-            more than 100.
+        epochs: Epochs of the training. By default 15, or as many as make 1,500 steps,
+            but no more than 100.
         monitor: The metric, by its name in the logs of `fit`. By default the first that
             the model is compiled with, on validation data, or `"val_loss"`.
         mode: `"max"`, `"min"` or `"auto"`, see `TargetAccuracy`.
@@ -99,19 +100,21 @@ def compress(
             `"int8"`, for `speedup` `"float32"`.
         optimize_for: What the file is chosen by, as for `export_tflite`: by default
             `"size"`, for `speedup` `"latency"`.
-        learning_rate: At first. By default that which the optimizer began with.
-        batch_size: Samples a batch, where data are arrays.
-        out: Folder for what is written, made if it isn't there; None to write nothing.
+        learning_rate: The first learning rate. By default the one that the optimizer
+            began with.
+        batch_size: Samples per batch, if the data are arrays.
+        out: Folder to write to, made if it isn't there. None to write nothing.
         verbose: 1 for one progress bar over all and the report, 0 for neither.
 
     Returns:
-        What came of it, a `Compressed`.
+        The result, a `Compressed`.
 
     Raises:
-        ValueError: If an argument doesn't fit, or if the model isn't compiled, doesn't
-            take the data, or wasn't trained: is no better than a constant answer, or
-            than random weights may be and its optimizer has made no step. If the file
-            can't become as small or as fast, or something else was begun in `out`.
+        ValueError: If an argument doesn't fit. If the model isn't compiled or doesn't
+            take the data. If it wasn't trained: its optimizer has made no step and it
+            is no better than random weights may be, or it is no better than a constant
+            answer. If the file can't become as small or as fast as asked for, or
+            something else was begun in `out`.
         RuntimeError: If `max_bytes` or `speedup` is asked for on another backend than
             TensorFlow, which files are made with.
 

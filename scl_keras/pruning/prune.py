@@ -46,12 +46,12 @@ def prune(
 ) -> SCLModel:
     """Prunes a model, in place: it keeps the connections that score best.
 
-    It becomes an `SCLModel` of its own class, as `sparsify` makes it, whose masks are
-    fixed: training fine-tunes the weights of the connections that are left, whatever it
-    is compiled with, also after saving and loading.
+    Like `sparsify`, this makes the model an `SCLModel` of its own class, but its masks
+    are fixed. However it is compiled, and also after saving and loading, training
+    fine-tunes the weights of the connections that are left.
 
-    Sparsity is counted over all kernels that have a mask. What is cut already, in a
-    model with masked layers, stays cut and counts.
+    Sparsity counts all kernels that have a mask. In a model with masked layers, what is
+    already cut stays cut, and counts.
 
     Args:
         model: A built Keras model, stock or with masked layers. It stays as it is if
@@ -60,32 +60,31 @@ def prune(
             `"magnitude"`, `"snip"`, `"iterative_snip"`, `"synflow"`, `"random"` or a
             `PruningMethod`.
         sparsity: Float in [0, 1), the share of connections to cut.
-        compression: Instead: number of connections over number kept, at least 1. With
-            masks of the granularity `NM` neither is needed: by default what they have
-            to cut is cut, and no more.
+        compression: Instead: number of connections over number kept, at least 1. Masks
+            of the granularity `NM` need neither: by default they cut what their groups
+            require, and no more.
         quotas: How many connections each kernel keeps: `"uniform"`, `"uniform_plus"`,
             `"erk"`, `"igq"`, or quotas of one's own (see
             `scl_keras.pruning.get_quotas`). By default connections of all kernels are
             ranked together.
         effective: Whether `sparsity` and `compression` count only connections on a path
-            from an input to an output (Vysogorets & Kempe, arXiv 2107.02306). How
-            far to go down the ranking for that is found by search, and what isn't
-            effective is cut, too.
+            from an input to an output (Vysogorets & Kempe, arXiv 2107.02306). A search
+            then finds how far down the ranking to go. What isn't effective is cut, too.
         data: For methods that need data: `(x, y)` arrays, taken in batches of 256, or a
             `tf.data.Dataset` or another iterable of such batches. Each round of a
             method goes over all of it.
-        steps: Number of batches to take of `data` at most. Needed where it doesn't tell
-            its length, as a generator, or repeats forever.
+        steps: Number of batches to take of `data` at most. Needed if `data` doesn't
+            tell its length, as a generator, or repeats forever.
         loss: For methods that need data: as for `compile`. By default the loss that the
             model is compiled with.
         layers: Which layers of a stock model to prune, as for `sparsify`.
         granularity: How a stock model's connections are cut, as for `sparsify`:
-            `"connection"` (default) or `NM(2, 4)`, at most two of every four, which
-            leaves a sparsity of a half or more. Of each group those that score best can
-            be kept; methods with rounds choose them before the first one.
-        input_shapes: Shapes of the inputs without the batch axis, where the model
-            leaves sizes open: what is effective, and SynFlow, depend on them. Without
-            it, whether a path is left is checked on sizes that its layers accept.
+            `"connection"` (default), or `NM(2, 4)` for at most two of every four, which
+            means a sparsity of a half or more. In each group those that score best can
+            be kept. Methods with rounds choose them before the first round.
+        input_shapes: Shapes of the inputs without the batch axis, if the model leaves
+            sizes open: effective connections and SynFlow depend on them. Without it,
+            the check that a path is left uses sizes that the layers accept.
         copy: Whether to leave the model as it is, and prune an independent copy, which
             isn't compiled.
         verbose: 1 for a progress bar, 0 for none.
@@ -94,17 +93,17 @@ def prune(
         The same model, or the copy. A compiled model stays compiled.
 
     Raises:
-        ValueError: If the model isn't built, if an argument is out of its range, if
-            quotas can't be met, more is to be kept than `granularity` allows, it
-            switches several connections together, `data` doesn't fit, or Keras can't
-            copy the model.
+        ValueError: If the model isn't built, an argument is out of its range, quotas
+            can't be met, `granularity` allows fewer connections than are to be kept or
+            switches several together, `data` doesn't fit, or Keras can't copy the
+            model.
         DisconnectedError: A `ValueError`, if no path from the inputs to the outputs
             would be left, or fewer connections are effective than asked for.
 
     Warns:
-        UserWarning: If it can't be told whether a path is left: in a model with a
-            `call` that can't be followed, or that leaves sizes open and takes none of
-            those that are tried.
+        UserWarning: If it can't tell whether a path is left: the model has a `call`
+            that can't be followed, or leaves sizes open and takes none of those that
+            are tried.
 
     Example:
 

@@ -203,10 +203,10 @@ def summary(
     """Prints and returns what is left of a network's connections.
 
     Masked layers are read by their masks, stock layers that could be masked by the
-    zeros in their kernels: a stripped model has the same summary. A kept connection is
-    dead if it lies on no path from an input to an output, and effective otherwise, see
-    `scl_keras.connectivity.ConnectionGraph`. Models that can't be followed, such as
-    those with open sizes, get the direct figures alone.
+    zeros in their kernels. So a stripped model has the same summary. A kept connection
+    is effective if it lies on a path from an input to an output, and dead otherwise
+    (see `scl_keras.connectivity.ConnectionGraph`). Models that can't be followed, such
+    as those with open sizes, get the direct figures alone.
 
     Args:
         model: A built Keras model.

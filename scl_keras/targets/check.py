@@ -131,7 +131,7 @@ def check_target(
         max_bytes: Also tell whether a file of at most so many bytes is possible. Files
             are made for that, which takes some seconds.
         speedup: Also tell whether a file is possible that is so many times as fast as
-            the dense one, by removing channels.
+            the dense one, by cutting channels.
         dtype: The coarsest precision of the file, for `max_bytes`.
 
     Returns:
