@@ -1,12 +1,15 @@
 """The masks of a model on their way down, and the price that leads them."""
 
 import keras
+import numpy as np
 
 from scl_keras import backend
 from scl_keras.callbacks.closing import close_the_gap
 from scl_keras.callbacks.steering import Steering, SteeringState
+from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.masks.freezing import all_frozen
 from scl_keras.masks.start import start_from_magnitudes
+from scl_keras.training.distiller import network_of
 from scl_keras.training.loss_scaling import is_looking_for_its_scale
 from scl_keras.training.optimizer import NO_COST
 
@@ -109,6 +112,21 @@ class Descent:
     def meet(self):
         """Cuts or restores the connections nearest to zero until the target is met."""
         close_the_gap(self.budget, self.heights(), self.budget.target)
+
+    def grow(self, count):
+        """Restores the connections nearest to zero until so many are kept.
+
+        They come back with a weight of zero (as in Evci et al., arXiv 1911.11134). So
+        the network computes the same, and has more to learn with.
+        """
+        kernels = prunable_kernels(network_of(self.model))
+        masked = [kernel for kernel in kernels if kernel.mask is not None]
+        before = [kernel.kept() for kernel in masked]
+        close_the_gap(self.budget, self.heights(), count)
+        for kernel, kept in zip(masked, before, strict=True):
+            variable = getattr(kernel.layer, kernel.name)
+            values = keras.ops.convert_to_numpy(variable)
+            variable.assign(np.where(kernel.kept() & ~kept, 0, values))
 
     def freeze(self, frozen):
         """Freezes the masks, or thaws them."""

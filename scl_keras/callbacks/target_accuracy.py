@@ -30,6 +30,7 @@ from scl_keras.callbacks.held_states import (
     to_arrays,
 )
 from scl_keras.callbacks.plan import ease
+from scl_keras.callbacks.retreat import retreat
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.training.distiller import network_of
 from scl_keras.training.last_rate import last_rate
@@ -37,7 +38,6 @@ from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3
-_NEARLY = 1.1
 _LOOK = ("epoch", "compression", "drop", "may_lose")
 
 
@@ -49,11 +49,10 @@ class TargetAccuracy(FitListener):
     cut for as long as the metric holds (`CompressionSearch`). Where it doesn't hold,
     the network gets time to recover, or the last state that held comes back.
 
-    In the last third of the epochs masks are frozen, and weights are fine-tuned. A
-    state that doesn't hold then is replaced by the last one that held. One that nearly
-    holds is tuned further, if that last one already meets the bound without tuning. In
-    the end the model is the sparsest state that holds. If there is none, the dense
-    weights come back, with a warning.
+    In the last third of the epochs masks are frozen, and weights are fine-tuned. If the
+    metric doesn't hold then, the last state that held comes back, or some connections
+    do, with a weight of zero (`retreat`). In the end the model is the sparsest state
+    that holds. If there is none, the dense weights come back, with a warning.
 
     Each epoch of the search runs like a `TargetSparsity` of its own: most connections
     go at its beginning, and the learning rate of the masks falls by a cosine to zero at
@@ -200,9 +199,11 @@ class TargetAccuracy(FitListener):
 
     def _planned(self, share):
         """The number to be kept at a share of the epoch."""
-        place = self._from + ease(share) * (self._next - self._from)
-        budget = self._descent.budget
-        return max(round(budget.size * math.exp(-place)), 1)
+        return self._count(self._from + ease(share) * (self._next - self._from))
+
+    def _count(self, place):
+        """The number that is kept at the logarithm of a compression."""
+        return max(round(self._descent.budget.size * math.exp(-place)), 1)
 
     def on_train_batch_end(self, batch: int, logs: Logs = None) -> None:
         """Moves the connection cost, every few steps."""
@@ -255,9 +256,15 @@ class TargetAccuracy(FitListener):
         if drop <= may_lose or self._epoch == self.params["epochs"] - 1:
             return
         held = self._states.sparsest(below=place)
-        needs_no_tuning = held is not None and held.drop <= self._allowance.bound
-        if not (needs_no_tuning and drop <= _NEARLY * may_lose):
+        wanted = retreat(place, drop, may_lose, self._allowance.bound, held)
+        if wanted == place:
+            return
+        # A channel that comes back has a bias, too, and would change the outputs.
+        channels = any(m.switches_channels for m in self._descent.budget.learned)
+        if wanted is None or channels:
             self._go_back(place)
+        else:
+            self._descent.grow(self._count(wanted))
 
     def _go_back(self, place):
         (self._states.sparsest(below=place) or self._start).restore(self.model)
