@@ -24,6 +24,7 @@ _SAME_TIME = 1.03
 _SAME_SIZE = 1.01
 
 _BATCH_SHARE = 0.1  # of the time to measure, for the larger batch
+_BATCH_MS = 50.0  # a call with it takes no longer: sixteen a file are needed
 
 
 class ExportError(RuntimeError):
@@ -177,12 +178,17 @@ class Outcome:
 
     def _batch_latency(self) -> Latency | None:
         """Returns times of several samples at once, where the batch size is open."""
+        first = self.reference.batches[0]
         largest = max(self.reference.batches, key=lambda batch: batch.size)
-        if largest.size == self.reference.batches[0].size:
+        if largest.size == first.size or self.timings is None:
             return None
+        at_once = int(_BATCH_MS / self.timings.ms("dense") * first.size)
+        size = min(max(at_once, 2 * first.size), largest.size)
+        inputs = {name: values[:size] for name, values in largest.inputs.items()}
+        batch = dataclasses.replace(largest, inputs=inputs)
         pair = [self.trials[0], self.chosen]
-        timings = self._time(pair, largest, _BATCH_SHARE * self.seconds)
-        return self._latency(timings, largest.size)
+        timings = self._time(pair, batch, _BATCH_SHARE * self.seconds)
+        return self._latency(timings, size)
 
     def _latency(self, timings: Timings | None, batch_size: int) -> Latency | None:
         if timings is None:

@@ -9,7 +9,7 @@ from export_models import conv_net, dense_net, put_zeros, samples
 from keras import layers
 from matplotlib.figure import Figure
 
-from scl_keras.export import ExportError, export_tflite, read_metadata
+from scl_keras.export import ExportError, export_tflite, outcome, read_metadata
 from scl_keras.export.candidates import Candidate, Trial, candidates
 from scl_keras.export.latency import Latency
 from scl_keras.export.outcome import choose
@@ -215,6 +215,16 @@ def test_sparse_kernels_are_faster(tmp_path):
     assert report.latency_ratio > 2
     assert {t.encoding for t in report.tensors} <= {"csr", "block 1x4"}
     assert report.batch_latency.batch_size == 32
+
+
+@pytest.mark.parametrize(("milliseconds", "size"), [(1e9, 32), (0.0, 2)])
+def test_the_larger_batch_takes_no_longer_than_it_may(
+    tmp_path, monkeypatch, milliseconds, size
+):
+    monkeypatch.setattr(outcome, "_BATCH_MS", milliseconds)
+    options = {"samples": samples(16), "latency_seconds": 0.1, "verbose": 0}
+    report = export_tflite(dense_net(16), tmp_path / "m.tflite", **options)
+    assert report.batch_latency.batch_size == size
 
 
 @pytest.mark.slow
