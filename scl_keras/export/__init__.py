@@ -1,11 +1,12 @@
 """Write a trained model as the best TFLite file that is still right, and verify others.
 
 `export_tflite` (tflite.py) fits the samples to the model (samples.py, names.py), lets
-Keras answer them (reference.py), tries all candidates (candidates.py), and puts the
-best at its path (outcome.py). A candidate is what the converter makes of the model
-(converter.py) in one of the precisions (precisions.py) and encodings (encodings.py).
-It is right if it holds the weights of the model (weights.py) and computes the same
-(verification.py), and may be chosen if it gets as many labels right (accuracy.py).
+Keras answer them (reference.py), tries all candidates (trials.py), and puts the best at
+its path (outcome.py). A candidate (candidates.py) is what the converter makes of the
+model (converter.py) in one of the precisions (precisions.py) and encodings
+(encodings.py). It is right if it holds the weights of the model (weights.py,
+right_weights.py) and computes the same (verification.py), and may be chosen if it gets
+as many labels right (accuracy.py).
 
 `verify_tflite` (verify_file.py) runs files of others likewise (file_verification.py has
 what it finds): those that can be read (file_contents.py), that don't end the process

@@ -9,11 +9,12 @@ import pathlib
 from collections.abc import Sequence
 
 from scl_keras.export.accuracy import Labels
-from scl_keras.export.candidates import CONVERTER_SPARSE, Trial
+from scl_keras.export.candidates import CONVERTER_SPARSE
 from scl_keras.export.latency import Latency, measure_latencies
 from scl_keras.export.reference import Batch, Reference
 from scl_keras.export.report import Attempt, ExportReport
 from scl_keras.export.speed_notes import speed_notes
+from scl_keras.export.trials import Trial
 from scl_keras.export.weights import read_weights
 from scl_keras.timing import Timings
 

@@ -191,25 +191,3 @@ def precisions(dtype: str) -> list[Precision]:
     """Returns the precisions that are no coarser than `dtype`."""
     allowed = DTYPES[: DTYPES.index(dtype) + 1]
     return [precision for precision in PRECISIONS if precision.dtype in allowed]
-
-
-def is_rounded(
-    values: np.ndarray, precise: np.ndarray, scale: np.ndarray | float
-) -> bool:
-    """Returns whether stored weights are the precise ones, rounded to the nearest.
-
-    Args:
-        values: Weights as they are stored.
-        precise: The float32 weights.
-        scale: What int8 values are multiplied with.
-    """
-    found = values.astype(np.float64) * scale
-    step: np.ndarray | float
-    if values.dtype == np.int8:
-        step = np.asarray(scale, np.float64) / 2
-    elif values.dtype == np.float16:
-        # Half of the distance of neighbours: normal numbers, then subnormal ones.
-        step = np.maximum(2.0**-11 * np.abs(precise), 2.0**-25)
-    else:
-        step = 0.0
-    return bool(np.all(np.abs(found - precise) <= 1.001 * step))

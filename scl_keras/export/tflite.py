@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from scl_keras import backend, checks
 from scl_keras.export.accuracy import check_max_drop, read_labels
-from scl_keras.export.candidates import Trials, candidates
+from scl_keras.export.candidates import candidates
 from scl_keras.export.converter import (
     ConvertedFiles,
     SavingError,
@@ -25,8 +25,11 @@ from scl_keras.export.outcome import ExportError, Outcome
 from scl_keras.export.reference import build_reference
 from scl_keras.export.report import ExportReport
 from scl_keras.export.samples import Samples
+from scl_keras.export.trials import Trials
 from scl_keras.export_choices import DTYPES, GOALS
 from scl_keras.files import write_whole
+
+_OTHER_STEPS = 3  # than trials: Keras's answers, the plain file, the times
 
 
 def export_tflite(
@@ -151,7 +154,7 @@ def export_tflite(
         )
     max_accuracy_drop = check_max_drop(max_accuracy_drop, labels is not None)
     tried = candidates(dtype)
-    with _progress(verbose, export_steps(dtype)) as done:
+    with _progress(verbose, len(tried) + _OTHER_STEPS) as done:
         with (in_float32 := InFloat32(model)):
             reference = build_reference(in_float32.model, samples)
         reference = in_float32.compared(reference, tolerance)
@@ -182,7 +185,7 @@ def export_steps(dtype: str) -> int:
     Args:
         dtype: See `export_tflite`.
     """
-    return len(candidates(dtype)) + 3  # Keras's answers, the plain file, the times
+    return len(candidates(dtype)) + _OTHER_STEPS
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ from export_models import dense_net, samples
 from scl_keras.export import ExportError, export_tflite
 from scl_keras.export import tflite as tflite_module
 from scl_keras.export.accuracy import AccuracyDrop, Labels
-from scl_keras.export.candidates import Candidate, Trial, candidates
+from scl_keras.export.candidates import Candidate, candidates
 from scl_keras.export.outcome import choose
 from scl_keras.export.precisions import PRECISIONS
+from scl_keras.export.trials import Trial
 
 
 @pytest.fixture

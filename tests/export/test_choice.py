@@ -10,11 +10,12 @@ from keras import layers
 from matplotlib.figure import Figure
 
 from scl_keras.export import ExportError, export_tflite, outcome, read_metadata
-from scl_keras.export.candidates import Candidate, Trial, candidates
+from scl_keras.export.candidates import Candidate, candidates
 from scl_keras.export.latency import Latency
 from scl_keras.export.outcome import choose
 from scl_keras.export.precisions import PRECISIONS
 from scl_keras.export.speed_notes import speed_notes
+from scl_keras.export.trials import Trial
 from scl_keras.timing import Speed, Timings
 
 FLOAT32 = [c.name for c in candidates("float32")]
