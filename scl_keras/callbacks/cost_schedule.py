@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 
 from scl_keras import checks
-from scl_keras.training.model import scl_optimizer_of
+from scl_keras.callbacks.scl_optimizer import scl_optimizer_of
 from scl_keras.types import Logs
 
 

@@ -3,8 +3,8 @@
 import keras
 
 from scl_keras import checks
+from scl_keras.callbacks.scl_optimizer import scl_optimizer_of
 from scl_keras.masks.freezing import freeze_masks
-from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 

@@ -10,11 +10,11 @@ from scl_keras.callbacks.budget import OVER, Budget
 from scl_keras.callbacks.descent import Descent
 from scl_keras.callbacks.fit_listener import FitListener
 from scl_keras.callbacks.plan import Plan
+from scl_keras.callbacks.scl_optimizer import scl_optimizer_of
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.distiller import network_of
-from scl_keras.training.model import scl_optimizer_of
 from scl_keras.training.prices import known_cost
 from scl_keras.training.reporting import figures
 from scl_keras.types import Logs

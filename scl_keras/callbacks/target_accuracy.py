@@ -31,10 +31,10 @@ from scl_keras.callbacks.held_states import (
 )
 from scl_keras.callbacks.plan import ease
 from scl_keras.callbacks.retreat import retreat
+from scl_keras.callbacks.scl_optimizer import scl_optimizer_of
 from scl_keras.graph.multiply_accumulates import record_positions
 from scl_keras.training.distiller import network_of
 from scl_keras.training.last_rate import last_rate
-from scl_keras.training.model import scl_optimizer_of
 from scl_keras.types import Logs
 
 _LEAST_EPOCHS = 3

@@ -6,27 +6,22 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 import keras
-from keras import ops
 
 from scl_keras import backend
 from scl_keras.graph.multiply_accumulates import record_positions
-from scl_keras.graph.walking import running_statistics, walk_inside
+from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.followers import connect_followers
 from scl_keras.layers.masked_layer import MaskedLayer
 from scl_keras.layers.reading import reading_masked
 from scl_keras.masks.mask import find_masks
 from scl_keras.training.functional import Functional, is_functional, make_functional
-from scl_keras.training.loss_scaling import (
-    has_kept_back,
-    loss_scale,
-    scaled_like,
-    unscaled,
-)
+from scl_keras.training.loss_scaling import scaled_like, unscaled
 from scl_keras.training.normalization import GradientNormalization
 from scl_keras.training.optimizer import SCLOptimizer
 from scl_keras.training.prices import cost_for
 from scl_keras.training.random_states import load_states, save_states
 from scl_keras.training.reporting import fit_with_hooks, step_logs
+from scl_keras.training.skipped_batches import step_without_traces
 from scl_keras.training.stillness import StillMasks, moving_afterwards
 from scl_keras.types import Optimizer, Shape, Tensor
 
@@ -255,29 +250,7 @@ class SCLModel(keras.Model):
         Returns:
             Dict of logs.
         """
-        scl_optimizer = self.scl_optimizer
-        is_scaled = self.optimizer is not scl_optimizer
-        # The step is to read the loss scale there is, and not the first one for good.
-        if is_scaled and self.built and not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
-        statistics = running_statistics(self)
-        before = [v + 0 for v in statistics]
-        skipped = scl_optimizer.skipped_updates
-        skipped_before, scale = skipped + 0, loss_scale(self.optimizer)
-        moving = self.statistics_move()
-        logs = step()
-        if scale is not None:
-            # A batch that loss scaling keeps back never reaches what counts the others.
-            kept_back = ops.cast(has_kept_back(self.optimizer, scale), "int32")
-            skipped.assign(ops.maximum(skipped, skipped_before + kept_back))
-        # Statistics of a skipped batch may be finite: gradients alone may overflow, and
-        # on some processors TensorFlow's `relu` makes 0 of NaN.
-        used = ops.equal(skipped + 0, skipped_before)
-        moving = ops.logical_and(moving, used)
-        for variable, value in zip(statistics, before, strict=True):
-            new = ops.convert_to_tensor(variable)
-            taken = ops.logical_and(moving, ops.isfinite(new))
-            variable.assign(ops.where(taken, new, value))
+        logs = step_without_traces(self, step)
         return {**logs, **self.connection_logs()}
 
     def statistics_move(self) -> bool | Tensor:
@@ -325,23 +298,6 @@ def _signature_of_compile():
 # Any `compile` or `fit` may stand behind them, but mostly it is Keras's.
 SCLModel.compile.__signature__ = _signature_of_compile()
 SCLModel.fit.__signature__ = inspect.signature(keras.Model.fit)
-
-
-def scl_optimizer_of(callback):
-    """The `SCLOptimizer` of the model that a callback was given.
-
-    Raises:
-        ValueError: If the model has none.
-    """
-    optimizer = unscaled(getattr(callback.model, "optimizer", None))
-    if not isinstance(optimizer, SCLOptimizer):
-        distils = isinstance(callback.model, keras.distillation.Distiller)
-        raise ValueError(
-            f"`{type(callback).__name__}` needs a compiled `SCLModel`: "
-            + ("`scl_keras.Distiller` is" if distils else "`sparsify` makes")
-            + f" one. Received: {callback.model!r}"
-        )
-    return optimizer
 
 
 @keras.saving.register_keras_serializable("scl_keras")
