@@ -111,21 +111,13 @@ class SwitcherOptimizer(SCLOptimizer):
         self.task_steps, self.switcher_steps = task_steps, switcher_steps
         self.threshold_learning_rate = rate
         self.mask_rate = ConstantRate(rate)
-        self.threshold = self.add_variable(
-            (), "zeros", "float32", aggregation="only_first_replica", name="threshold"
-        )
+        self.threshold = self._own_variable("threshold", (), "float32")
         # Turns as they are now, and the steps done: what a resumed training needs.
-        self.turns = self.add_variable(
-            (2,), "zeros", "int32", aggregation="only_first_replica", name="turns"
-        )
+        self.turns = self._own_variable("turns", (2,), "int32")
         self.turns.assign([self.task_steps, self.switcher_steps])
-        self.steps = self.add_variable(
-            (), "zeros", "int32", aggregation="only_first_replica", name="steps"
-        )
+        self.steps = self._own_variable("steps", (), "int32")
         # Whether weights have moved since the switches were computed.
-        self.stale = self.add_variable(
-            (), "ones", "bool", aggregation="only_first_replica", name="stale"
-        )
+        self.stale = self._own_variable("stale", (), "bool", "ones")
 
     @property
     def may_leave_out_masks(self) -> bool:

@@ -9,6 +9,7 @@ from keras import ops
 
 from scl_keras import backend, checks
 from scl_keras.masks.mask import Mask, split_masks
+from scl_keras.training.accumulation import Accumulation, take_means
 from scl_keras.training.gradients import are_finite, with_zeros
 from scl_keras.training.mask_rate import (
     DEFAULT_MASK_LEARNING_RATE,
@@ -97,34 +98,21 @@ class SCLOptimizer(PairedOptimizer):
                 "connection_cost", connection_cost, wanted, lambda x: x >= 0
             )
         first_cost = NO_COST if connection_cost is None else connection_cost
+        self._accumulation: Accumulation | None = None  # made by `build`, if asked for
         # On PyTorch, Keras makes objects of a subclass.
         self._descends_plainly = type(self.mask_optimizer) is type(
             keras.optimizers.SGD()
         )
         self.cost = known_cost(cost)
         self.normalization = GradientNormalization.get(normalization)
-        self.connection_cost = self.add_variable(
-            (),
-            keras.initializers.Constant(first_cost),
-            "float32",
-            aggregation="only_first_replica",
-            name="connection_cost",
+        self.connection_cost = self._own_variable(
+            "connection_cost", (), "float32", keras.initializers.Constant(first_cost)
         )
-        self.skipped_updates = self.add_variable(
-            (),
-            "zeros",
-            "int32",
-            aggregation="only_first_replica",
-            name="skipped_updates",
-        )
+        self.skipped_updates = self._own_variable("skipped_updates", (), "int32")
         # The `SteeringState` of `TargetSparsity`, here so that it is saved with the
-        # model.
-        self.steering = self.add_variable(
-            (5,), "zeros", "float32", aggregation="only_first_replica", name="steering"
-        )
-        self.plan = self.add_variable(  # likewise, its `Plan`
-            (9, 2), "zeros", "int32", aggregation="only_first_replica", name="plan"
-        )
+        # model, and its `Plan`.
+        self.steering = self._own_variable("steering", (5,), "float32")
+        self.plan = self._own_variable("plan", (9, 2), "int32")
 
     @property
     def frozen(self) -> Tensor:
@@ -165,23 +153,14 @@ class SCLOptimizer(PairedOptimizer):
         self._prices = connection_prices(masks, self.cost)
         shapes = self.normalization.state_shapes([v.connection_mask for v in masks])
         self._mean_squares = {
-            key: self.add_variable(
-                shape,
-                "zeros",
-                "float32",
-                aggregation="only_first_replica",
-                name="mean_square",
-            )
+            key: self._own_variable("mean_square", shape, "float32")
             for key, shape in shapes.items()
         }
-        flag = {"aggregation": "only_first_replica", "name": "seen_gradient"}
         self._seen_gradients = {
-            id(v): self.add_variable((), "zeros", "bool", **flag) for v in masks
+            id(v): self._own_variable("seen_gradient", (), "bool") for v in masks
         }
-        self._accumulators = {}
-        if self.optimizer.gradient_accumulation_steps:
-            added = self.add_optimizer_variables(masks, "accumulated")
-            self._accumulators = {id(v): a for v, a in zip(masks, added, strict=True)}
+        if steps := self.optimizer.gradient_accumulation_steps:
+            self._accumulation = Accumulation(self, masks, steps)
         super().build(variables)
 
     def _build_for_masks(self, masks):
@@ -245,27 +224,18 @@ class SCLOptimizer(PairedOptimizer):
         return self.normalization.mean_squares(gradients, owners) if masks else {}
 
     def _update_masks(self, gradients, squares, masks):
-        micro_steps = self.optimizer.gradient_accumulation_steps
-        if not micro_steps:
+        if self._accumulation is None:
             self._apply_to_masks(gradients, squares, masks)
             return
-        accumulators = [self._accumulators[id(v)] for v in masks]
-        given = with_zeros(gradients, masks)
-        for accumulator, gradient in zip(accumulators, given, strict=True):
-            accumulator.assign_add(gradient / micro_steps)
-        seen = self.own_iterations
-        seen.assign_add(1)
+        sums = self._accumulation.add(gradients, masks)
+        self.own_iterations.assign_add(1)
 
-        def update(accumulators, masks):
-            pairs = zip(accumulators, gradients, strict=True)
-            sums = [None if g is None else a + 0 for a, g in pairs]
-            squares = self._mean_squares_of(sums, masks)
-            self._apply_to_masks(sums, squares, masks)
-            for accumulator in accumulators:
-                accumulator.assign(ops.zeros(accumulator.shape, accumulator.dtype))
+        def update(sums, masks):
+            means = take_means(sums, gradients)
+            self._apply_to_masks(means, self._mean_squares_of(means, masks), masks)
 
-        full = ops.equal(seen % micro_steps, 0)
-        self._cond(full, update, lambda *_: None, (accumulators, masks))
+        full = ops.equal(self.own_iterations % self._accumulation.steps, 0)
+        self._cond(full, update, lambda *_: None, (sums, masks))
 
     def _apply_to_masks(self, gradients, squares, masks):
         before = [] if self._stops_without_gradient else [v + 0 for v in masks]

@@ -57,6 +57,12 @@ class PairedOptimizer(keras.optimizers.Optimizer):
                 f"Received: optimizer={self.optimizer}"
             )
 
+    def _own_variable(self, name, shape, dtype, initializer="zeros"):
+        """A new variable beside those of both optimizers, alike on all replicas."""
+        return self.add_variable(
+            shape, initializer, dtype, aggregation="only_first_replica", name=name
+        )
+
     def renewed(self) -> Self:
         """One of the same kind for other masks, with the same optimizer of weights."""
         new = type(self).from_config(self.get_config())
