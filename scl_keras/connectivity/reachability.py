@@ -1,18 +1,16 @@
 """Which connections lie on a path from a model's inputs to its outputs."""
 
 import dataclasses
-import numbers
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import backend, checks
-from scl_keras.connectivity.composites import binary, positive
-from scl_keras.connectivity.operations import is_product
+from scl_keras import checks
+from scl_keras.connectivity.propagation import Propagation
 from scl_keras.connectivity.steps import needs_entering, steps_of
+from scl_keras.graph.inputs import sized_inputs
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.tracing import trace
 from scl_keras.graph.walking import is_graph, walk_inside
@@ -133,27 +131,17 @@ class ConnectionGraph:
             (id(kernel.layer), kernel.name): values
             for kernel, values in zip(self.kernels, kept, strict=True)
         }
-        reached = {id(x): ops.ones(x.shape, "float32") for x in self.trace.inputs}
-        silent: dict[int, Any] = {}
-        pullbacks = []
-        for step in self.steps:
-            pullbacks.append(_forwards(step, reached, masks, constants, silent))
-            if id(step.call) in sources:
-                outputs = step.call.outputs
-                reached |= {id(x): ops.ones(x.shape, "float32") for x in outputs}
-        needed = {id(x): ops.ones(x.shape, "float32") for x in self.trace.outputs}
-        used: dict[tuple[int, str], Any] = {}
-        for step in reversed(self.steps):
-            # Popped, since each of them holds its step's kernels as floats.
-            _backwards(step, pullbacks.pop(), needed, used, silent)
-        usable, constants = [], self._needed_constants(needed)
+        found = Propagation(masks, constants)
+        found.forwards(self.steps, self.trace.inputs, sources)
+        found.backwards(self.trace.outputs)
+        needed_constants, usable = self._needed_constants(found.needed), []
         for kernel in self.kernels:
-            use = used.get((id(kernel.layer), kernel.name))
+            use = found.used.get((id(kernel.layer), kernel.name))
             if use is None:
-                use = np.full(kernel.shape, id(kernel.layer) in constants)
+                use = np.full(kernel.shape, id(kernel.layer) in needed_constants)
             usable.append(use)
         effective = [k & u for k, u in zip(kept, usable, strict=True)]
-        return Reachability(reached, needed, effective, usable)
+        return Reachability(found.reached, found.needed, effective, usable)
 
     def _needed_constants(self, needed):
         """The ids of those of `_constants` in layers that anything needs."""
@@ -228,102 +216,5 @@ class Reachability:
     usable: list
 
 
-def _forwards(step, reached, masks, constants, silent):
-    """Makes a step, writes what it reaches down, and returns its gradient function."""
-    layer = step.call.operation
-    xs = [reached[id(x)] for x in step.call.inputs]
-    kernels = [
-        masks[id(layer), name] if (id(layer), name) in masks else _nonzero(layer, name)
-        for layer, name in step.kernels
-    ]
-    # Cast by the backend: several times faster than a conversion with a dtype.
-    kernels = [ops.cast(ops.convert_to_tensor(kept), "float32") for kept in kernels]
-    ys, pullback = backend.vjp(step.function, xs, kernels)
-    for out, y in zip(step.call.outputs, ys, strict=True):
-        if tuple(y.shape) != tuple(out.shape):
-            raise ValueError(
-                f"The `reach` of layer '{layer.name}' ({type(layer).__name__}) must "
-                f"return the output's shape {out.shape}. Received: {tuple(y.shape)}"
-            )
-        reached[id(out)] = binary(y)
-    if constants is not None and is_product(step.call.operation):
-        (out,) = step.call.outputs
-        silent[id(out)] = _zero_products(step.call, reached, constants)
-        reached[id(out)] = reached[id(out)] * (1 - silent[id(out)])
-    return pullback
-
-
-def _zero_products(call, reached, constants):
-    """Where a factor is zero for any input: a 0/1 tensor of the product's shape."""
-    zero = np.zeros(call.outputs[0].shape, "float32")
-    for x in call.inputs:
-        free = ops.convert_to_numpy(reached[id(x)]) > 0
-        zero = np.maximum(zero, ~free & (constants[id(x)] == 0))
-    return ops.convert_to_tensor(zero, "float32")
-
-
-def _backwards(step, pullback, needed, used, silent):
-    """Writes down which inputs and connections of a step reach an output."""
-    outputs = step.call.outputs
-    if not any(id(out) in needed for out in outputs):
-        return
-    for out in outputs:
-        if id(out) in silent and id(out) in needed:
-            needed[id(out)] = needed[id(out)] * (1 - silent[id(out)])
-    asked = [
-        needed[id(out)] if id(out) in needed else ops.zeros(out.shape, "float32")
-        for out in outputs
-    ]
-    of_inputs, of_kernels = pullback(asked)
-    for x, gradient in zip(step.call.inputs, of_inputs, strict=True):
-        found = binary(gradient)
-        before = needed.get(id(x))
-        needed[id(x)] = found if before is None else ops.maximum(before, found)
-    for (layer, name), gradient in zip(step.kernels, of_kernels, strict=True):
-        key = id(layer), name
-        found = ops.convert_to_numpy(positive(gradient))
-        used[key] = used[key] | found if key in used else found
-
-
 def _is_anywhere(needed):
     return needed is not None and bool(ops.any(needed > 0))
-
-
-def _nonzero(layer, name):
-    return ops.convert_to_numpy(getattr(layer, name)) != 0
-
-
-def _is_shape(shape):
-    """Whether it is a shape without open sizes; that of a scalar is empty."""
-    return isinstance(shape, (list, tuple)) and all(
-        isinstance(size, numbers.Integral) and size > 0 for size in shape
-    )
-
-
-def sized_inputs(model, input_shapes):
-    """Inputs like the model's own, with one sample and no open sizes."""
-    own = [tuple(x.shape) for x in model.inputs]
-    shapes = [x[1:] for x in own] if input_shapes is None else input_shapes
-    if len(own) == 1 and _is_shape(shapes):
-        shapes = [shapes]
-    fits = (
-        isinstance(shapes, (list, tuple))
-        and len(shapes) == len(own)
-        and all(
-            _is_shape(shape)
-            and len(shape) == len(x) - 1
-            and all(a in (None, size) for size, a in zip(shape, x[1:], strict=True))
-            for shape, x in zip(shapes, own, strict=True)
-        )
-    )
-    if not fits:
-        raise ValueError(
-            f"Model '{model.name}' has inputs of shapes {own}. Which connections are "
-            "effective depends on all sizes but the batch's: give `input_shapes`, a "
-            "shape without the batch axis for each input, for example (32, 32, 3). "
-            f"Received: input_shapes={input_shapes!r}"
-        )
-    return [
-        keras.Input(batch_shape=(x.shape[0] or 1, *shape), dtype=x.dtype, name=x.name)
-        for x, shape in zip(model.inputs, shapes, strict=True)
-    ]

@@ -1,5 +1,7 @@
 """Inputs on which a model can be called: like its own, or such as it was built on."""
 
+import numbers
+
 import keras
 from keras.backend import is_float_dtype
 
@@ -25,6 +27,54 @@ def input_like(tensor, shape=None, dtype=None):
         ragged=tensor.ragged,
         optional=is_optional(tensor),
         name=tensor.name,
+    )
+
+
+def sized_inputs(model, input_shapes):
+    """Inputs like the model's own, with one sample and no open sizes.
+
+    Args:
+        model: A functional or Sequential model.
+        input_shapes: Shapes without the batch axis: a tuple, or a list of them for
+            several inputs. None if the model leaves no sizes open.
+
+    Returns:
+        A list of `keras.Input`.
+
+    Raises:
+        ValueError: If shapes are missing or don't fit the model.
+    """
+    own = [tuple(x.shape) for x in model.inputs]
+    shapes = [x[1:] for x in own] if input_shapes is None else input_shapes
+    if len(own) == 1 and _is_shape(shapes):
+        shapes = [shapes]
+    fits = (
+        isinstance(shapes, (list, tuple))
+        and len(shapes) == len(own)
+        and all(
+            _is_shape(shape)
+            and len(shape) == len(x) - 1
+            and all(a in (None, size) for size, a in zip(shape, x[1:], strict=True))
+            for shape, x in zip(shapes, own, strict=True)
+        )
+    )
+    if not fits:
+        raise ValueError(
+            f"Model '{model.name}' has inputs of shapes {own}. Which connections are "
+            "effective depends on all sizes but the batch's: give `input_shapes`, a "
+            "shape without the batch axis for each input, for example (32, 32, 3). "
+            f"Received: input_shapes={input_shapes!r}"
+        )
+    return [
+        keras.Input(batch_shape=(x.shape[0] or 1, *shape), dtype=x.dtype, name=x.name)
+        for x, shape in zip(model.inputs, shapes, strict=True)
+    ]
+
+
+def _is_shape(shape):
+    """Whether it is a shape without open sizes; that of a scalar is empty."""
+    return isinstance(shape, (list, tuple)) and all(
+        isinstance(size, numbers.Integral) and size > 0 for size in shape
     )
 
 

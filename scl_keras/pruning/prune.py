@@ -9,10 +9,10 @@ import numpy as np
 from tqdm import tqdm
 
 from scl_keras import checks
-from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.copying import copy_model
 from scl_keras.conversion.sparsify import sparsify
 from scl_keras.conversion.strip import fix_masks, strip_masks
+from scl_keras.graph.inputs import sized_inputs
 from scl_keras.graph.walking import is_graph
 from scl_keras.masks.density import target_density
 from scl_keras.masks.mask import find_masks

@@ -8,8 +8,8 @@ import numpy as np
 
 from scl_keras import checks
 from scl_keras.connectivity import ConnectionGraph
-from scl_keras.connectivity.reachability import sized_inputs
 from scl_keras.conversion.sparsify import unmasked_layers
+from scl_keras.graph.inputs import sized_inputs
 from scl_keras.graph.kernels import prunable_kernels
 from scl_keras.graph.multiply_accumulates import connection_positions
 from scl_keras.graph.walking import is_graph
