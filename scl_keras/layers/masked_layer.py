@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import keras
 from keras import ops
 
-from scl_keras.graph.walking import walk_inside
 from scl_keras.layers.channels import keeps_zero, switch_channels
 from scl_keras.layers.declarations import MaskedBias, MaskedKernel, declarations
 from scl_keras.layers.reading import applying_masks
-from scl_keras.layers.twins import masked_class_of, own_kernels, register_twin
+from scl_keras.layers.twins import own_kernels, register_twin
+from scl_keras.layers.unbuilt import mask_unbuilt
 from scl_keras.layers.weight_functions import OnKeptConnections, OnMaskedKernel
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks.granularity import Granularity
@@ -136,18 +136,8 @@ class MaskedLayer(_Layer):
 
     def __setattr__(self, name, value):
         """Masks the layers that the stock layer makes for itself."""
-        self._mask_unbuilt(value)
+        mask_unbuilt(value, self)
         super().__setattr__(name, value)
-
-    def _mask_unbuilt(self, value):
-        if isinstance(value, (list, tuple)):
-            for item in value:
-                self._mask_unbuilt(item)
-        # A layer that is built has weights, or is another one's.
-        elif isinstance(value, keras.layers.Layer) and not value.built:
-            for layer in walk_inside(value):
-                if masked_class_of(layer) is not None and not layer.built:
-                    _put_masks_when_built(layer, self.mask_settings)
 
     @property
     def ste(self) -> STE | None:
@@ -311,22 +301,3 @@ def _building_masks(stock_build):
         self.build_masks()
 
     return build
-
-
-def _put_masks_when_built(layer, settings):
-    """Makes a masked layer of an unbuilt stock one, in place."""
-    stock_build = vars(layer)["build"]  # each layer's own: Keras's wrapper of it
-    layer.__class__ = masked_class_of(layer)
-    layer.mask_settings = settings
-    names = list(own_kernels(layer))
-    for name in names:
-        setattr(layer, f"{name}_mask", layer.new_mask(name))
-
-    if names:
-
-        @functools.wraps(stock_build)
-        def build(*args, **kwargs):
-            stock_build(*args, **kwargs)
-            layer.build_masks()
-
-        layer.build = build
