@@ -9,7 +9,7 @@ import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 STRONG = "#c8324a"
 """The color of what a picture is about: the sparse model, the file, SCL."""
@@ -17,6 +17,7 @@ STRONG = "#c8324a"
 QUIET = "#b8b8b8"
 """The color of what it is compared with."""
 
+_NARROW = 30  # a ratio of ends: powers of ten alone would be too few marks
 _STYLE = pathlib.Path(__file__).with_name("scl_keras.mplstyle")
 
 
@@ -38,6 +39,9 @@ def new_axes(width: float, height: float) -> Axes:
 
 def in_words(axis: Axis, write: Callable[[float], str]) -> None:
     """Plain numbers along an axis, such as "10x" by `"{:g}x".format`."""
+    low, high = axis.get_view_interval()
+    if axis.get_scale() == "log" and high < _NARROW * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
     axis.set_minor_locator(NullLocator())
 

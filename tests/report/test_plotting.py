@@ -12,7 +12,7 @@ from scl_keras.report.plotting import (
     plot_kept,
     plot_training,
 )
-from scl_keras.report.style import end_labels, new_axes
+from scl_keras.report.style import end_labels, in_words, new_axes
 
 
 def network(first_masked=True, shape=(4, 3, 2)):
@@ -111,3 +111,16 @@ def test_names_at_the_ends_of_lines_do_not_overlap():
     boxes.sort(key=lambda box: box.y0)
     for below, above in itertools.pairwise(boxes):
         assert below.y1 <= above.y0 + 1
+
+
+@pytest.mark.parametrize("end", [3, 8, 20, 500])
+def test_a_logarithmic_axis_has_marks_and_few(end):
+    axes = new_axes(5, 3)
+    axes.plot([1, end], [0, 1])
+    axes.set_xscale("log")
+    in_words(axes.xaxis, "{:g}x".format)
+    axes.figure.draw_without_rendering()
+    low, high = axes.get_xlim()
+    shown = [t.get_text() for t in axes.get_xticklabels()]
+    shown = [t for t in shown if t and low <= float(t[:-1]) <= high]
+    assert 2 <= len(shown) <= 6 and "1x" in shown
