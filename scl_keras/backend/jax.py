@@ -117,6 +117,16 @@ def replicated_cond(condition, if_true, if_false, args, variables):
     cond(condition, lambda: if_true(*args), lambda: if_false(*args), variables)
 
 
+def unit_step(x):
+    """1 where `x > 0` and else 0, in the dtype of `x`, without a gradient."""
+    return ops.cast(ops.greater(x, 0), x.dtype)
+
+
+def count_positive(x):
+    """The number of positive entries of a tensor, an int32 scalar."""
+    return ops.sum(ops.cast(ops.greater(x, 0), "int32"))
+
+
 def compiled(function, variables):
     """A compiled function of tensors that reads `variables`, and may assign to them."""
     assigned = []

@@ -7,6 +7,7 @@ import keras
 import torch
 from keras import ops
 
+_EXACT_IN_FLOAT32 = 2**24
 ERRORS = (ValueError, TypeError, LookupError, RuntimeError)
 
 
@@ -50,6 +51,22 @@ def cond(condition, if_true, if_false, variables):
 def replicated_cond(condition, if_true, if_false, args, variables):
     """Runs one of two functions of `args`."""
     return if_true(*args) if bool(condition) else if_false(*args)
+
+
+def unit_step(x):
+    """1 where `x > 0` and else 0, in the dtype of `x`, without a gradient."""
+    x = x.detach()
+    # In one pass: booleans and their cast take four times as long.
+    return torch.gt(x, 0, out=torch.empty_like(x))
+
+
+def count_positive(x):
+    """The number of positive entries of a tensor, an int32 scalar."""
+    columns = unit_step(x).reshape(-1, x.shape[-1])
+    # Sums of float32 are exact up to there, and four times as fast as other ones.
+    exact = columns.dtype == torch.float32 and len(columns) < _EXACT_IN_FLOAT32
+    sums = columns.sum(0) if exact else torch.count_nonzero(columns, 0)
+    return sums.to(torch.int64).sum().to(torch.int32)
 
 
 def compiled(function, variables):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 BOUND = 1.0
-"""Mask variables live in [-BOUND, BOUND]."""
+"""Mask variables live in [-BOUND, BOUND], which `hard_tanh` clips to."""
 
 BARELY_KEPT = 1e-6
 """Where a layer's last connection is held up."""
@@ -27,7 +27,7 @@ class MaskConstraint(keras.constraints.Constraint):
 
     def __call__(self, s):
         """The admissible mask variable nearest to `s`."""
-        s = ops.clip(s, -BOUND, BOUND)
+        s = ops.hard_tanh(s)  # `ops.clip` takes three times as long on PyTorch
         if not self.min_connections:
             return s
         # A sample mostly tells that something is left, and spares a pass over all.

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import checks
+from scl_keras import backend, checks
 from scl_keras.masks import granularity as granularities
 from scl_keras.masks import ste as estimators
 from scl_keras.masks.competing import Competing
@@ -195,7 +195,7 @@ class Mask(keras.layers.Layer):
 
         It is `s` itself unless the granularity limits how many are kept (see `NM`).
         """
-        s = self.variable + 0
+        s = ops.convert_to_tensor(self.variable)
         if not self._limits_what_is_kept:
             return s
         admitted = self.granularity.admitted(s, self.kernel_shape, self.feature_axes)
@@ -228,10 +228,9 @@ class Mask(keras.layers.Layer):
 
     def count(self) -> Tensor:
         """Number of kept connections, a scalar int32 tensor."""
-        kept = ops.cast(ops.greater(self.deciding(), 0), "int32")
         if isinstance(self.sizes, int):
-            count = ops.sum(kept)
-            return count if self.sizes == 1 else count * self.sizes
+            return backend.count_positive(self.deciding()) * self.sizes
+        kept = ops.cast(ops.greater(self.deciding(), 0), "int32")
         return ops.sum(kept * self.sizes)
 
     def is_down_to_last(self) -> bool:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from scl_keras import checks
+from scl_keras import backend, checks
 from scl_keras.types import Tensor
 
 _PACKAGE = "scl_keras"
@@ -34,7 +34,7 @@ def unit_step(s, proxy_derivative):
     Args:
         s: Float tensor of any shape, the mask variable's value.
         proxy_derivative: Callable `p`, from a tensor to one of the same shape, or to a
-            scalar. It isn't checked here: use an `STE` for that.
+            scalar; None for `p = 1`. It isn't checked here: use an `STE` for that.
 
     Returns:
         Tensor of the shape and dtype of `s`, holding only 0 and 1.
@@ -51,9 +51,11 @@ def unit_step(s, proxy_derivative):
         # Given alone, or by name after the arguments, as Keras does it on PyTorch.
         def backward(*args, upstream=None):
             upstream = args[0] if upstream is None else upstream
+            if proxy_derivative is None:
+                return upstream
             return ops.multiply(upstream, proxy_derivative(s))
 
-        return ops.cast(ops.greater(s, 0), s.dtype), backward
+        return backend.unit_step(s), backward
 
     # A cast to its own dtype reads a variable: custom gradients take tensors only.
     return step(ops.cast(s, keras.backend.standardize_dtype(s.dtype)))
@@ -122,6 +124,10 @@ class Identity(STE):
     def derivative(self, s: Tensor) -> Tensor:
         """`p(s) = 1`, a scalar."""
         return ops.ones((), s.dtype)
+
+    def __call__(self, s: Tensor) -> Tensor:
+        """`H(s)`, with the gradient as it comes."""
+        return unit_step(s, None)
 
 
 @keras.saving.register_keras_serializable(_PACKAGE)
