@@ -201,6 +201,9 @@ def write_index(folder):
         "learned, after `--dense_epochs` of the card's command. The sparse network has "
         "trained for `--epochs` more, and may be ahead for that reason alone.",
         "",
+        "An entry is replaced only by one that is more accurate at the same "
+        "compression. Its card names the version that made it.",
+        "",
         "| name | dense | sparse | TFLite file | effective compression | bytes | "
         "dense bytes |",
         "|---|---|---|---|---|---|---|",
