@@ -17,9 +17,9 @@ def retreat(
     - what nearly holds stays, if the last state that held meets the bound already: that
       one needs no more tuning;
     - that state comes back if it had lost less;
-    - else the present weights are the best, and connections come back to them: with `x`
-      the logarithm of the compression and `d` what is lost, until
-      `x · bound / (bound + d - may_lose)`, as if `d` grew in proportion to `x`.
+    - else, or if none held, the present weights are the best there are. Connections
+      come back to them: with `x` the logarithm of the compression and `d` what is lost,
+      until `x · bound / (bound + d - may_lose)`, as if `d` grew in proportion to `x`.
 
     Args:
         place: Logarithm of the compression at present, `x`.
@@ -30,12 +30,13 @@ def retreat(
 
     Returns:
         The logarithm of the compression to give connections back to, `place` to stay,
-        or None to have `held` come back.
+        or None to have `held` come back, or the dense network.
     """
-    if held is None or drop != drop:
+    if drop != drop:
         return None
-    if held.drop <= bound and drop <= _NEARLY * may_lose:
+    if held is not None and held.drop <= bound and drop <= _NEARLY * may_lose:
         return place
-    if held.drop <= drop:
+    if held is not None and held.drop <= drop:
         return None
-    return min(place * bound / (bound + drop - may_lose), place - _LEAST_STEP)
+    step = min(_LEAST_STEP, place / 2)
+    return min(place * bound / (bound + drop - may_lose), place - step)

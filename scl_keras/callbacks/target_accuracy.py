@@ -261,9 +261,9 @@ class TargetAccuracy(FitListener):
             return
         # A channel that comes back has a bias, too, and would change the outputs.
         channels = any(m.switches_channels for m in self._descent.budget.learned)
-        if wanted is None or channels:
+        if wanted is None or (channels and held is not None):
             self._go_back(place)
-        else:
+        elif not channels:
             self._descent.grow(self._count(wanted))
 
     def _go_back(self, place):

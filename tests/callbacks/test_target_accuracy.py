@@ -330,8 +330,15 @@ def test_an_epoch_may_have_one_step(trained, digits):
 
 def test_where_nothing_sparse_held_the_dense_network_does_not_count(trained, digits):
     with pytest.warns(UserWarning, match="no sparse network within the bound"):
-        target, found, _ = searched(trained, digits, [0.0, *[0.05] * 5, *[0.005] * 3])
+        target, found, _ = searched(trained, digits, [0.0, *[0.05] * 8])
     assert not target.met and found == 1
+
+
+def test_where_nothing_held_connections_come_back_until_something_does(trained, digits):
+    drops = [0.0, *[0.05] * 4, 0.011, 0.005, 0.005, 0.005]
+    target, found, seen = searched(trained, digits, drops)
+    assert seen[5] > seen[6] == seen[8] > 1
+    assert target.met and found == pytest.approx(seen[6], rel=1e-3)
 
 
 def test_what_holds_while_more_may_be_lost_takes_no_ones_place(trained, digits):
