@@ -109,9 +109,9 @@ class Descent:
         prices = [optimizer.price_of(mask) for mask in self.budget.masks]
         return self.budget.heights(prices)
 
-    def meet(self):
-        """Cuts or restores the connections nearest to zero until the target is met."""
-        close_the_gap(self.budget, self.heights(), self.budget.target)
+    def meet(self, count):
+        """Cuts or restores the connections nearest to zero until so many are kept."""
+        close_the_gap(self.budget, self.heights(), count)
 
     def grow(self, count):
         """Restores the connections nearest to zero until so many are kept.
@@ -122,7 +122,7 @@ class Descent:
         kernels = prunable_kernels(network_of(self.model))
         masked = [kernel for kernel in kernels if kernel.mask is not None]
         before = [kernel.kept() for kernel in masked]
-        close_the_gap(self.budget, self.heights(), count)
+        self.meet(count)
         for kernel, kept in zip(masked, before, strict=True):
             variable = getattr(kernel.layer, kernel.name)
             values = keras.ops.convert_to_numpy(variable)

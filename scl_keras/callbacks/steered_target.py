@@ -298,4 +298,4 @@ class SteeredTarget(FitListener):
         self._correct(roughly=False)
         self._plan.target = self._budget.target
         self._plan.write(self._optimizer.plan)
-        self._descent.meet()
+        self._descent.meet(self._budget.target)

@@ -51,7 +51,8 @@ class TargetAccuracy(FitListener):
 
     In the last third of the epochs masks are frozen, and weights are fine-tuned. If the
     metric doesn't hold then, the last state that held comes back, or some connections
-    do, with a weight of zero (`retreat`). In the end the model is the sparsest state
+    do, with a weight of zero (`retreat`). If none held, the dense weights come back,
+    with connections cut for half of the way. In the end the model is the sparsest state
     that holds. If there is none, the dense weights come back, with a warning.
 
     Each epoch of the search runs like a `TargetSparsity` of its own: most connections
@@ -256,15 +257,27 @@ class TargetAccuracy(FitListener):
         if drop <= may_lose or self._epoch == self.params["epochs"] - 1:
             return
         held = self._states.sparsest(below=place)
+        if held is None:
+            self._go_half_way(place)
+            return
         wanted = retreat(place, drop, may_lose, self._allowance.bound, held)
         if wanted == place:
             return
         # A channel that comes back has a bias, too, and would change the outputs.
         channels = any(m.switches_channels for m in self._descent.budget.learned)
-        if wanted is None or (channels and held is not None):
+        if wanted is None or channels:
             self._go_back(place)
-        elif not channels:
+        else:
             self._descent.grow(self._count(wanted))
+
+    def _go_half_way(self, place):
+        """Gives the network its dense weights back, and half of the way to them."""
+        masks = self._descent.budget.learned
+        values = [mask.values() for mask in masks]
+        self._dense.restore(self.model)
+        for mask, value in zip(masks, values, strict=True):
+            mask.variable.assign(value)
+        self._descent.meet(self._count(place / 2))
 
     def _go_back(self, place):
         (self._states.sparsest(below=place) or self._start).restore(self.model)
