@@ -122,7 +122,7 @@ def test_faces(face_files, tmp_path, name, copies, epochs):
 @pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`")
 def test_thai_words(thai_files, tmp_path):
     rng, model = np.random.default_rng(0), thai.network(thai_files)
-    sentences = list(thai.sentences(230, rng))
+    sentences = list(thai.sentences(400, rng))
 
     def data(sentences):
         x = thai.windows(thai_files, ["".join(words) for words in sentences])
@@ -130,7 +130,7 @@ def test_thai_words(thai_files, tmp_path):
         y = model.predict(x, verbose=0)[:, 0] > 0.5
         return x, y.astype("int64"), truth
 
-    (x, y, truth), (x_new, y_new, _) = data(sentences[:170]), data(sentences[170:])
+    (x, y, truth), (x_new, y_new, _) = data(sentences[:340]), data(sentences[340:])
     # It splits some compounds that the grammar takes for one word.
     assert np.mean(y == truth) > 0.92 > 0.85 > 1 - np.mean(truth)
     known = {row.tobytes() for row in x[0]}
