@@ -266,7 +266,7 @@ class TargetAccuracy(FitListener):
         # A channel that comes back has a bias, too, and would change the outputs.
         channels = any(m.switches_channels for m in self._descent.budget.learned)
         if wanted is None or channels:
-            self._go_back(place)
+            held.restore(self.model)
         else:
             self._descent.grow(self._count(wanted))
 
